@@ -1,0 +1,49 @@
+import { ExitCode, SopError } from '../../errors.js';
+
+/** The `code` of an error of node:fs, or an empty string. */
+export function errorCode(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : '';
+}
+
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+const plainWords: Readonly<Record<string, string>> = {
+  ENOENT: 'it does not exist',
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EROFS: 'the file system is read-only',
+  ENOTDIR: 'a part of its path is not a folder',
+  EISDIR: 'it is a folder',
+  ENOSPC: 'no space left on the device',
+  EDQUOT: 'the disk quota is used up',
+  EFBIG: 'the file would be larger than allowed',
+  EIO: 'the device reported an input/output error',
+  EMFILE: 'too many open files',
+  ENAMETOOLONG: 'the name is too long',
+  ELOOP: 'its symbolic links go in a circle',
+};
+
+function why(error: unknown): string {
+  const code = errorCode(error);
+  return plainWords[code] ? `${plainWords[code]} (${code})` : reasonOf(error);
+}
+
+/** What a reader throws for a file or folder that cannot be read: exit 66. */
+export function cannotRead(path: string, error: unknown, fix = 'check the path and its permissions'): SopError {
+  return new SopError(ExitCode.noInput, { what: 'cannot read', where: path, why: why(error), fix }, { cause: error });
+}
+
+const full = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 'EIO']);
+
+/** What a writer throws: a full or broken disk is exit 74 at any time, all else 73 at creation and 74 afterwards. */
+export function cannotWrite(path: string, error: unknown, stage: 'create' | 'write'): SopError {
+  if (error instanceof SopError) return error;
+  const creating = stage === 'create' && !full.has(errorCode(error));
+  const complaint = creating
+    ? { what: 'cannot create', where: path, why: why(error), fix: 'choose another place or change its permissions' }
+    : { what: 'writing failed', where: path, why: why(error), fix: 'free some space or choose another place' };
+  return new SopError(creating ? ExitCode.cannotCreate : ExitCode.io, complaint, { cause: error });
+}
