@@ -1,0 +1,173 @@
+import { ExitCode, SopError } from '../errors.js';
+import { type Target, targetKind } from './target.js';
+
+/** What an adapter says of itself. Strings may be empty: browsers hide some. */
+export interface AdapterDescription {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly device: string;
+  /** In Node the driver's name and version. */
+  readonly description: string;
+  /** True for adapters that compute on the CPU, where the implementation says so. */
+  readonly fallback: boolean;
+  readonly features: readonly string[];
+}
+
+/** An open device. Everything that touches WebGPU goes through one of these. */
+export interface Gpu {
+  readonly device: GPUDevice;
+  readonly target: Target;
+  readonly description: AdapterDescription;
+  /** Rejects as soon as an uncaptured error or device loss happened; never resolves. Safe to leave unobserved. */
+  readonly failed: Promise<never>;
+  /**
+   * Call after every wait: what the device returned before is only worth something if this is silent.
+   * @throws SopError the first GPU error (exit 70) or device loss (exit 75), if there was one.
+   */
+  check(): void;
+  /** Waits for the work in flight, then frees the device. May be called twice. */
+  close(): Promise<void>;
+}
+
+export interface OpenOptions {
+  /** Replaces the name that the adapter gives itself in messages and results. */
+  readonly adapterName?: string;
+  /** Only used when a GPU object is given. */
+  readonly powerPreference?: GPUPowerPreference;
+}
+
+const wantedFeatures = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
+
+/** Reads what an adapter says of itself; opens nothing. */
+export function describeAdapter(adapter: GPUAdapter): AdapterDescription {
+  const { vendor, architecture, device, description, isFallbackAdapter } = adapter.info;
+  const features = [...adapter.features].sort();
+  return { vendor, architecture, device, description, fallback: isFallbackAdapter ?? false, features };
+}
+
+/** What a plan needs to know of an adapter, its limits as a device opened by `openGpu` will have them. */
+export function targetOf(adapter: GPUAdapter, name?: string): Target {
+  const { vendor, architecture, device, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
+  const { limits, features } = adapter;
+  const kind = targetKind(`${vendor} ${architecture} ${device} ${description}`);
+  // Software adapters have their best name in the description; that of a GPU's driver does not name the GPU.
+  const ownName = kind === 'gpu' ? [device, description].filter(Boolean).join(', ') : description || device;
+  const fixedSubgroups = features.has('subgroups') && subgroupMinSize === subgroupMaxSize;
+  return {
+    name: name ?? (ownName || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter'),
+    kind,
+    subgroupSize: fixedSubgroups ? (subgroupMinSize ?? 0) : 0,
+    f16: features.has('shader-f16'),
+    timestamps: features.has('timestamp-query'),
+    maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
+    maxWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
+    sharedBytes: limits.maxComputeWorkgroupStorageSize,
+    maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
+    maxBindingBytes: limits.maxStorageBufferBindingSize,
+    maxBufferBytes: limits.maxBufferSize - (limits.maxBufferSize % 4), // lavapipe says 2^32 - 1; sizes are multiples of 4
+  };
+}
+
+/** Dawn's null backend accepts everything and computes nothing: results would be garbage without any error. */
+function refuseNullBackend(adapter: GPUAdapter): void {
+  const { vendor, architecture, device, description } = adapter.info;
+  if (!/\bnull\b/i.test(`${vendor} ${architecture} ${device} ${description}`)) return;
+  throw new SopError(ExitCode.unavailable, {
+    what: 'the null backend is no adapter',
+    where: 'adapter',
+    why: 'it accepts all work and computes none of it',
+    fix: 'unset DAWNNODE_BACKEND, or choose another adapter',
+  });
+}
+
+/** All limits the adapter offers: kernels plan for the defaults and use more where the target says there is more. */
+function allLimits(adapter: GPUAdapter): Record<string, number> {
+  const limits: Record<string, number> = {};
+  for (const key in adapter.limits) {
+    const value: unknown = adapter.limits[key as keyof GPUSupportedLimits];
+    if (typeof value === 'number') limits[key] = value;
+  }
+  return limits;
+}
+
+function gpuError(error: GPUError): SopError {
+  return new SopError(ExitCode.internal, {
+    what: `GPU ${error.constructor.name.replace(/^GPU|Error$/g, '').toLowerCase() || 'unknown'} error`,
+    where: 'device',
+    why: error.message.trim(),
+    fix: 'nothing computed since can be trusted; please report this message with the command that led to it',
+  });
+}
+
+function deviceLost(info: GPUDeviceLostInfo): SopError {
+  return new SopError(ExitCode.tryAgain, {
+    what: 'the device was lost',
+    where: 'device',
+    why: info.message.trim() || info.reason || 'the driver gave no reason',
+    fix: 'start again; a training run goes on from its last checkpoint with --resume',
+  });
+}
+
+/**
+ * Opens a device with all limits and the optional features we use, and makes every error of it fatal: WebGPU drops a
+ * submit that holds one bad resource and reads zeros back, so going on after an error gives wrong numbers quietly.
+ *
+ * @param from `navigator.gpu`, Dawn's GPU object, or an adapter already chosen.
+ * @throws SopError 69 without an adapter or on the null backend; 75 where the device is lost while it opens.
+ */
+export async function openGpu(from: GPU | GPUAdapter, options: OpenOptions = {}): Promise<Gpu> {
+  const powerPreference = options.powerPreference ?? 'high-performance';
+  const adapter = 'requestAdapter' in from ? await from.requestAdapter({ powerPreference }) : from;
+  if (!adapter) {
+    throw new SopError(ExitCode.unavailable, {
+      what: 'no WebGPU adapter',
+      where: 'adapter',
+      why: 'this browser or system offers none',
+      fix: 'try a browser with WebGPU switched on, or see `sop-gpu doctor`',
+    });
+  }
+  refuseNullBackend(adapter);
+  const description = describeAdapter(adapter);
+  const target = targetOf(adapter, options.adapterName);
+  const device = await adapter.requestDevice({
+    label: `sop-gpu on ${target.name}`,
+    requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature)),
+    requiredLimits: allLimits(adapter),
+  });
+
+  let firstError: SopError | undefined;
+  let closing = false;
+  let reject: (error: SopError) => void = () => {};
+  const failed = new Promise<never>((_, fail) => {
+    reject = fail;
+  });
+  failed.catch(() => {}); // the error is also kept for check(): nobody has to listen
+  const fail = (error: SopError) => {
+    firstError ??= error;
+    reject(firstError);
+  };
+  device.addEventListener('uncapturederror', (event) => {
+    event.preventDefault(); // ours to report, once
+    fail(gpuError(event.error));
+  });
+  void device.lost.then((info) => {
+    if (!closing) fail(deviceLost(info));
+  });
+
+  return {
+    device,
+    target,
+    description,
+    failed,
+    check() {
+      if (firstError) throw firstError;
+    },
+    async close() {
+      if (closing) return;
+      closing = true;
+      // destroy() blocks the thread while work is in flight, so let it end first; a lost device has none left.
+      await device.queue.onSubmittedWorkDone().catch(() => {});
+      device.destroy();
+    },
+  };
+}

@@ -1,0 +1,48 @@
+/**
+ * Who computes: `lavapipe` (Mesa on the CPU), `swiftshader` (Google's Vulkan on the CPU), `gpu` (anything else).
+ * Kernels choose variants by it, because the two software adapters are bound by other things than a GPU.
+ */
+export type TargetKind = 'lavapipe' | 'swiftshader' | 'gpu';
+
+/** What a plan needs to know of an adapter. Plain data: a plan can be made for an adapter that is not present. */
+export interface Target {
+  /** As the adapter calls itself, for people. */
+  readonly name: string;
+  readonly kind: TargetKind;
+  /** Invocations per subgroup; 0 where subgroups are missing or their size is not one fixed number. */
+  readonly subgroupSize: number;
+  readonly f16: boolean;
+  readonly timestamps: boolean;
+  /** Invocations per workgroup. */
+  readonly maxInvocations: number;
+  readonly maxWorkgroupsPerDimension: number;
+  /** Workgroup (shared) memory, bytes. */
+  readonly sharedBytes: number;
+  /** Storage buffers one compute stage can bind. */
+  readonly maxStorageBuffers: number;
+  /** Largest storage binding, bytes. */
+  readonly maxBindingBytes: number;
+  /** Largest buffer, bytes. */
+  readonly maxBufferBytes: number;
+}
+
+/** WebGPU's default limits and no optional feature: what every adapter has, and what `plan` uses without a device. */
+export const defaultTarget: Target = {
+  name: 'WebGPU defaults',
+  kind: 'gpu',
+  subgroupSize: 0,
+  f16: false,
+  timestamps: false,
+  maxInvocations: 256,
+  maxWorkgroupsPerDimension: 65_535,
+  sharedBytes: 16_384,
+  maxStorageBuffers: 8,
+  maxBindingBytes: 134_217_728,
+  maxBufferBytes: 268_435_456,
+};
+
+/** The kind that an adapter's own words point to. */
+export function targetKind(words: string): TargetKind {
+  if (/llvmpipe|lavapipe/i.test(words)) return 'lavapipe';
+  return /swiftshader/i.test(words) ? 'swiftshader' : 'gpu';
+}
