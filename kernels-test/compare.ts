@@ -1,0 +1,47 @@
+import type { Spec } from '../src/graph/tensor.js';
+
+export interface Comparison {
+  /** Worst element's error in units of the expected tensor's RMS; NaN when any element is. */
+  readonly error: number;
+  readonly index: number;
+  readonly expected: number;
+  readonly got: number;
+}
+
+/**
+ * Compares element by element, scaled by the RMS of `expected` (by 1 where that is all zero). NaN anywhere gives NaN, which
+ * no tolerance admits.
+ */
+export function compare(got: ArrayLike<number>, expected: ArrayLike<number>): Comparison {
+  if (got.length !== expected.length) throw new Error(`${got.length} elements, expected ${expected.length}`);
+  let squares = 0;
+  for (let i = 0; i < expected.length; i++) squares += (expected[i] ?? NaN) ** 2;
+  const rms = Math.sqrt(squares / Math.max(1, expected.length)) || 1;
+  let worst: Comparison = { error: 0, index: 0, expected: expected[0] ?? 0, got: got[0] ?? 0 };
+  for (let i = 0; i < expected.length; i++) {
+    const error = Math.abs((got[i] ?? NaN) - (expected[i] ?? NaN)) / rms;
+    if (!(error <= worst.error)) {
+      worst = { error, index: i, expected: expected[i] ?? NaN, got: got[i] ?? NaN };
+      if (Number.isNaN(error)) return worst;
+    }
+  }
+  return worst;
+}
+
+/** Throws unless `got` is within `tolerance` of `expected`; integer tensors must be equal. */
+export function assertClose(
+  label: string,
+  spec: Spec,
+  got: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+): void {
+  const worst = compare(got, expected);
+  const bound = spec.dtype === 'f32' ? tolerance : 0;
+  if (worst.error <= bound) return;
+  const { index, error } = worst;
+  throw new Error(
+    `${label} [${spec.shape}]: element ${index} is ${worst.got}, expected ${worst.expected}; ` +
+      `error ${error.toExponential(2)} of the RMS exceeds ${bound.toExponential(2)}`,
+  );
+}

@@ -1,0 +1,77 @@
+import type { Attributes, Op, Scalar } from '../src/graph/op.js';
+import type { DType, Spec } from '../src/graph/tensor.js';
+
+/** Values of any tensor in float64; whole numbers for the integer types. */
+export type Values = Float64Array;
+
+export interface ReferenceCall<A extends Attributes> {
+  readonly inputs: readonly Values[];
+  readonly specs: readonly Spec[];
+  readonly outputs: readonly Spec[];
+  readonly attrs: A;
+  /** Value of a step scalar. */
+  scalar(scalar: Scalar): number;
+}
+
+/** How the elements of a test input are drawn: standard normal, rows of unit norm, uniform in (0, 1), or written out. */
+export type Fill = 'normal' | 'unit-rows' | 'uniform' | ((random: Random) => ArrayLike<number>);
+
+export interface CaseInput {
+  readonly shape: readonly number[];
+  readonly dtype?: DType;
+  /** 'normal' if not said. */
+  readonly fill?: Fill;
+}
+
+export interface Case<A extends Attributes> {
+  readonly inputs: readonly CaseInput[];
+  /** Attributes; `scalar(name, value)` makes a step scalar with a value for this case. */
+  readonly attrs: A | ((scalar: (name: string, value: number, dtype?: Scalar['dtype']) => Scalar) => A);
+}
+
+/**
+ * What the tests know of an op: its float64 reference, written from the formula with plain loops, and its cases. From one
+ * declaration the harness makes the value, gradient, determinism, guard and poison tests, and the benchmark.
+ */
+export interface OpTest<A extends Attributes> {
+  readonly op: Op<A>;
+  /** Outputs in order. An `update_*` op changes `inputs` in place and returns its outputs, if it has any. */
+  reference(call: ReferenceCall<A>): readonly Values[];
+  readonly cases: readonly Case<A>[];
+  /**
+   * Largest allowed error of an element in units of its tensor's RMS: a formula with its reason in a comment, such as
+   * `8 * EPSILON * Math.sqrt(terms)`. Integer outputs must be equal.
+   */
+  tolerance(call: { readonly specs: readonly Spec[]; readonly outputs: readonly Spec[]; readonly attrs: A }): number;
+  /** Inputs and outputs between which `derivative` is tested; left out where there is none. */
+  readonly gradient?: { readonly inputs: readonly number[]; readonly outputs: readonly number[] };
+}
+
+/** Half a unit in the last place of 1 in f32. */
+export const EPSILON = 2 ** -24;
+
+/** Deterministic numbers for test inputs (mulberry32), apart from the engine's own generator. */
+export class Random {
+  constructor(private state: number) {}
+
+  uniform(): number {
+    this.state = (this.state + 0x6d2b79f5) | 0;
+    let t = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  }
+
+  normal(): number {
+    return Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
+  }
+
+  /** Whole number in [0, n). */
+  below(n: number): number {
+    return Math.floor(this.uniform() * n);
+  }
+}
+
+/** Identity that keeps the attribute type. */
+export function opTest<A extends Attributes>(test: OpTest<A>): OpTest<A> {
+  return test;
+}

@@ -1,0 +1,244 @@
+import type { Gpu } from '../src/gpu/device.js';
+import { Graph } from '../src/graph/graph.js';
+import type { Attributes, Scalar } from '../src/graph/op.js';
+import { elements, type Tensor } from '../src/graph/tensor.js';
+import { compile } from '../src/plan/compile.js';
+import { plan } from '../src/plan/plan.js';
+import { type Elements, Replay } from '../src/plan/replay.js';
+import { assertClose } from './compare.js';
+import { type Case, type CaseInput, Random, type Values } from './declare.js';
+import { type AnyOpTest, Interpreter } from './interpreter.js';
+
+/** A case of an op as a graph: its node, and if it has a derivative the nodes of that, fed with random output gradients. */
+interface Traced {
+  readonly graph: Graph;
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  readonly outputGradients: ReadonlyMap<number, Tensor>;
+  readonly inputGradients: ReadonlyMap<number, Tensor>;
+  readonly scalars: ReadonlyMap<Scalar, number>;
+}
+
+const NAN_BITS = 0x7fc0dead;
+
+/** `layernorm [65,197] [197]`: names a case in messages. */
+export function showCase(test: AnyOpTest, { inputs }: Case<Attributes>): string {
+  return `${test.op.name} ${inputs.map(({ shape }) => `[${shape}]`).join(' ')}`;
+}
+
+/** Elements of a test input, rounded to what the device will hold. */
+export function draw({ shape, dtype = 'f32', fill = 'normal' }: CaseInput, random: Random): Values {
+  const count = elements(shape);
+  const values = typeof fill === 'function' ? Float64Array.from(fill(random)) : new Float64Array(count);
+  if (values.length !== count) throw new Error(`fill returned ${values.length} of ${count} elements`);
+  if (fill === 'uniform') for (let i = 0; i < count; i++) values[i] = random.uniform();
+  if (fill === 'normal' || fill === 'unit-rows') for (let i = 0; i < count; i++) values[i] = random.normal();
+  if (fill === 'unit-rows') {
+    const width = shape.at(-1) ?? 1;
+    for (let row = 0; row < count; row += width) {
+      const norm = Math.hypot(...values.subarray(row, row + width));
+      for (let i = row; i < row + width; i++) values[i] = (values[i] ?? 0) / norm;
+    }
+  }
+  return dtype === 'f32' ? Float64Array.from(Float32Array.from(values)) : values;
+}
+
+function trace(test: AnyOpTest, testCase: Case<Attributes>): Traced {
+  const graph = new Graph();
+  const scalars = new Map<Scalar, number>();
+  const attrs =
+    typeof testCase.attrs === 'function'
+      ? testCase.attrs((name, value, dtype = 'f32') => {
+          const scalar = graph.scalar(name, dtype);
+          scalars.set(scalar, dtype === 'f32' ? Math.fround(value) : value);
+          return scalar;
+        })
+      : testCase.attrs;
+  const inputs = testCase.inputs.map(({ shape, dtype = 'f32' }, i) =>
+    test.op.updates?.includes(i) ? graph.state(`input.${i}`, shape, dtype) : graph.input(`input.${i}`, shape, dtype),
+  );
+  const outputs = graph.add(test.op, inputs, attrs);
+  const outputGradients = new Map<number, Tensor>();
+  const inputGradients = new Map<number, Tensor>();
+  const { gradient } = test;
+  const node = graph.nodes[0];
+  if (gradient && test.op.derivative && node) {
+    const grads = outputs.map((tensor, i) => {
+      if (!gradient.outputs.includes(i)) return null;
+      const given = graph.input(`d_output.${i}`, tensor.shape);
+      outputGradients.set(i, given);
+      return given;
+    });
+    const needs = inputs.map((_, i) => gradient.inputs.includes(i));
+    test.op.derivative(graph, node, grads, needs).forEach((tensor, i) => {
+      if (tensor && needs[i]) inputGradients.set(i, tensor);
+    });
+    for (const i of gradient.inputs)
+      if (!inputGradients.has(i)) throw new Error(`${test.op.name}: no gradient for input ${i}`);
+  }
+  return { graph, inputs, outputs, outputGradients, inputGradients, scalars };
+}
+
+/** Draws all inputs of a traced case, the same numbers for the same case. */
+function drawAll(traced: Traced, testCase: Case<Attributes>): Map<Tensor, Values> {
+  const random = new Random(20250713);
+  const values = new Map<Tensor, Values>();
+  traced.inputs.forEach((tensor, i) => {
+    const declared = testCase.inputs[i];
+    if (declared) values.set(tensor, draw(declared, random));
+  });
+  for (const tensor of traced.outputGradients.values()) values.set(tensor, draw({ shape: tensor.shape }, random));
+  return values;
+}
+
+function interpret(traced: Traced, values: ReadonlyMap<Tensor, Values>, tests: readonly AnyOpTest[]): Interpreter {
+  const interpreter = new Interpreter(traced.graph, tests);
+  for (const [tensor, elements] of values) interpreter.set(tensor, elements);
+  for (const [scalar, value] of traced.scalars) interpreter.scalars.set(scalar.name, value);
+  interpreter.run();
+  return interpreter;
+}
+
+/**
+ * Without a device: the interpreted gradient nodes against central differences of the float64 reference, at up to
+ * `coordinates` elements of each input. Truncation is O(h^2) and rounding O(2^-52 / h): with h = 1e-5 both are near 1e-10
+ * of the sum's terms, and 1e-6 of the gradient's RMS leaves room for steep functions.
+ */
+export function checkReferenceGradient(
+  test: AnyOpTest,
+  testCase: Case<Attributes>,
+  tests: readonly AnyOpTest[],
+  coordinates = 24,
+): void {
+  const traced = trace(test, testCase);
+  const values = drawAll(traced, testCase);
+  const gradients = interpret(traced, values, tests);
+  const random = new Random(7);
+  const objective = (): number => {
+    const at = interpret(traced, values, tests);
+    let sum = 0;
+    for (const [i, weights] of traced.outputGradients) {
+      const tensor = traced.outputs[i];
+      if (tensor)
+        at.get(tensor).forEach((value, e) => {
+          sum += value * (values.get(weights)?.[e] ?? NaN);
+        });
+    }
+    return sum;
+  };
+  for (const [i, gradient] of traced.inputGradients) {
+    const tensor = traced.inputs[i];
+    const x = tensor && values.get(tensor);
+    if (!x) continue;
+    const expected = gradients.get(gradient);
+    const rms = Math.sqrt(expected.reduce((sum, value) => sum + value * value, 0) / expected.length) || 1;
+    for (let n = 0; n < Math.min(coordinates, x.length); n++) {
+      const e = x.length <= coordinates ? n : random.below(x.length);
+      const before = x[e] ?? 0;
+      const h = 1e-5 * Math.max(1, Math.abs(before));
+      x[e] = before + h;
+      const above = objective();
+      x[e] = before - h;
+      const below = objective();
+      x[e] = before;
+      const error = Math.abs((above - below) / (2 * h) - (expected[e] ?? NaN)) / rms;
+      if (!(error <= 1e-6))
+        throw new Error(`${showCase(test, testCase)}: gradient of input ${i} at ${e} is off by ${error} of its RMS`);
+    }
+  }
+}
+
+/**
+ * On a device: outputs, state and gradients against the interpreter; every buffer poisoned with NaN before, outputs packed
+ * with guard words between them; run twice with equal bits.
+ */
+export async function checkOnDevice(
+  gpu: Gpu,
+  test: AnyOpTest,
+  testCase: Case<Attributes>,
+  tests: readonly AnyOpTest[],
+): Promise<void> {
+  const traced = trace(test, testCase);
+  const values = drawAll(traced, testCase);
+  const expected = interpret(traced, values, tests);
+  const label = showCase(test, testCase);
+  const results = [...traced.outputs, ...traced.inputGradients.values()];
+  // Gradients that are also inputs of later gradient nodes may not share their writer's buffer: only pure results are packed.
+  const read = new Set(traced.graph.nodes.flatMap((node) => node.inputs));
+  const guarded = results.filter(
+    (tensor) => tensor.storage === 'computed' && !read.has(tensor) && tensor.dtype === 'f32',
+  );
+  const [pack] = traced.graph.pack('guarded', [...new Set(guarded)], 2 ** 25);
+  const replay = new Replay(await compile(gpu, plan(traced.graph, gpu.target, results)));
+  try {
+    const first = await runPoisoned(replay, traced, values);
+    for (const tensor of new Set(results)) {
+      const specs = traced.inputs;
+      const allowed = test.tolerance({ specs, outputs: traced.outputs, attrs: traced.graph.nodes[0]?.attrs ?? {} });
+      assertClose(`${label}: ${tensor.label}`, tensor, await replay.read(tensor), expected.get(tensor), allowed);
+    }
+    for (const index of test.op.updates ?? []) {
+      const tensor = traced.inputs[index];
+      if (!tensor) continue;
+      const allowed = test.tolerance({
+        specs: traced.inputs,
+        outputs: traced.outputs,
+        attrs: traced.graph.nodes[0]?.attrs ?? {},
+      });
+      assertClose(
+        `${label}: updated ${tensor.label}`,
+        tensor,
+        await replay.read(tensor),
+        expected.get(tensor),
+        allowed,
+      );
+    }
+    if (pack) checkGuards(label, pack.members, new Uint32Array((await replay.read(pack.flat)).buffer));
+    const second = await runPoisoned(replay, traced, values);
+    first.forEach((bits, i) => {
+      if (!bits.every((word, e) => word === second[i]?.[e])) throw new Error(`${label}: two runs differ`);
+    });
+  } finally {
+    replay.destroy();
+  }
+}
+
+/** One run on poisoned buffers; returns the bits of all results and changed state. */
+async function runPoisoned(
+  replay: Replay,
+  traced: Traced,
+  values: ReadonlyMap<Tensor, Values>,
+): Promise<Uint32Array[]> {
+  const { compiled } = replay;
+  compiled.plan.buffers.forEach(({ bytes, group }, i) => {
+    const buffer = compiled.buffers[i];
+    if (buffer && group !== 'constant')
+      compiled.gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(bytes / 4).fill(NAN_BITS));
+  });
+  for (const [tensor, data] of values) replay.write(tensor, toElements(tensor, data));
+  for (const [scalar, value] of traced.scalars) replay.setScalar(scalar, value);
+  await replay.run();
+  await replay.settled();
+  const updated = (traced.graph.nodes[0]?.op.updates ?? []).flatMap((i) => traced.inputs[i] ?? []);
+  const bits: Uint32Array[] = [];
+  for (const tensor of [...traced.outputs, ...updated, ...traced.inputGradients.values()]) {
+    bits.push(new Uint32Array((await replay.read(tensor)).buffer));
+  }
+  return bits;
+}
+
+/** Values in the element type of a tensor. */
+export function toElements({ dtype }: Tensor, values: ArrayLike<number>): Elements {
+  if (dtype === 'f32') return Float32Array.from(values);
+  return dtype === 'u32' ? Uint32Array.from(values) : Int32Array.from(values);
+}
+
+function checkGuards(label: string, members: readonly Tensor[], words: Uint32Array): void {
+  const used = new Uint8Array(words.length);
+  for (const tensor of members) {
+    const offset = tensor.view?.offset ?? 0;
+    used.fill(1, offset, offset + elements(tensor.shape));
+  }
+  const broken = words.findIndex((word, i) => !used[i] && word !== NAN_BITS);
+  if (broken >= 0) throw new Error(`${label}: wrote past a tensor's end, at word ${broken} of the pack`);
+}

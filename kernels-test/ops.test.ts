@@ -1,0 +1,13 @@
+import { test } from 'uvu';
+import { openNodeGpu } from '../src/node.js';
+import { checkOnDevice, showCase } from './harness.js';
+import { opTests } from './index.js';
+
+/** Every op on the adapter, forward and backward, against float64. */
+const gpu = await openNodeGpu();
+
+for (const op of opTests) {
+  for (const testCase of op.cases) test(showCase(op, testCase), () => checkOnDevice(gpu, op, testCase, opTests));
+}
+
+test.run();

@@ -1,0 +1,88 @@
+import { ExitCode, SopError } from '../errors.js';
+import type { Kernel } from '../graph/kernel.js';
+import type { Gpu } from './device.js';
+
+export interface Pipeline {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+}
+
+/**
+ * One pipeline for each different kernel, by its source, all compiled in parallel.
+ * Throws `SopError` (70) with the shader's name, line and text when one does not compile.
+ */
+export async function createPipelines(
+  gpu: Gpu,
+  kernels: readonly Kernel[],
+  progress?: (done: number, total: number) => void,
+): Promise<Map<string, Pipeline>> {
+  const bySource = new Map<string, Kernel>();
+  for (const kernel of kernels) if (!bySource.has(kernel.source)) bySource.set(kernel.source, kernel);
+  let done = 0;
+  const made = new Map<string, Pipeline>();
+  await Promise.all(
+    [...bySource].map(async ([source, kernel]) => {
+      made.set(source, await createPipeline(gpu, kernel));
+      done += 1;
+      progress?.(done, bySource.size);
+    }),
+  );
+  gpu.check();
+  return made;
+}
+
+async function createPipeline({ device }: Gpu, kernel: Kernel): Promise<Pipeline> {
+  device.pushErrorScope('validation');
+  const module = device.createShaderModule({ label: kernel.label, code: kernel.source });
+  const scope = device.popErrorScope();
+  const messages = (await module.getCompilationInfo()).messages.filter(({ type }) => type === 'error');
+  const problem = await scope;
+  const [first] = messages;
+  if (first) throw shaderError(kernel, first);
+  if (problem) throw failed(kernel, problem.message);
+  const layout = device.createBindGroupLayout({ label: kernel.label, entries: layoutEntries(kernel) });
+  try {
+    const pipeline = await device.createComputePipelineAsync({
+      label: kernel.label,
+      layout: device.createPipelineLayout({ label: kernel.label, bindGroupLayouts: [layout] }),
+      compute: { module, entryPoint: kernel.entry },
+    });
+    return { pipeline, layout };
+  } catch (error) {
+    throw failed(kernel, error instanceof Error ? error.message : String(error));
+  }
+}
+
+function layoutEntries({ bindings, params, scalars }: Kernel): GPUBindGroupLayoutEntry[] {
+  const visibility = GPUShaderStage.COMPUTE;
+  const entries: GPUBindGroupLayoutEntry[] = bindings.map(({ access }, binding) => ({
+    binding,
+    visibility,
+    buffer: { type: access === 'read' ? 'read-only-storage' : 'storage' },
+  }));
+  if (params.length > 0) entries.push({ binding: bindings.length, visibility, buffer: { type: 'uniform' } });
+  if (scalars) entries.push({ binding: bindings.length + 1, visibility, buffer: { type: 'uniform' } });
+  return entries;
+}
+
+/** Points at the file that a person edits: shaders/<op>.wgsl.ts, the line of its WGSL, the text. */
+function shaderError(kernel: Kernel, { lineNum, linePos, message }: GPUCompilationMessage): SopError {
+  const file = `shaders/${kernel.label.split('.')[0]}.wgsl.ts`;
+  const text = kernel.source.split('\n')[lineNum - 1]?.trim() ?? '';
+  const where = `${file}, ${kernel.entry}, line ${lineNum - kernel.headerLines} of its WGSL, column ${linePos}: ${text}`;
+  return new SopError(ExitCode.internal, {
+    what: 'shader does not compile',
+    where,
+    why: message,
+    fix: 'correct the shader',
+  });
+}
+
+function failed(kernel: Kernel, message: string): SopError {
+  return new SopError(ExitCode.internal, {
+    what: 'pipeline cannot be made',
+    where: kernel.label,
+    why: message,
+    fix: 'report this with the output of sop-gpu doctor',
+  });
+}

@@ -1,0 +1,55 @@
+import type { Graph } from './graph.js';
+import { GraphError, type Op } from './op.js';
+import { sameShape, showShape, type Tensor } from './tensor.js';
+
+/**
+ * Appends the reverse-mode gradient nodes of a scalar to its graph and returns the gradient of each of `parameters`
+ * (null where the scalar does not depend on it).
+ *
+ * A tensor used in several places has the sum of their gradients; this function alone adds them, with `sum` (an op of two
+ * inputs of one shape), in the reverse order of the trace.
+ */
+export function differentiate(
+  graph: Graph,
+  loss: Tensor,
+  parameters: readonly Tensor[],
+  sum: Op<Record<string, never>>,
+): (Tensor | null)[] {
+  if (!sameShape(loss.shape, [1]))
+    throw new GraphError('differentiate', `loss ${loss.label} has shape ${showShape(loss.shape)}, not [1]`);
+  const reached = dependents(graph, parameters);
+  const gradients = new Map<Tensor, Tensor>();
+  gradients.set(loss, graph.constant('d_loss', [1], new Float32Array([1])));
+
+  for (const node of [...graph.nodes].reverse()) {
+    const grads = node.outputs.map((tensor) => gradients.get(tensor) ?? null);
+    const needs = node.inputs.map((tensor) => reached.has(tensor));
+    if (grads.every((gradient) => gradient === null) || !needs.includes(true)) continue;
+    const { derivative } = node.op;
+    if (!derivative)
+      throw new GraphError(node.op.name, 'has no derivative, but the loss depends on a parameter through it');
+    const contributions = graph.scope(node.scope, () => derivative(graph, node, grads, needs));
+    node.inputs.forEach((tensor, i) => {
+      const contribution = contributions[i];
+      if (!contribution || !needs[i]) return;
+      if (!sameShape(contribution.shape, tensor.shape)) {
+        throw new GraphError(
+          node.op.name,
+          `gradient ${showShape(contribution.shape)} of input ${tensor.label} ${showShape(tensor.shape)}`,
+        );
+      }
+      const before = gradients.get(tensor);
+      gradients.set(tensor, before ? graph.one(sum, [before, contribution], {}) : contribution);
+    });
+  }
+  return parameters.map((parameter) => gradients.get(parameter) ?? null);
+}
+
+/** All tensors whose value depends on one of `roots`. */
+function dependents(graph: Graph, roots: readonly Tensor[]): Set<Tensor> {
+  const reached = new Set(roots);
+  for (const node of graph.nodes) {
+    if (node.inputs.some((tensor) => reached.has(tensor))) for (const tensor of node.outputs) reached.add(tensor);
+  }
+  return reached;
+}

@@ -1,0 +1,98 @@
+import { ExitCode, SopError } from '../errors.js';
+import type { Target } from '../gpu/target.js';
+import type { Graph, Node } from './graph.js';
+import type { Kernel } from './kernel.js';
+import type { Spec, Tensor } from './tensor.js';
+
+/** A number that the host sets before each step (learning rate, temperature, seed): a slot of the step uniform. */
+export interface Scalar {
+  readonly name: string;
+  readonly dtype: 'f32' | 'u32';
+  readonly slot: number;
+}
+
+/** What an op is told besides its inputs: numbers, names, small lists. Plain data, so that it prints and hashes. */
+export type Attributes = Readonly<Record<string, Attribute>>;
+export type Attribute =
+  | number
+  | string
+  | boolean
+  | Scalar
+  | readonly Attribute[]
+  | { readonly [key: string]: Attribute };
+
+/** What a launch binds to a kernel's bindings, by name: an input, output or scratch tensor of its node. */
+export type Operand =
+  | { readonly kind: 'input'; readonly index: number }
+  | { readonly kind: 'output'; readonly index: number }
+  | { readonly kind: 'scratch'; readonly index: number };
+
+/** One dispatch. */
+export interface Launch {
+  readonly kernel: Kernel;
+  /** One operand for every binding that the kernel declares. */
+  readonly bindings: Readonly<Record<string, Operand>>;
+  /** One number for every field of the kernel's `params`. */
+  readonly params: Readonly<Record<string, number>>;
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** Work of a node by formula: what the result needs, not what a kernel spends. */
+export interface Cost {
+  readonly flops: number;
+  readonly bytes: number;
+}
+
+/** Everything an op may look at when it says how it is computed on `target`. */
+export interface OpCall<A extends Attributes> {
+  readonly inputs: readonly Spec[];
+  readonly outputs: readonly Spec[];
+  readonly attrs: A;
+  readonly target: Target;
+}
+
+/**
+ * The contract of an operation. One object says all there is to know of it but its kernels (shaders/<op>.wgsl.ts) and
+ * its float64 reference (kernels-test/<op>.ts).
+ */
+export interface Op<A extends Attributes = Attributes> {
+  readonly name: string;
+  /** Specs of the outputs. Throws `GraphError` when inputs or attributes disagree. */
+  infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
+  /** Temporary buffers of one node, alive only while its launches run. */
+  scratch?(call: OpCall<A>): readonly Spec[];
+  /** The dispatches, in order. */
+  launches(call: OpCall<A>): readonly Launch[];
+  /**
+   * Appends the nodes that compute the gradients of a node's inputs.
+   * `grads[i]` belongs to output i, null where nothing depends on it; `needs[i]` says whether input i wants one.
+   * Returns a tensor or null for each input. Absent where an op has no derivative.
+   */
+  derivative?(
+    graph: Graph,
+    node: Node<A>,
+    grads: readonly (Tensor | null)[],
+    needs: readonly boolean[],
+  ): readonly (Tensor | null)[];
+  cost(inputs: readonly Spec[], outputs: readonly Spec[], attrs: A): Cost;
+  /** Inputs that the op changes in place. Only ops whose name begins with `update_` have any. */
+  readonly updates?: readonly number[];
+}
+
+export const input = (index: number): Operand => ({ kind: 'input', index });
+export const output = (index: number): Operand => ({ kind: 'output', index });
+export const scratch = (index: number): Operand => ({ kind: 'scratch', index });
+
+/** An op was given what it cannot work on. */
+export class GraphError extends SopError {
+  constructor(op: string, why: string, fix = 'this is an error in the model code that calls it') {
+    super(ExitCode.internal, { what: 'operation refused', where: op, why, fix });
+  }
+}
+
+/** Identity with type inference: `export const gelu = defineOp({...})`. */
+export function defineOp<A extends Attributes>(op: Op<A>): Op<A> {
+  if (op.updates && !op.name.startsWith('update_'))
+    throw new GraphError(op.name, 'changes state but is not named update_*');
+  return op;
+}

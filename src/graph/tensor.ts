@@ -1,0 +1,58 @@
+/** Element types of tensors. Masks and indices are `u32`; row numbers that come from outside are `i32`. */
+export type DType = 'f32' | 'u32' | 'i32';
+
+/**
+ * Where a tensor's bytes come from.
+ * - `parameter`: trained; kept from step to step; has a gradient
+ * - `state`: kept from step to step, no gradient (moments, teacher, memories, pointers)
+ * - `input`: written by the host before each step
+ * - `constant`: given once, at trace time
+ * - `computed`: output of a node
+ */
+export type Storage = 'parameter' | 'state' | 'input' | 'constant' | 'computed';
+
+/** Shape and element type, without identity. */
+export interface Spec {
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+}
+
+export interface Tensor extends Spec {
+  readonly id: number;
+  /** What it is, for people: `blocks.0.attn.qkv.weight`, `layernorm[3].y`. */
+  readonly label: string;
+  readonly storage: Storage;
+  /** Only for constants: row-major elements. */
+  readonly data?: Float32Array | Uint32Array | Int32Array;
+  /** Set by `Graph.pack`: this tensor is elements `offset` ... of the flat tensor `of`. */
+  view: { readonly of: Tensor; readonly offset: number } | null;
+}
+
+/** Number of elements of a shape; 1 for a scalar. */
+export function elements(shape: readonly number[]): number {
+  return shape.reduce((product, side) => product * side, 1);
+}
+
+/** Bytes of a tensor: all our element types take four. */
+export function bytes(spec: Spec): number {
+  return 4 * elements(spec.shape);
+}
+
+/** `[2, 3]` for messages. */
+export function showShape(shape: readonly number[]): string {
+  return `[${shape.join(', ')}]`;
+}
+
+/** An f32 spec: most are. */
+export function f32(...shape: number[]): Spec {
+  return { shape, dtype: 'f32' };
+}
+
+/** A u32 spec. */
+export function u32(...shape: number[]): Spec {
+  return { shape, dtype: 'u32' };
+}
+
+export function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((side, i) => side === b[i]);
+}

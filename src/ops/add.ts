@@ -1,0 +1,29 @@
+import { ADD_WORKGROUP, add as addKernel } from '../../shaders/add.wgsl.js';
+import { grid } from '../../shaders/lib/grid.js';
+import { defineOp, GraphError, input, output } from '../graph/op.js';
+import { elements, f32, sameShape, showShape } from '../graph/tensor.js';
+
+/** y = a + b. Inputs: a, b, both of one shape. Output: y. Sums gradients in `differentiate`. */
+export const add = defineOp<Record<string, never>>({
+  name: 'add',
+  infer([a, b]) {
+    if (!a || !b || !sameShape(a.shape, b.shape))
+      throw new GraphError('add', `${showShape(a?.shape ?? [])} + ${showShape(b?.shape ?? [])}`);
+    return [f32(...a.shape)];
+  },
+  launches({ outputs: [y] }) {
+    const count = elements(y?.shape ?? []);
+    const vec4 = count % 4 === 0;
+    const invocations = vec4 ? count / 4 : count;
+    return [
+      {
+        kernel: addKernel({ vec4 }),
+        bindings: { a: input(0), b: input(1), y: output(0) },
+        params: { count: invocations },
+        workgroups: grid(invocations, ADD_WORKGROUP),
+      },
+    ];
+  },
+  derivative: (_graph, _node, [dy]) => [dy ?? null, dy ?? null],
+  cost: (_inputs, [y]) => ({ flops: elements(y?.shape ?? []), bytes: 12 * elements(y?.shape ?? []) }),
+});

@@ -1,0 +1,126 @@
+import type { Gpu } from '../gpu/device.js';
+import { createPipelines, type Pipeline } from '../gpu/pipelines.js';
+import { SCALAR_SLOTS } from '../graph/kernel.js';
+import type { Plan, PlannedLaunch } from './plan.js';
+
+/** A dispatch with everything made: the flat list of these is a step. */
+export interface Command {
+  readonly launch: PlannedLaunch;
+  readonly pipeline: Pipeline;
+  readonly bindGroup: GPUBindGroup;
+}
+
+/** Buffers, pipelines and bind groups of a plan. */
+export interface Compiled {
+  readonly plan: Plan;
+  readonly gpu: Gpu;
+  readonly buffers: readonly GPUBuffer[];
+  readonly scalars: GPUBuffer;
+  readonly commands: readonly Command[];
+  destroy(): void;
+}
+
+/** Uniform slices begin at multiples of this many bytes (WebGPU's default `minUniformBufferOffsetAlignment`). */
+const UNIFORM_ALIGNMENT = 256;
+
+/** How far compilation is: `done` of `total` pipelines. */
+export type CompileProgress = (done: number, total: number) => void;
+
+/**
+ * Makes everything that a step needs, so that replaying it creates nothing.
+ * Throws `SopError` (70 for a shader that does not compile, 69 when memory does not suffice).
+ */
+export async function compile(gpu: Gpu, plan: Plan, progress?: CompileProgress): Promise<Compiled> {
+  const { device } = gpu;
+  const pipelines = await createPipelines(
+    gpu,
+    plan.launches.map(({ kernel }) => kernel),
+    progress,
+  );
+  const buffers = plan.buffers.map(({ label, bytes }) =>
+    device.createBuffer({
+      label,
+      size: bytes,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    }),
+  );
+  for (const tensor of plan.graph.tensors) {
+    if (!tensor.data) continue;
+    const buffer = buffers[plan.range(tensor).buffer];
+    if (buffer) device.queue.writeBuffer(buffer, 0, tensor.data as Float32Array<ArrayBuffer>);
+  }
+  const scalars = device.createBuffer({
+    label: 'scalars',
+    size: 4 * SCALAR_SLOTS,
+    usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+  });
+  const params = packParams(plan.launches);
+  const paramBuffer = device.createBuffer({
+    label: 'params',
+    size: params.data.byteLength,
+    usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+  });
+  device.queue.writeBuffer(paramBuffer, 0, params.data);
+
+  const commands = plan.launches.map((launch, i): Command => {
+    const pipeline = pipelines.get(launch.kernel.source);
+    if (!pipeline) throw new RangeError(`no pipeline for ${launch.kernel.label}`);
+    const offset = params.offsets[i];
+    const entries: GPUBindGroupEntry[] = launch.ranges.map((range, binding) => {
+      const buffer = buffers[range.buffer];
+      if (!buffer) throw new RangeError(`no buffer ${range.buffer}`);
+      return { binding, resource: { buffer, offset: range.offset, size: range.size } };
+    });
+    const bindings = launch.kernel.bindings.length;
+    if (offset !== undefined && launch.params.length > 0) {
+      entries.push({ binding: bindings, resource: { buffer: paramBuffer, offset, size: paramBytes(launch) } });
+    }
+    if (launch.kernel.scalars) entries.push({ binding: bindings + 1, resource: { buffer: scalars } });
+    const label = `${launch.kernel.label} of ${launch.node.scope || 'step'}[${launch.node.index}]`;
+    return { launch, pipeline, bindGroup: device.createBindGroup({ label, layout: pipeline.layout, entries }) };
+  });
+  await device.queue.onSubmittedWorkDone();
+  gpu.check();
+  return {
+    plan,
+    gpu,
+    buffers,
+    scalars,
+    commands,
+    destroy() {
+      for (const buffer of [...buffers, scalars, paramBuffer]) buffer.destroy();
+      // An empty submit lets Dawn free destroyed buffers at once.
+      device.queue.submit([]);
+    },
+  };
+}
+
+/** Uniform structs are rounded up to 16 bytes. */
+function paramBytes({ params }: PlannedLaunch): number {
+  return 16 * Math.ceil(params.length / 4);
+}
+
+/** All launches' params in one array, equal ones once. */
+function packParams(launches: readonly PlannedLaunch[]): { data: ArrayBuffer; offsets: readonly number[] } {
+  const offsetOf = new Map<string, number>();
+  const offsets = launches.map(({ kernel, params }) => {
+    const key = kernel.params.map(({ type }, i) => `${type}${params[i]}`).join();
+    const known = offsetOf.get(key);
+    if (known !== undefined) return known;
+    const offset = offsetOf.size * UNIFORM_ALIGNMENT;
+    offsetOf.set(key, offset);
+    return offset;
+  });
+  const data = new ArrayBuffer(Math.max(1, offsetOf.size) * UNIFORM_ALIGNMENT);
+  const view = new DataView(data);
+  launches.forEach(({ kernel, params }, i) => {
+    params.forEach((value, field) => {
+      const at = (offsets[i] ?? 0) + 4 * field;
+      const type = kernel.params[field]?.type;
+      if (type === 'f32') view.setFloat32(at, value, true);
+      else if (type === 'i32') view.setInt32(at, value, true);
+      else view.setUint32(at, value, true);
+    });
+  });
+  return { data, offsets };
+}

@@ -1,0 +1,199 @@
+import { ExitCode, SopError } from '../errors.js';
+import type { Target } from '../gpu/target.js';
+import type { Graph, Node } from '../graph/graph.js';
+import type { Kernel } from '../graph/kernel.js';
+import { type Cost, GraphError, type Launch, type Operand } from '../graph/op.js';
+import { bytes, type Tensor } from '../graph/tensor.js';
+import { lifetimes, type Temporary, temporary } from './lifetimes.js';
+import { assignSlots } from './slots.js';
+
+/** A buffer that the plan needs: one tensor that stays, or temporaries that take turns. */
+export interface PlannedBuffer {
+  readonly label: string;
+  readonly bytes: number;
+  /** What it is counted under: `student`, `memory`, ..., `input`, `constant`, `activations`. */
+  readonly group: string;
+  /** Temporaries that share it; empty for a buffer that stays. */
+  readonly users: readonly Temporary[];
+}
+
+/** A range of a planned buffer. */
+export interface Range {
+  readonly buffer: number;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** A dispatch with its ranges resolved. */
+export interface PlannedLaunch {
+  readonly node: Node;
+  readonly kernel: Kernel;
+  /** In the kernel's binding order. */
+  readonly ranges: readonly Range[];
+  /** In the kernel's param order. */
+  readonly params: readonly number[];
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** All that a step needs, decided before a device is touched. */
+export interface Plan {
+  readonly graph: Graph;
+  readonly target: Target;
+  readonly buffers: readonly PlannedBuffer[];
+  readonly launches: readonly PlannedLaunch[];
+  /** Cost of each node of the graph. */
+  readonly costs: readonly Cost[];
+  /** Bytes of all temporaries if none shared a buffer. */
+  readonly unplannedBytes: number;
+  /** Where a tensor lies. Throws `GraphError` for a tensor that no node touches. */
+  range(tensor: Tensor): Range;
+}
+
+/**
+ * Plans one step of `graph` on `target`. Tensors in `kept` can be read after the step.
+ * Throws `SopError` (exit 69) when a tensor exceeds a limit of the target, naming it.
+ */
+export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = []): Plan {
+  const buffers: PlannedBuffer[] = [];
+  const ranges = new Map<Tensor, Range>();
+  for (const tensor of graph.tensors) {
+    if (tensor.storage === 'computed' || tensor.view) continue;
+    ranges.set(tensor, { buffer: buffers.length, offset: 0, size: bytes(tensor) });
+    buffers.push({ label: tensor.label, bytes: bytes(tensor), group: groupOf(tensor), users: [] });
+  }
+  for (const tensor of graph.tensors) {
+    const base = tensor.view && ranges.get(tensor.view.of);
+    if (tensor.view && base)
+      ranges.set(tensor, { buffer: base.buffer, offset: 4 * tensor.view.offset, size: bytes(tensor) });
+  }
+
+  const temporaries: Temporary[] = [];
+  const owners: (Tensor | { node: Node; index: number })[] = [];
+  for (const [tensor, lifetime] of lifetimes(graph, kept)) {
+    owners.push(tensor);
+    temporaries.push(temporary(tensor.label, tensor, lifetime));
+  }
+  for (const node of graph.nodes) {
+    const specs = node.op.scratch?.({ inputs: node.inputs, outputs: node.outputs, attrs: node.attrs, target }) ?? [];
+    specs.forEach((spec, index) => {
+      owners.push({ node, index });
+      temporaries.push(
+        temporary(`${node.op.name}[${node.index}].scratch.${index}`, spec, { first: node.index, last: node.index }),
+      );
+    });
+  }
+  const { slots, slotOf } = assignSlots(temporaries);
+  const firstSlot = buffers.length;
+  slots.forEach((slot, i) => {
+    buffers.push({ label: `slot.${i}`, bytes: slot.bytes, group: 'activations', users: slot.users });
+  });
+  const scratchRanges = new Map<Node, Range[]>();
+  owners.forEach((owner, i) => {
+    const range = { buffer: firstSlot + (slotOf[i] ?? 0), offset: 0, size: temporaries[i]?.bytes ?? 0 };
+    if (!('node' in owner)) ranges.set(owner, range);
+    else scratchRanges.set(owner.node, [...(scratchRanges.get(owner.node) ?? []), range]);
+  });
+
+  const range = (tensor: Tensor): Range => {
+    const found = ranges.get(tensor);
+    if (!found) throw new GraphError(tensor.label, 'is in no buffer of the plan', 'name it in `kept`');
+    return found;
+  };
+  const launches = graph.nodes.flatMap((node) =>
+    node.op
+      .launches({ inputs: node.inputs, outputs: node.outputs, attrs: node.attrs, target })
+      .map((launch) => resolve(node, launch, range, scratchRanges.get(node) ?? [], target)),
+  );
+  const result: Plan = {
+    graph,
+    target,
+    buffers,
+    launches,
+    costs: graph.nodes.map((node) => node.op.cost(node.inputs, node.outputs, node.attrs)),
+    unplannedBytes: temporaries.reduce((sum, { bytes }) => sum + bytes, 0),
+    range,
+  };
+  checkLimits(result);
+  return result;
+}
+
+function resolve(
+  node: Node,
+  launch: Launch,
+  range: (tensor: Tensor) => Range,
+  scratch: readonly Range[],
+  target: Target,
+): PlannedLaunch {
+  const { kernel, workgroups } = launch;
+  const find = (operand: Operand | undefined, name: string): Range => {
+    const tensor =
+      operand?.kind === 'input'
+        ? node.inputs[operand.index]
+        : operand?.kind === 'output'
+          ? node.outputs[operand.index]
+          : null;
+    const found = tensor ? range(tensor) : operand?.kind === 'scratch' ? scratch[operand.index] : undefined;
+    if (!found) throw new GraphError(node.op.name, `nothing is bound to '${name}' of ${kernel.label}`);
+    return found;
+  };
+  if (Object.keys(launch.bindings).length !== kernel.bindings.length) {
+    throw new GraphError(
+      node.op.name,
+      `binds ${Object.keys(launch.bindings)} where ${kernel.label} has ${kernel.bindings.map(({ name }) => name)}`,
+    );
+  }
+  const params = kernel.params.map(({ name }) => {
+    const value = launch.params[name];
+    if (value === undefined || Number.isNaN(value))
+      throw new GraphError(node.op.name, `param '${name}' of ${kernel.label} is ${value}`);
+    return value;
+  });
+  if (!workgroups.every((count) => Number.isInteger(count) && count > 0 && count <= target.maxWorkgroupsPerDimension)) {
+    throw new GraphError(node.op.name, `${kernel.label} is dispatched over [${workgroups}] workgroups`);
+  }
+  const ranges = kernel.bindings.map(({ name }) => find(launch.bindings[name], name));
+  checkAliasing(node, kernel, ranges);
+  return { node, kernel, ranges, params, workgroups };
+}
+
+/** WebGPU's rule: within a dispatch a buffer is only read, or only written at ranges that do not overlap. */
+function checkAliasing(node: Node, kernel: Kernel, ranges: readonly Range[]): void {
+  ranges.forEach((a, i) => {
+    ranges.slice(i + 1).forEach((b, j) => {
+      const [first, second] = [kernel.bindings[i], kernel.bindings[i + 1 + j]];
+      if (a.buffer !== b.buffer || !first || !second || (first.access === 'read' && second.access === 'read')) return;
+      const disjoint = a.offset + a.size <= b.offset || b.offset + b.size <= a.offset;
+      if (first.access === second.access && disjoint) return;
+      throw new GraphError(
+        node.op.name,
+        `${kernel.label} uses one buffer as '${first.name}' and '${second.name}' and writes it`,
+      );
+    });
+  });
+}
+
+function groupOf(tensor: Tensor): string {
+  if (tensor.storage === 'input' || tensor.storage === 'constant') return tensor.storage;
+  return tensor.label.split('.')[0] ?? tensor.label;
+}
+
+function checkLimits({ buffers, target }: Plan): void {
+  for (const buffer of buffers) {
+    const limit = Math.min(target.maxBufferBytes, target.maxBindingBytes);
+    if (buffer.bytes <= limit) continue;
+    const largest = buffer.users.reduce(
+      (most, user) => (user.bytes > most.bytes ? user : most),
+      buffer.users[0] ?? buffer,
+    );
+    throw new SopError(ExitCode.unavailable, {
+      what: 'a tensor exceeds a limit of the adapter',
+      where: largest.label,
+      why: `it needs ${mebibytes(largest.bytes)} MiB in one binding, ${target.name} allows ${mebibytes(limit)} MiB`,
+      fix: 'lower --batch-size, or the memory and anchor counts of sop.*',
+    });
+  }
+}
+
+export function mebibytes(count: number): string {
+  return (count / 2 ** 20).toFixed(1);
+}

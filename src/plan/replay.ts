@@ -1,0 +1,209 @@
+import { SCALAR_SLOTS } from '../graph/kernel.js';
+import { GraphError, type Scalar } from '../graph/op.js';
+import { bytes, type Tensor } from '../graph/tensor.js';
+import type { Command, Compiled } from './compile.js';
+
+export type Elements = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer>;
+
+/** Steps that may be in flight before `run` has to wait for the oldest one's results. */
+const RING = 3;
+
+/** Estimated work after which a submit is closed: drivers of real GPUs kill a submit that seems to hang. */
+const SUBMIT_FLOPS = 2e10;
+
+/** Bytes moved by one read-back of `read`. */
+const READ_CHUNK = 64 * 2 ** 20;
+
+/**
+ * Runs a compiled step again and again. `run` creates nothing on the device: it writes the scalars, encodes the same
+ * commands and copies the tensors of `fetched` into a ring of staging buffers.
+ */
+export class Replay {
+  private readonly scalarBytes = new ArrayBuffer(4 * SCALAR_SLOTS);
+  private readonly scalarView = new DataView(this.scalarBytes);
+  private readonly submits: readonly (readonly Command[])[];
+  private readonly ring: { readonly buffer: GPUBuffer; busy: Promise<unknown> }[];
+  private turn = 0;
+
+  constructor(
+    readonly compiled: Compiled,
+    private readonly fetched: readonly Tensor[] = [],
+  ) {
+    this.submits = splitSubmits(compiled);
+    const size = fetched.reduce((sum, tensor) => sum + bytes(tensor), 0);
+    this.ring = Array.from({ length: size > 0 ? RING : 0 }, (_, i) => ({
+      buffer: this.device.createBuffer({
+        label: `fetch.${i}`,
+        size,
+        usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+      }),
+      busy: Promise.resolve(),
+    }));
+  }
+
+  /** Sets a scalar for the steps from now on. */
+  setScalar({ slot, dtype }: Scalar, value: number): void {
+    if (dtype === 'f32') this.scalarView.setFloat32(4 * slot, value, true);
+    else this.scalarView.setUint32(4 * slot, value, true);
+  }
+
+  /** Writes a whole input, state or parameter. Takes effect before the next `run`. */
+  write(tensor: Tensor, data: Elements): void {
+    const { buffer, offset } = this.locate(tensor);
+    if (data.byteLength !== bytes(tensor))
+      throw new GraphError(tensor.label, `${data.byteLength} bytes written, it has ${bytes(tensor)}`);
+    this.device.queue.writeBuffer(buffer, offset, data);
+  }
+
+  /** Resolves when `run` may be called: at most `RING` steps are in flight. */
+  async ready(): Promise<void> {
+    await this.ring[this.turn]?.busy;
+    this.compiled.gpu.check();
+  }
+
+  /**
+   * Encodes and submits one step, with the scalars and inputs as they are now. Resolves with the contents of the fetched
+   * tensors once the device has done it; the caller may start further steps before that, after `ready`.
+   */
+  run(): Promise<Elements[]> {
+    const slot = this.ring[this.turn];
+    this.encode(slot?.buffer);
+    if (!slot) return Promise.resolve([]);
+    this.turn = (this.turn + 1) % RING;
+    const result = this.collect(slot.buffer);
+    slot.busy = result.catch(() => undefined);
+    return result;
+  }
+
+  /** Contents of any planned tensor, read in chunks. Waits for the device. */
+  async read(tensor: Tensor): Promise<Elements> {
+    const { buffer, offset } = this.locate(tensor);
+    const size = bytes(tensor);
+    const result = new Uint8Array(size);
+    const chunk = Math.min(size, READ_CHUNK);
+    const staging = this.device.createBuffer({
+      label: `read ${tensor.label}`,
+      size: chunk,
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    });
+    try {
+      for (let done = 0; done < size; done += chunk) {
+        const count = Math.min(chunk, size - done);
+        const encoder = this.device.createCommandEncoder({ label: `read ${tensor.label}` });
+        encoder.copyBufferToBuffer(buffer, offset + done, staging, 0, count);
+        this.device.queue.submit([encoder.finish()]);
+        await Promise.race([staging.mapAsync(GPUMapMode.READ, 0, count), this.compiled.gpu.failed]);
+        result.set(new Uint8Array(staging.getMappedRange(0, count)), done);
+        staging.unmap();
+      }
+    } finally {
+      staging.destroy();
+    }
+    this.compiled.gpu.check();
+    return typed(tensor, result.buffer);
+  }
+
+  /**
+   * Runs every different pipeline once on whatever the buffers hold, because software adapters compile at the first
+   * dispatch. All state must be written after it.
+   */
+  async warmUp(progress?: (done: number, total: number) => void): Promise<void> {
+    const first = [...new Map(this.compiled.commands.map((command) => [command.pipeline, command])).values()];
+    for (const [done, { pipeline, bindGroup, launch }] of first.entries()) {
+      const encoder = this.device.createCommandEncoder({ label: `warm up ${launch.kernel.label}` });
+      const pass = encoder.beginComputePass({ label: launch.kernel.label });
+      pass.setPipeline(pipeline.pipeline);
+      pass.setBindGroup(0, bindGroup);
+      pass.dispatchWorkgroups(1);
+      pass.end();
+      this.device.queue.submit([encoder.finish()]);
+      await this.settled();
+      progress?.(done + 1, first.length);
+    }
+  }
+
+  /** Resolves when the device has nothing left to do. */
+  async settled(): Promise<void> {
+    await Promise.race([this.device.queue.onSubmittedWorkDone(), this.compiled.gpu.failed]);
+    this.compiled.gpu.check();
+  }
+
+  destroy(): void {
+    for (const { buffer } of this.ring) buffer.destroy();
+    this.compiled.destroy();
+  }
+
+  private get device(): GPUDevice {
+    return this.compiled.gpu.device;
+  }
+
+  private locate(tensor: Tensor): { buffer: GPUBuffer; offset: number } {
+    const range = this.compiled.plan.range(tensor);
+    const buffer = this.compiled.buffers[range.buffer];
+    if (!buffer) throw new GraphError(tensor.label, 'has no buffer');
+    return { buffer, offset: range.offset };
+  }
+
+  private encode(staging: GPUBuffer | undefined): void {
+    this.device.queue.writeBuffer(this.compiled.scalars, 0, this.scalarBytes);
+    this.submits.forEach((commands, i) => {
+      const encoder = this.device.createCommandEncoder({ label: `step.${i}` });
+      const pass = encoder.beginComputePass({ label: `step.${i}` });
+      for (const { pipeline, bindGroup, launch } of commands) {
+        pass.setPipeline(pipeline.pipeline);
+        pass.setBindGroup(0, bindGroup);
+        pass.dispatchWorkgroups(...launch.workgroups);
+      }
+      pass.end();
+      if (staging && i === this.submits.length - 1) this.copyFetched(encoder, staging);
+      this.device.queue.submit([encoder.finish()]);
+    });
+  }
+
+  private copyFetched(encoder: GPUCommandEncoder, staging: GPUBuffer): void {
+    let at = 0;
+    for (const tensor of this.fetched) {
+      const { buffer, offset } = this.locate(tensor);
+      encoder.copyBufferToBuffer(buffer, offset, staging, at, bytes(tensor));
+      at += bytes(tensor);
+    }
+  }
+
+  private async collect(staging: GPUBuffer): Promise<Elements[]> {
+    await Promise.race([staging.mapAsync(GPUMapMode.READ), this.compiled.gpu.failed]);
+    const all = staging.getMappedRange().slice(0);
+    staging.unmap();
+    this.compiled.gpu.check();
+    let at = 0;
+    return this.fetched.map((tensor) => {
+      const data = typed(tensor, all.slice(at, at + bytes(tensor)));
+      at += bytes(tensor);
+      return data;
+    });
+  }
+}
+
+function typed({ dtype }: Tensor, buffer: ArrayBuffer): Elements {
+  if (dtype === 'f32') return new Float32Array(buffer);
+  return dtype === 'u32' ? new Uint32Array(buffer) : new Int32Array(buffer);
+}
+
+/** Consecutive commands, closed after `SUBMIT_FLOPS` of their nodes' work. */
+function splitSubmits({ commands, plan }: Compiled): Command[][] {
+  const submits: Command[][] = [[]];
+  let flops = 0;
+  let lastNode = -1;
+  for (const command of commands) {
+    const { index } = command.launch.node;
+    if (index !== lastNode) {
+      flops += plan.costs[index]?.flops ?? 0;
+      lastNode = index;
+    }
+    if (flops > SUBMIT_FLOPS) {
+      submits.push([]);
+      flops = plan.costs[index]?.flops ?? 0;
+    }
+    submits.at(-1)?.push(command);
+  }
+  return submits.filter((commands) => commands.length > 0);
+}
