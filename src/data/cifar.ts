@@ -48,6 +48,6 @@ export function parseCifar(
   return { labels, pixels };
 }
 
-function malformedCifar(where: string, why: string): SopError {
-  return new SopError(ExitCode.data, { what: 'malformed CIFAR file', where, why, fix: 'download it again' });
+export function malformedCifar(where: string, why: string, fix = 'download it again'): SopError {
+  return new SopError(ExitCode.data, { what: 'malformed CIFAR file', where, why, fix });
 }

@@ -42,6 +42,6 @@ export function parseIdxHeader(start: Uint8Array, kind: 'images' | 'labels', whe
   return { shape, dataStart, dataBytes };
 }
 
-export function malformedIdx(where: string, why: string): SopError {
-  return new SopError(ExitCode.data, { what: 'malformed IDX file', where, why, fix: 'download it again' });
+export function malformedIdx(where: string, why: string, fix = 'download it again'): SopError {
+  return new SopError(ExitCode.data, { what: 'malformed IDX file', where, why, fix });
 }

@@ -80,22 +80,23 @@ export class Prefetcher {
 
   private async load(step: number, indices: readonly number[]): Promise<Batch | null> {
     const images = await Promise.all(indices.map((index) => this.gate.run(() => this.set.read(index))));
-    return this.closed ? null : { step, indices, images };
+    return images.includes(null) ? null : { step, indices, images: images as DecodedImage[] };
   }
 }
 
-/** Lets `most` tasks run at a time, the others wait in the order they came. After `close` the waiting ones never run. */
+/** Lets `most` tasks run at a time, the others wait in the order they came. After `close` none starts: they give null. */
 class Gate {
   private running = 0;
+  private closed = false;
   private readonly waiting: (() => void)[] = [];
 
   constructor(private readonly most: number) {}
 
-  async run<T>(task: () => Promise<T>): Promise<T> {
+  async run<T>(task: () => Promise<T>): Promise<T | null> {
     if (this.running >= this.most) await new Promise<void>((resolve) => this.waiting.push(resolve));
     else this.running++;
     try {
-      return await task();
+      return this.closed ? null : await task();
     } finally {
       const next = this.waiting.shift();
       if (next) next();
@@ -104,7 +105,7 @@ class Gate {
   }
 
   close(): void {
-    this.waiting.length = 0;
+    this.closed = true;
   }
 }
 
@@ -116,7 +117,7 @@ class Gate {
 export async function forEachParallel(
   count: number,
   concurrency: number,
-  task: (index: number) => Promise<boolean | void>,
+  task: (index: number) => Promise<unknown>,
 ): Promise<void> {
   let next = 0;
   let stop = false;
