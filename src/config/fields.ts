@@ -1,0 +1,169 @@
+import * as v from 'valibot';
+
+/**
+ * Builders of the leaves of the configuration. Every check of a leaf carries the same text, what is expected,
+ * so that one sentence ("expected an integer >= 1, got 0") serves all ways of being wrong.
+ */
+
+/** What `--help` and error messages say about a key. */
+export interface FieldNote {
+  /** A phrase for people: what the value does, with its unit. */
+  readonly help: string;
+  /** Completes "expected ...". */
+  readonly expected: string;
+}
+
+interface Range {
+  readonly min?: number;
+  readonly above?: number;
+  readonly max?: number;
+  readonly below?: number;
+}
+
+function describe(noun: string, { min, above, max, below }: Range): string {
+  const bounds = [
+    min === undefined ? '' : `>= ${min}`,
+    above === undefined ? '' : `> ${above}`,
+    max === undefined ? '' : `<= ${max}`,
+    below === undefined ? '' : `< ${below}`,
+  ].filter((bound) => bound !== '');
+  return bounds.length === 0 ? noun : `${noun} ${bounds.join(' and ')}`;
+}
+
+function within(value: number, { min, above, max, below }: Range): boolean {
+  const from = value >= (min ?? Number.NEGATIVE_INFINITY) && value > (above ?? Number.NEGATIVE_INFINITY);
+  const to = value <= (max ?? Number.POSITIVE_INFINITY) && value < (below ?? Number.POSITIVE_INFINITY);
+  return Number.isFinite(value) && from && to;
+}
+
+const realIn = (range: Range, expected: string) =>
+  v.pipe(
+    v.number(expected),
+    v.check((value) => within(value, range), expected),
+  );
+
+const integerIn = (range: Range, expected: string) =>
+  v.pipe(
+    v.number(expected),
+    v.check((value) => Number.isSafeInteger(value) && within(value, range), expected),
+  );
+
+const note = (help: string, expected: string) => ({ help, expected }) satisfies FieldNote;
+
+export function real(fallback: number, range: Range, help: string) {
+  const expected = describe('a number', range);
+  return v.pipe(v.optional(realIn(range, expected), fallback), v.metadata(note(help, expected)));
+}
+
+export function integer(fallback: number, range: Range, help: string) {
+  const expected = describe('an integer', range);
+  return v.pipe(v.optional(integerIn(range, expected), fallback), v.metadata(note(help, expected)));
+}
+
+/** A number that follows from others where it is left out (null). */
+export function derivedReal(range: Range, help: string) {
+  const expected = describe('a number', range);
+  return v.pipe(v.nullish(realIn(range, expected), null), v.metadata(note(help, expected)));
+}
+
+/** An integer that follows from others where it is left out (null). */
+export function derivedInteger(range: Range, help: string) {
+  const expected = describe('an integer', range);
+  return v.pipe(v.nullish(integerIn(range, expected), null), v.metadata(note(help, expected)));
+}
+
+export function toggle(fallback: boolean, help: string) {
+  const expected = 'true or false';
+  return v.pipe(v.optional(v.boolean(expected), fallback), v.metadata(note(help, expected)));
+}
+
+export function choice<const T extends readonly [string, ...string[]]>(options: T, fallback: T[number], help: string) {
+  const expected = options.length === 1 ? options[0] : `${options.slice(0, -1).join(', ')} or ${options.at(-1)}`;
+  return v.pipe(v.optional(v.picklist(options, expected), fallback), v.metadata(note(help, expected)));
+}
+
+/** A number, or one word that stands for a rule. */
+export function realOr<const W extends string>(word: W, fallback: number, range: Range, help: string) {
+  const expected = `${describe('a number', range)}, or ${word}`;
+  const schema = v.union([realIn(range, expected), v.literal(word, expected)], expected);
+  return v.pipe(v.optional(schema, fallback), v.metadata(note(help, expected)));
+}
+
+/** Two numbers, the smaller first. */
+export function interval(fallback: readonly [number, number], range: Range, help: string) {
+  const expected = `two numbers, the smaller first, each ${describe('', range).trim()}`;
+  const end = realIn(range, expected);
+  const schema = v.pipe(
+    v.strictTuple([end, end], expected),
+    v.check(([low, high]) => low <= high, expected),
+  );
+  return v.pipe(v.optional(schema, [...fallback]), v.metadata(note(help, expected)));
+}
+
+/** One value for each kind of view (first global, second global, local), or one for all of them. */
+export function perView(fallback: readonly [number, number, number], range: Range, help: string) {
+  const expected = `${describe('a number', range)}, or three: first global, second global, local view`;
+  const one = realIn(range, expected);
+  const schema = v.union(
+    [
+      v.pipe(
+        one,
+        v.transform((value): [number, number, number] => [value, value, value]),
+      ),
+      v.strictTuple([one, one, one], expected),
+    ],
+    expected,
+  );
+  return v.pipe(v.optional(schema, [...fallback]), v.metadata(note(help, expected)));
+}
+
+/** Numbers for one channel or three; null where the data decide. */
+export function perChannel(range: Range, help: string) {
+  const expected = `one number or three, each ${describe('', range).trim() || 'finite'}`;
+  const one = realIn(range, expected);
+  const schema = v.union(
+    [
+      v.pipe(
+        one,
+        v.transform((value) => [value]),
+      ),
+      v.pipe(
+        v.array(one, expected),
+        v.check((list) => list.length === 1 || list.length === 3, expected),
+      ),
+    ],
+    expected,
+  );
+  return v.pipe(v.nullish(schema, null), v.metadata(note(help, expected)));
+}
+
+/** Different integers in rising order; one alone needs no brackets. */
+export function integerList(fallback: readonly number[], range: Range, help: string) {
+  const expected = `different integers ${describe('', range).trim()}`;
+  const one = integerIn(range, expected);
+  const schema = v.union(
+    [
+      v.pipe(
+        one,
+        v.transform((value) => [value]),
+      ),
+      v.pipe(
+        v.array(one, expected),
+        v.check((list) => list.length > 0 && new Set(list).size === list.length, expected),
+        v.transform((list) => [...list].sort((a, b) => a - b)),
+      ),
+    ],
+    expected,
+  );
+  return v.pipe(v.optional(schema, [...fallback]), v.metadata(note(help, expected)));
+}
+
+/** A text that may be absent (null). */
+export function optionalText(help: string) {
+  const expected = 'a text that is not empty';
+  const schema = v.pipe(
+    v.string(expected),
+    v.check((text) => text.trim() !== '', expected),
+  );
+  return v.pipe(v.nullish(schema, null), v.metadata(note(help, expected)));
+}
