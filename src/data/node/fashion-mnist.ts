@@ -1,10 +1,9 @@
-import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { ExitCode, SopError } from '../../errors.js';
 import { type DataSplits, residentSet } from '../dataset.js';
-import { openIdx } from './idx-files.js';
+import { isIdxImages, openIdx } from './idx-files.js';
 import { cannotRead } from './io-errors.js';
 
 /** Where the Debian package `dataset-fashion-mnist` puts the four original files. */
@@ -43,12 +42,8 @@ export interface FashionMnistPlaces {
  */
 export async function openFashionMnist(places: FashionMnistPlaces = {}): Promise<DataSplits> {
   const { idxFolder = debianFolder, resolveFrom = [import.meta.url, join(process.cwd(), 'package.json')] } = places;
-  if (existsSync(idxFolder)) {
-    const names = await readdir(idxFolder).catch((error: unknown) => {
-      throw cannotRead(idxFolder, error);
-    });
-    return openIdx(idxFolder, names, 'Fashion-MNIST (official files)', fashionClasses);
-  }
+  const names = await readdir(idxFolder).catch(() => []);
+  if (names.some(isIdxImages)) return openIdx(idxFolder, names, 'Fashion-MNIST (official files)', fashionClasses);
   for (const from of resolveFrom) {
     const folder = packageFolder(from);
     if (folder) return openNpmPackage(join(folder, 'src', 'clothes'));
