@@ -1,0 +1,71 @@
+import { type MatmulAttributes, matmul } from '../src/ops/matmul.js';
+import { type Case, EPSILON, type OpTest, opTest } from './declare.js';
+
+interface Sizes {
+  readonly batch?: number;
+  readonly rows: number;
+  readonly inner: number;
+  readonly columns: number;
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+  readonly bias?: boolean;
+}
+
+function sized(sizes: Sizes): Case<MatmulAttributes> {
+  const { batch, rows, inner, columns, transA = false, transB = false, bias = false } = sizes;
+  const front = batch === undefined ? [] : [batch];
+  const a = { shape: [...front, ...(transA ? [inner, rows] : [rows, inner])] };
+  const b = { shape: [...front, ...(transB ? [columns, inner] : [inner, columns])] };
+  return { inputs: bias ? [a, b, { shape: [columns] }] : [a, b], attrs: { transA, transB } };
+}
+
+const declared: Pick<OpTest<MatmulAttributes>, 'op' | 'reference' | 'tolerance'> = {
+  op: matmul,
+  reference({ inputs: [a, b, bias], specs: [specA], outputs: [specY], attrs: { transA, transB } }) {
+    const [rows, columns] = specY!.shape.slice(-2) as [number, number];
+    const inner = specA!.shape.at(transA ? -2 : -1)!;
+    const y = new Float64Array(specY!.shape.reduce((product, side) => product * side, 1));
+    for (let i = 0; i < y.length; i++) {
+      const [batch, row, column] = [Math.floor(i / (rows * columns)), Math.floor(i / columns) % rows, i % columns];
+      let sum = bias?.[column] ?? 0;
+      for (let k = 0; k < inner; k++) {
+        const left = a![batch * rows * inner + (transA ? k * rows + row : row * inner + k)]!;
+        const right = b![batch * inner * columns + (transB ? column * inner + k : k * columns + column)]!;
+        sum += left * right;
+      }
+      y[i] = sum;
+    }
+    return [y];
+  },
+  // Normal factors: y has RMS sqrt(inner). Each of the `terms` additions in a row errs by up to EPSILON of a partial sum
+  // of RMS sqrt(k), together sqrt(terms / 2) EPSILON of the RMS; the worst of 10^4 elements is 4 of those, doubled for the
+  // rounding of the products. Gradients sum over rows or columns instead of inner.
+  tolerance({ specs: [a], outputs: [y] }) {
+    return 8 * EPSILON * Math.sqrt(Math.max(...a!.shape, ...y!.shape));
+  },
+};
+
+/** Every transpose, ragged in every direction, with and without a bias, in a batch, with the inner axis split. */
+export const matmulTests = [
+  opTest({
+    ...declared,
+    cases: [
+      sized({ rows: 33, inner: 17, columns: 9, transA: true, transB: true }),
+      sized({ rows: 197, inner: 49, columns: 65 }),
+      sized({ batch: 2, rows: 5, inner: 300, columns: 7, transA: true }),
+      sized({ rows: 33, inner: 1409, columns: 9, transA: true }),
+    ],
+    gradient: { inputs: [0, 1], outputs: [0] },
+  }),
+  opTest({
+    ...declared,
+    cases: [
+      sized({ rows: 1, inner: 1, columns: 1, bias: true }),
+      sized({ rows: 65, inner: 7, columns: 197, bias: true }),
+      sized({ rows: 7, inner: 65, columns: 64, transB: true, bias: true }),
+      sized({ batch: 3, rows: 19, inner: 33, columns: 12, transB: true, bias: true }),
+      sized({ rows: 9, inner: 700, columns: 33, bias: true }),
+    ],
+    gradient: { inputs: [0, 1, 2], outputs: [0] },
+  }),
+];

@@ -1,0 +1,39 @@
+// column_sum: y_c = sum_r x_rc, in two launches of one kernel, so that the same x always gives the same bits.
+//
+//   x   [rows, columns]
+//   y   [spans, columns]   y[s] = sum of the rows s * span ... of x; the second launch sums these with one span
+//
+// One invocation adds one column (four where the width divides by four) over one span of rows: neighbours read neighbouring
+// addresses, and nothing waits for anything.
+
+import type { Kernel } from '../src/graph/kernel.js';
+import { GRID } from './lib/grid.js';
+import { kernel, read, wgsl, write } from './lib/kernel.js';
+
+export const COLUMN_SUM_WORKGROUP = 64;
+
+/** `columns` counts elements of the binding: groups of four columns with `vec4`. */
+export function columnSum({ vec4 }: { vec4: boolean }): Kernel {
+  const element = vec4 ? 'vec4<f32>' : 'f32';
+  return kernel({
+    label: 'column_sum.forward',
+    bindings: { x: read(element), y: write(element) },
+    params: { rows: 'u32', columns: 'u32', span: 'u32', count: 'u32' },
+    code: wgsl`${GRID}
+@compute @workgroup_size(${COLUMN_SUM_WORKGROUP})
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+           @builtin(local_invocation_index) local: u32) {
+  let i = flat_group(workgroup, groups) * ${COLUMN_SUM_WORKGROUP}u + local;
+  let begin = (i / params.columns) * params.span;
+  let end = select(begin, min(params.rows, begin + params.span), i < params.count);
+  var at = begin * params.columns + i % params.columns;
+  var sum = ${element}();
+  for (var row = begin; row < end; row++) {
+    sum += x[at];
+    at += params.columns;
+  }
+  if (i < params.count) { y[i] = sum; }
+}
+`,
+  });
+}

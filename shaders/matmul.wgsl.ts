@@ -1,0 +1,182 @@
+// matmul: y = op(a) op(b) + bias for each matrix of a batch, op the identity or the transpose.
+//
+//   a      [batch, rows, inner] or [batch, inner, rows]      element (r, k) at batch a_batch + r a_row + k a_inner
+//   b      [batch, inner, columns] or [batch, columns, inner]                               k b_inner + c b_column
+//   bias   [columns], added where `bias_on` is 1; else anything may be bound
+//   y      [splits, batch, rows, columns]: split s holds the sum over k in [s span, (s + 1) span), split 0 the bias
+//
+// Strides and flags are params, so that all shapes and transposes of a model share a pipeline: on a software adapter
+// compiling one costs up to a second, the address arithmetic nothing. Every sum runs over k in order: same bits each time.
+//
+// entry point `subgroup`: one tile by one subgroup, without shared memory. A lane keeps all rows of the tile for its own
+// columns in named scalars: both software adapters are bound by load instructions, and so each loaded value meets as many
+// others as registers and compile time allow. A lane loads rows lane, lane + lanes, ... of a; broadcasts hand them round.
+//
+// entry point `shared`: 16 x 16 invocations, a block x block register tile each, slices of a and b in shared memory.
+//
+// Edges: indices are clamped instead of guarded (a masked branch is executed anyway), so rows beyond the last one compute
+// the last one again and store the same bits; stores in columns beyond the last one are left out.
+
+import type { Kernel } from '../src/graph/kernel.js';
+import { kernel, read, wgsl, write } from './lib/kernel.js';
+
+const BINDINGS = { a: read('f32'), b: read('f32'), bias: read('f32'), y: write('f32') };
+
+const PARAMS = {
+  rows: 'u32',
+  columns: 'u32',
+  inner: 'u32',
+  span: 'u32',
+  splits: 'u32',
+  a_batch: 'u32',
+  a_row: 'u32',
+  a_inner: 'u32',
+  b_batch: 'u32',
+  b_inner: 'u32',
+  b_column: 'u32',
+  bias_on: 'u32',
+} as const;
+
+/** Workgroup (x, y, z) = (tile of columns, tile of rows, batch and split) and its part of the inner axis. */
+const PLACE = wgsl`
+  let batch = workgroup.z / params.splits;
+  let split = workgroup.z % params.splits;
+  let begin = split * params.span;
+  let end = min(params.inner, begin + params.span);
+  let batches = groups.z / params.splits;
+  let y_batch = (split * batches + batch) * params.rows * params.columns;
+  let biased = params.bias_on != 0u && split == 0u;
+`;
+
+const times = (count: number, line: (i: number) => string): string =>
+  Array.from({ length: count }, (_, i) => line(i)).join('\n');
+
+/** Tile of one subgroup: `rows` rows by `columns` columns a lane. */
+export interface SubgroupTile {
+  readonly lanes: number;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+export function subgroupMatmul({ lanes, rows, columns }: SubgroupTile): Kernel {
+  const loads = Math.ceil(rows / lanes);
+  return kernel({
+    label: 'matmul.subgroup',
+    enable: ['subgroups'],
+    bindings: BINDINGS,
+    params: PARAMS,
+    code: wgsl`
+@compute @workgroup_size(${lanes})
+fn subgroup(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+            @builtin(subgroup_invocation_id) lane: u32) {
+${PLACE}
+  let top = workgroup.y * ${rows}u;
+  let left = workgroup.x * ${lanes * columns}u + lane;
+  let a0 = batch * params.a_batch + begin * params.a_inner;
+  let b0 = batch * params.b_batch + begin * params.b_inner;
+${times(loads, (i) => `  var a_at${i} = a0 + min(top + lane + ${i * lanes}u, params.rows - 1u) * params.a_row;`)}
+${times(columns, (j) => `  var b_at${j} = b0 + min(left + ${j * lanes}u, params.columns - 1u) * params.b_column;`)}
+${times(rows, (i) => times(columns, (j) => `  var y${i}_${j} = 0.0;`))}
+  for (var k = begin; k < end; k++) {
+${times(loads, (i) => `    let a${i} = a[a_at${i}]; a_at${i} += params.a_inner;`)}
+${times(columns, (j) => `    let b${j} = b[b_at${j}]; b_at${j} += params.b_inner;`)}
+${times(
+  rows,
+  (i) => `    let r${i} = subgroupBroadcast(a${Math.floor(i / lanes)}, ${i % lanes}u);
+${times(columns, (j) => `    y${i}_${j} += r${i} * b${j};`)}`,
+)}
+  }
+${times(
+  columns,
+  (j) => `  let column${j} = left + ${j * lanes}u;
+  if (column${j} < params.columns) {
+    let bias${j} = select(0.0, bias[select(0u, column${j}, biased)], biased);
+${times(rows, (i) => `    y[y_batch + min(top + ${i}u, params.rows - 1u) * params.columns + column${j}] = y${i}_${j} + bias${j};`)}
+  }`,
+)}
+}
+`,
+  });
+}
+
+/** Invocations of a workgroup of `shared` along each axis, and its steps along the inner axis. */
+const SIDE = 16;
+
+export interface SharedTile {
+  /** Rows and columns of an invocation's register tile. */
+  readonly block: number;
+  /** Whether a is [inner, rows] and b [columns, inner] in memory: neighbours should load neighbouring addresses. */
+  readonly transA: boolean;
+  readonly transB: boolean;
+}
+
+export function sharedMatmul({ block, transA, transB }: SharedTile): Kernel {
+  const tile = SIDE * block;
+  // A row more keeps stores of a column of the slice out of one memory bank.
+  const pitch = tile + 1;
+  return kernel({
+    label: 'matmul.shared',
+    bindings: BINDINGS,
+    params: PARAMS,
+    code: wgsl`
+var<workgroup> a_slice: array<f32, ${SIDE * pitch}>;
+var<workgroup> b_slice: array<f32, ${SIDE * pitch}>;
+
+@compute @workgroup_size(${SIDE}, ${SIDE})
+fn shared(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+          @builtin(local_invocation_id) local: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+${PLACE}
+  let top = workgroup.y * ${tile}u;
+  let left = workgroup.x * ${tile}u;
+  let a0 = batch * params.a_batch;
+  let b0 = batch * params.b_batch;
+${times(block, (i) => times(block, (j) => `  var y${i}_${j} = 0.0;`))}
+  for (var k0 = begin; k0 < end; k0 += ${SIDE}u) {
+    for (var i = index; i < ${SIDE * tile}u; i += ${SIDE * SIDE}u) {
+#if ${transA}
+      let a_step = i / ${tile}u;
+      let row = i % ${tile}u;
+#else
+      let a_step = i % ${SIDE}u;
+      let row = i / ${SIDE}u;
+#endif
+#if ${transB}
+      let b_step = i % ${SIDE}u;
+      let column = i / ${SIDE}u;
+#else
+      let b_step = i / ${tile}u;
+      let column = i % ${tile}u;
+#endif
+      // Steps beyond the end add zero: the value itself is put to zero, since 0 * NaN is not.
+      let a_value = a[a0 + min(top + row, params.rows - 1u) * params.a_row + min(k0 + a_step, end - 1u) * params.a_inner];
+      let b_value = b[b0 + min(left + column, params.columns - 1u) * params.b_column + min(k0 + b_step, end - 1u) * params.b_inner];
+      a_slice[a_step * ${pitch}u + row] = select(0.0, a_value, k0 + a_step < end);
+      b_slice[b_step * ${pitch}u + column] = select(0.0, b_value, k0 + b_step < end);
+    }
+    workgroupBarrier();
+    for (var k = 0u; k < ${SIDE}u; k++) {
+${times(block, (i) => `      let a${i} = a_slice[k * ${pitch}u + local.y + ${i * SIDE}u];`)}
+${times(block, (j) => `      let b${j} = b_slice[k * ${pitch}u + local.x + ${j * SIDE}u];`)}
+${times(block, (i) => times(block, (j) => `      y${i}_${j} += a${i} * b${j};`))}
+    }
+    workgroupBarrier();
+  }
+${times(
+  block,
+  (j) => `  let column${j} = left + local.x + ${j * SIDE}u;
+  if (column${j} < params.columns) {
+    let bias${j} = select(0.0, bias[select(0u, column${j}, biased)], biased);
+${times(
+  block,
+  (i) => `    let row${i}_${j} = top + local.y + ${i * SIDE}u;
+    if (row${i}_${j} < params.rows) { y[y_batch + row${i}_${j} * params.columns + column${j}] = y${i}_${j} + bias${j}; }`,
+)}
+  }`,
+)}
+}
+`,
+  });
+}
+
+/** Rows and columns of y that a workgroup of `shared` computes. */
+export const sharedTileSide = (block: number): number => SIDE * block;

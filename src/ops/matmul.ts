@@ -1,0 +1,166 @@
+import { sharedMatmul, sharedTileSide, subgroupMatmul } from '../../shaders/matmul.wgsl.js';
+import type { Target } from '../gpu/target.js';
+import type { Graph, Node } from '../graph/graph.js';
+import type { Kernel } from '../graph/kernel.js';
+import { type Attributes, defineOp, GraphError, input, type Launch, output, scratch } from '../graph/op.js';
+import { bytes, elements, f32, type Spec, sameShape, showShape, type Tensor } from '../graph/tensor.js';
+import { columnSum, columnSumLaunch } from './column_sum.js';
+
+export type MatmulAttributes = Attributes & { readonly transA: boolean; readonly transB: boolean };
+
+/** Sizes of a product: y [batch, rows, columns] = op(a) [batch, rows, inner] op(b) [batch, inner, columns]. */
+export interface Product extends MatmulAttributes {
+  readonly batch: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly inner: number;
+}
+
+/** How a product is computed: a tile of y for each workgroup, and the inner axis in `splits` parts. */
+export interface Tiling {
+  readonly kernel: Kernel;
+  readonly tileRows: number;
+  readonly tileColumns: number;
+  readonly splits: number;
+}
+
+/**
+ * y = op(a) op(b) + bias; op is the transpose where transA, transB say so.
+ *
+ * Inputs: a [M, K] ([K, M] with transA); b [K, N] ([N, K] with transB); optionally bias [N]. Output: y [M, N].
+ * a, b and y may all have one more axis in front: a batch of independent products, with the same bias.
+ */
+export const matmul = defineOp<MatmulAttributes>({
+  name: 'matmul',
+  infer([a, b, bias], attrs) {
+    if (!a || !b || a.shape.length !== b.shape.length || a.shape.length < 2 || a.shape.length > 3)
+      throw disagree([a, b], attrs);
+    const { batch, rows, columns } = product(a, b, attrs);
+    const [innerB, batchB] = [b.shape.at(attrs.transB ? -1 : -2), elements(b.shape.slice(0, -2))];
+    if (innerB !== a.shape.at(attrs.transA ? -2 : -1) || batchB !== batch) throw disagree([a, b], attrs);
+    if (bias && !sameShape(bias.shape, [columns])) throw disagree([a, b, bias], attrs);
+    return [f32(...a.shape.slice(0, -2), rows, columns)];
+  },
+  scratch({ inputs: [a, b], attrs, target }) {
+    const sizes = product(a, b, attrs);
+    const { splits } = tile(sizes, target);
+    return splits > 1 ? [f32(splits, sizes.batch, sizes.rows, sizes.columns)] : [];
+  },
+  launches({ inputs: [a, b, bias], attrs, target }) {
+    const sizes = product(a, b, attrs);
+    return matmulLaunches(sizes, tile(sizes, target), bias !== undefined);
+  },
+  derivative(graph, node, [dy], needs) {
+    if (!dy) return [null, null, null];
+    return [
+      needs[0] ? gradientA(graph, node, dy) : null,
+      needs[1] ? gradientB(graph, node, dy) : null,
+      needs[2] ? graph.one(columnSum, [dy], {}) : null,
+    ];
+  },
+  cost(inputs, [y], { transA }) {
+    const inner = inputs[0]?.shape.at(transA ? -2 : -1) ?? 0;
+    const moved = [...inputs, ...(y ? [y] : [])].reduce((sum, spec) => sum + bytes(spec), 0);
+    return { flops: 2 * inner * elements(y?.shape ?? []), bytes: moved };
+  },
+});
+
+/** d(op(a)) = dy op(b)^T; where a is stored transposed, the transpose of that: op(b) dy^T. */
+function gradientA(
+  graph: Graph,
+  { inputs: [, b], attrs: { transA, transB } }: Node<MatmulAttributes>,
+  dy: Tensor,
+): Tensor {
+  if (!b) throw new GraphError('matmul', 'has lost an input');
+  return transA
+    ? graph.one(matmul, [b, dy], { transA: transB, transB: true })
+    : graph.one(matmul, [dy, b], { transA: false, transB: !transB });
+}
+
+/** d(op(b)) = op(a)^T dy; where b is stored transposed, the transpose of that: dy^T op(a). */
+function gradientB(
+  graph: Graph,
+  { inputs: [a], attrs: { transA, transB } }: Node<MatmulAttributes>,
+  dy: Tensor,
+): Tensor {
+  if (!a) throw new GraphError('matmul', 'has lost an input');
+  return transB
+    ? graph.one(matmul, [dy, a], { transA: true, transB: transA })
+    : graph.one(matmul, [a, dy], { transA: !transA, transB: false });
+}
+
+/** The launches of a product: tiles, then the sum over the splits where there is more than one. */
+export function matmulLaunches(
+  sizes: Product,
+  { kernel, tileRows, tileColumns, splits }: Tiling,
+  biased: boolean,
+): Launch[] {
+  const { batch, rows, columns, inner, transA, transB } = sizes;
+  const multiply: Launch = {
+    kernel,
+    bindings: { a: input(0), b: input(1), bias: input(biased ? 2 : 0), y: splits > 1 ? scratch(0) : output(0) },
+    params: {
+      rows,
+      columns,
+      inner,
+      span: Math.ceil(inner / splits),
+      splits,
+      a_batch: rows * inner,
+      a_row: transA ? 1 : inner,
+      a_inner: transA ? rows : 1,
+      b_batch: inner * columns,
+      b_inner: transB ? 1 : columns,
+      b_column: transB ? inner : 1,
+      bias_on: biased ? 1 : 0,
+    },
+    workgroups: [Math.ceil(columns / tileColumns), Math.ceil(rows / tileRows), batch * splits],
+  };
+  const size = batch * rows * columns;
+  return splits > 1 ? [multiply, columnSumLaunch(scratch(0), output(0), splits, size, splits)] : [multiply];
+}
+
+/** A tile, and splits of the inner axis where the tiles alone are too few to keep the adapter busy. */
+export function tile(sizes: Product, target: Target): Tiling {
+  const lanes = target.subgroupSize;
+  if (target.kind === 'gpu' || lanes === 0) {
+    const side = sharedTileSide(4);
+    const kernel = sharedMatmul({ block: 4, transA: sizes.transA, transB: sizes.transB });
+    const groups = Math.ceil(sizes.columns / side) * Math.ceil(sizes.rows / side) * sizes.batch;
+    return { kernel, tileRows: side, tileColumns: side, splits: split(sizes, groups, 128) };
+  }
+  const rows = 16;
+  const columns = 8;
+  const groups = Math.ceil(sizes.columns / (columns * lanes)) * Math.ceil(sizes.rows / rows) * sizes.batch;
+  return {
+    kernel: subgroupMatmul({ lanes, rows, columns }),
+    tileRows: rows,
+    tileColumns: columns * lanes,
+    splits: split(sizes, groups, 4),
+  };
+}
+
+function split({ inner }: Product, groups: number, wanted: number): number {
+  const splits = Math.min(Math.ceil(wanted / groups), Math.floor(inner / 128));
+  const span = Math.ceil(inner / Math.max(1, splits));
+  return Math.ceil(inner / span);
+}
+
+function product(a: Spec | undefined, b: Spec | undefined, attrs: MatmulAttributes): Product {
+  const side = (spec: Spec | undefined, axis: -1 | -2): number => spec?.shape.at(axis) ?? 0;
+  return {
+    transA: attrs.transA,
+    transB: attrs.transB,
+    batch: elements(a?.shape.slice(0, -2) ?? []),
+    rows: side(a, attrs.transA ? -1 : -2),
+    columns: side(b, attrs.transB ? -2 : -1),
+    inner: side(a, attrs.transA ? -2 : -1),
+  };
+}
+
+function disagree(specs: readonly (Spec | undefined)[], { transA, transB }: MatmulAttributes): GraphError {
+  const shapes = specs.map((spec, i) => showShape(spec?.shape ?? []) + ([transA, transB][i] ? '^T' : ''));
+  return new GraphError(
+    'matmul',
+    `cannot multiply ${shapes.slice(0, 2).join(' by ')}${shapes[2] ? ` and add ${shapes[2]}` : ''}`,
+  );
+}
