@@ -1,0 +1,114 @@
+import { layernorm, layernormBackwardInput, layernormBackwardParameters } from '../src/ops/layernorm.js';
+import { EPSILON, opTest, type Random, type Values } from './declare.js';
+
+const EPS = 1e-6;
+
+function statistics(x: Values, rows: number, width: number): Values {
+  const stats = new Float64Array(2 * rows);
+  for (let row = 0; row < rows; row++) {
+    const values = x.subarray(row * width, (row + 1) * width);
+    const mean = values.reduce((sum, value) => sum + value, 0) / width;
+    const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / width;
+    stats.set([mean, 1 / Math.sqrt(variance + EPS)], 2 * row);
+  }
+  return stats;
+}
+
+const shapes = [
+  [1, 7],
+  [7, 64],
+  [65, 197],
+  [37, 384],
+  [3, 1024],
+] as const;
+
+/** Rows far from zero, as after many residual blocks: a naive E[x^2] - E[x]^2 fails here. */
+const shifted = (random: Random): number[] => Array.from({ length: 9 * 192 }, () => 30 + random.normal());
+
+/** Rows whose first channels are far out: the worst case for a pivot taken from them. */
+const outliers = (random: Random): number[] =>
+  Array.from({ length: 9 * 192 }, (_, i) => (i % 192 < 4 ? 60 : 0) + random.normal());
+
+/** Any (mean, 1 / std) will do where they are inputs. */
+const someStats = (rows: number) => (random: Random) =>
+  Array.from({ length: 2 * rows }, (_, i) => (i % 2 ? 0.5 + random.uniform() : random.normal()));
+
+export const layernormTests = [
+  opTest({
+    op: layernorm,
+    reference({ inputs: [x, gamma, beta], outputs: [y] }) {
+      const [rows = 0, width = 0] = y!.shape;
+      const stats = statistics(x!, rows, width);
+      const normal = x!.map((value, i) => {
+        const row = Math.floor(i / width);
+        return (value - stats[2 * row]!) * stats[2 * row + 1]! * gamma![i % width]! + beta![i % width]!;
+      });
+      return [normal, stats];
+    },
+    cases: [
+      ...shapes.map(([rows, width]) => ({
+        inputs: [{ shape: [rows, width] }, { shape: [width] }, { shape: [width] }],
+        attrs: { eps: EPS },
+      })),
+      { inputs: [{ shape: [9, 192], fill: shifted }, { shape: [192] }, { shape: [192] }], attrs: { eps: EPS } },
+      { inputs: [{ shape: [9, 192], fill: outliers }, { shape: [192] }, { shape: [192] }], attrs: { eps: EPS } },
+    ],
+    // Statistics: a few roundings, each of sqrt(W) terms in a row at most, and W / 4 times that in the worst case of the
+    // pivot. A mean of 30 standard deviations is itself rounded to 30 / 2 of them. Elements up to 5 RMS.
+    tolerance: ({ specs: [x] }) => (64 + 2 * Math.sqrt(x!.shape[1]!)) * EPSILON,
+    gradient: { inputs: [0, 1, 2], outputs: [0] },
+  }),
+  opTest({
+    op: layernormBackwardInput,
+    reference({ inputs: [x, gamma, stats, dy], outputs: [dx] }) {
+      const [rows = 0, width = 0] = dx!.shape;
+      const result = new Float64Array(rows * width);
+      for (let row = 0; row < rows; row++) {
+        const [mean = 0, r = 0] = stats!.subarray(2 * row);
+        let sum = 0;
+        let product = 0;
+        for (let i = 0; i < width; i++) {
+          const g = dy![row * width + i]! * gamma![i]!;
+          sum += g / width;
+          product += (g * (x![row * width + i]! - mean) * r) / width;
+        }
+        for (let i = 0; i < width; i++) {
+          const at = row * width + i;
+          result[at] = r * (dy![at]! * gamma![i]! - sum - (x![at]! - mean) * r * product);
+        }
+      }
+      return [result];
+    },
+    cases: shapes.map(([rows, width]) => ({
+      inputs: [
+        { shape: [rows, width] },
+        { shape: [width] },
+        { shape: [rows, 2], fill: someStats(rows) },
+        { shape: [rows, width] },
+      ],
+      attrs: {},
+    })),
+    // A handful of roundings and two means of W terms; elements up to 5 RMS, of terms up to 3 times their result.
+    tolerance: ({ specs: [x] }) => (64 + 2 * Math.sqrt(x!.shape[1]!)) * EPSILON,
+  }),
+  opTest({
+    op: layernormBackwardParameters,
+    reference({ inputs: [x, stats, dy], specs: [shape] }) {
+      const [, width = 0] = shape!.shape;
+      const dgamma = new Float64Array(width);
+      const dbeta = new Float64Array(width);
+      dy!.forEach((g, i) => {
+        const row = Math.floor(i / width);
+        dgamma[i % width]! += g * (x![i]! - stats![2 * row]!) * stats![2 * row + 1]!;
+        dbeta[i % width]! += g;
+      });
+      return [dgamma, dbeta];
+    },
+    cases: [...shapes, [1400, 64] as const].map(([rows, width]) => ({
+      inputs: [{ shape: [rows, width] }, { shape: [rows, 2], fill: someStats(rows) }, { shape: [rows, width] }],
+      attrs: {},
+    })),
+    // 2 sqrt(R) additions in series, whose errors add up like sqrt of that; columns up to 5 RMS.
+    tolerance: ({ specs: [x] }) => 5 * (4 + 2 * x!.shape[0]! ** 0.25) * EPSILON,
+  }),
+];

@@ -1,0 +1,57 @@
+import { geluBackward as backwardKernel, geluForward as forwardKernel } from '../../shaders/gelu.wgsl.js';
+import { eachGrid } from '../../shaders/lib/each.js';
+import { defineOp, GraphError, input, output } from '../graph/op.js';
+import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+
+type NoAttributes = Record<string, never>;
+
+/** Flops of one element: a polynomial of degree 9, an exponential, a division. */
+const FLOPS = 30;
+
+function division(x: Spec | undefined): { vec4: boolean; count: number } {
+  const count = elements(x?.shape ?? []);
+  const vec4 = count % 4 === 0;
+  return { vec4, count: vec4 ? count / 4 : count };
+}
+
+/** y = x Phi(x), the exact (erf) GELU of Hendrycks & Gimpel, to f32 accuracy. Input: x of any shape. Output: y. */
+export const gelu = defineOp<NoAttributes>({
+  name: 'gelu',
+  infer: ([x]) => [f32(...(x?.shape ?? []))],
+  launches({ inputs: [x] }) {
+    const { vec4, count } = division(x);
+    return [
+      {
+        kernel: forwardKernel({ vec4 }),
+        bindings: { x: input(0), y: output(0) },
+        params: { count },
+        workgroups: eachGrid(count),
+      },
+    ];
+  },
+  derivative: (graph, { inputs: [x] }, [dy]) => [x && dy ? graph.one(geluBackward, [x, dy], {}) : null],
+  cost: (_inputs, [y]) => ({ flops: FLOPS * elements(y?.shape ?? []), bytes: 8 * elements(y?.shape ?? []) }),
+});
+
+/** dx = dy (Phi(x) + x phi(x)). Inputs: x, dy of one shape. Output: dx. */
+export const geluBackward = defineOp<NoAttributes>({
+  name: 'gelu_backward',
+  infer([x, dy]) {
+    if (!x || !dy || !sameShape(x.shape, dy.shape)) {
+      throw new GraphError('gelu_backward', `x ${showShape(x?.shape ?? [])}, dy ${showShape(dy?.shape ?? [])}`);
+    }
+    return [f32(...x.shape)];
+  },
+  launches({ inputs: [x] }) {
+    const { vec4, count } = division(x);
+    return [
+      {
+        kernel: backwardKernel({ vec4 }),
+        bindings: { x: input(0), dy: input(1), dx: output(0) },
+        params: { count },
+        workgroups: eachGrid(count),
+      },
+    ];
+  },
+  cost: ([x]) => ({ flops: FLOPS * elements(x?.shape ?? []), bytes: 12 * elements(x?.shape ?? []) }),
+});

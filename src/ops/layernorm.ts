@@ -1,0 +1,134 @@
+import {
+  layernormForward as forwardKernel,
+  layernormBackwardInput as inputKernel,
+  layernormBackwardParameters as parametersKernel,
+} from '../../shaders/layernorm.wgsl.js';
+import { eachGrid } from '../../shaders/lib/each.js';
+import { rowGrid, rowLayout } from '../../shaders/lib/rows.js';
+import { defineOp, GraphError, input, output, scratch } from '../graph/op.js';
+import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+import { columnSumLaunch } from './column_sum.js';
+
+type NoAttributes = Record<string, never>;
+
+function check(
+  op: string,
+  x: Spec | undefined,
+  others: readonly (readonly [Spec | undefined, readonly number[]])[],
+): void {
+  if (x?.shape.length !== 2) throw new GraphError(op, `x ${showShape(x?.shape ?? [])} is not [rows, width]`);
+  for (const [spec, shape] of others) {
+    if (!spec || !sameShape(spec.shape, shape)) {
+      throw new GraphError(
+        op,
+        `${showShape(spec?.shape ?? [])} beside x ${showShape(x.shape)}, expected ${showShape(shape)}`,
+      );
+    }
+  }
+}
+
+function matrix(x: Spec | undefined): { rows: number; columns: number; width: number; vec4: boolean } {
+  const [rows = 1, columns = 1] = x?.shape ?? [];
+  const vec4 = columns % 4 === 0;
+  return { rows, columns, width: vec4 ? columns / 4 : columns, vec4 };
+}
+
+/** Rows of one partial sum of the parameter gradients: both stages then add sqrt(rows) numbers in series. */
+const spanOf = (rows: number): number => Math.ceil(Math.sqrt(rows));
+
+/**
+ * Layer normalisation (Ba et al., 2016) over the last axis, biased variance. Inputs: x [R, W], gamma [W], beta [W]. Outputs:
+ * y [R, W], stats [R, 2] (mean, 1 / standard deviation), which has no gradient.
+ */
+export const layernorm = defineOp<{ eps: number }>({
+  name: 'layernorm',
+  infer([x, gamma, beta]) {
+    const width = x?.shape.at(-1) ?? 0;
+    check('layernorm', x, [
+      [gamma, [width]],
+      [beta, [width]],
+    ]);
+    return [f32(...(x?.shape ?? [])), f32(x?.shape[0] ?? 0, 2)];
+  },
+  launches({ inputs: [x], attrs: { eps }, target }) {
+    const { rows, columns, width, vec4 } = matrix(x);
+    const layout = rowLayout(target);
+    return [
+      {
+        kernel: forwardKernel({ vec4, layout }),
+        bindings: { x: input(0), gamma: input(1), beta: input(2), y: output(0), stats: output(1) },
+        params: { rows, width, columns, eps },
+        workgroups: rowGrid(layout, rows),
+      },
+    ];
+  },
+  derivative(graph, { inputs: [x, gamma], outputs: [, stats] }, [dy], [needX, needGamma, needBeta]) {
+    if (!x || !gamma || !stats || !dy) return [null, null, null];
+    const dx = needX ? graph.one(layernormBackwardInput, [x, gamma, stats, dy], {}) : null;
+    if (!needGamma && !needBeta) return [dx, null, null];
+    const [dgamma, dbeta] = graph.add(layernormBackwardParameters, [x, stats, dy], {});
+    return [dx, dgamma ?? null, dbeta ?? null];
+  },
+  cost: ([x]) => ({ flops: 8 * elements(x?.shape ?? []), bytes: 8 * elements(x?.shape ?? []) }),
+});
+
+/** Inputs: x [R, W], gamma [W], stats [R, 2], dy [R, W]. Output: dx [R, W]. */
+export const layernormBackwardInput = defineOp<NoAttributes>({
+  name: 'layernorm_backward_input',
+  infer([x, gamma, stats, dy]) {
+    const [rows = 0, width = 0] = x?.shape ?? [];
+    check('layernorm_backward_input', x, [
+      [gamma, [width]],
+      [stats, [rows, 2]],
+      [dy, [rows, width]],
+    ]);
+    return [f32(rows, width)];
+  },
+  launches({ inputs: [x], target }) {
+    const { rows, columns, width, vec4 } = matrix(x);
+    const layout = rowLayout(target);
+    return [
+      {
+        kernel: inputKernel({ vec4, layout }),
+        bindings: { x: input(0), gamma: input(1), stats: input(2), dy: input(3), dx: output(0) },
+        params: { rows, width, columns },
+        workgroups: rowGrid(layout, rows),
+      },
+    ];
+  },
+  cost: ([x]) => ({ flops: 11 * elements(x?.shape ?? []), bytes: 12 * elements(x?.shape ?? []) }),
+});
+
+/** Inputs: x [R, W], stats [R, 2], dy [R, W]. Outputs: dgamma [W], dbeta [W]. Two stages of fixed shape. */
+export const layernormBackwardParameters = defineOp<NoAttributes>({
+  name: 'layernorm_backward_parameters',
+  infer([x, stats, dy]) {
+    const [rows = 0, width = 0] = x?.shape ?? [];
+    check('layernorm_backward_parameters', x, [
+      [stats, [rows, 2]],
+      [dy, [rows, width]],
+    ]);
+    return [f32(width), f32(width)];
+  },
+  scratch({ inputs: [x] }) {
+    const { rows, columns } = matrix(x);
+    const spans = Math.ceil(rows / spanOf(rows));
+    return [f32(spans, columns), f32(spans, columns)];
+  },
+  launches({ inputs: [x] }) {
+    const { rows, columns, width, vec4 } = matrix(x);
+    const span = spanOf(rows);
+    const spans = Math.ceil(rows / span);
+    return [
+      {
+        kernel: parametersKernel({ vec4 }),
+        bindings: { x: input(0), stats: input(1), dy: input(2), partial_gamma: scratch(0), partial_beta: scratch(1) },
+        params: { count: spans * width, rows, width, span },
+        workgroups: eachGrid(spans * width),
+      },
+      columnSumLaunch(scratch(0), output(0), spans, columns, spans),
+      columnSumLaunch(scratch(1), output(1), spans, columns, spans),
+    ];
+  },
+  cost: ([x]) => ({ flops: 5 * elements(x?.shape ?? []), bytes: 8 * elements(x?.shape ?? []) }),
+});
