@@ -50,9 +50,10 @@ export function headerLength(start: Uint8Array, fileLength: number, where: strin
     }
   }
   const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
-  const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
+  const claimed = view.getBigUint64(0, true);
+  const length = Number(claimed);
   if (length > maxHeaderBytes) {
-    throw malformed(where, `its header claims ${length} bytes, more than the ${maxHeaderBytes} allowed`);
+    throw malformed(where, `its header claims ${claimed} bytes, more than the ${maxHeaderBytes} allowed`);
   }
   if (8 + length > fileLength) {
     throw malformed(where, `its header claims ${length} bytes, but the file ends after ${fileLength}`);

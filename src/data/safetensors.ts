@@ -144,10 +144,11 @@ export function verifyTensor(header: Header, entry: TensorEntry, crc: number, wh
   );
 }
 
-/** @throws SopError 65 where names, shapes or metadata changed after the file was written (if it has our checksum). */
+/** @throws SopError 65 where names, shapes or metadata changed after the file was written (if it has our checksums). */
 export function verifyHeader(header: Header, where: string): void {
   const expected = header.metadata.get(headerCrcKey);
-  if (expected === undefined || expected === headerChecksum(header.entries, header.metadata)) return;
+  const checked = [...header.metadata.keys()].some((key) => key.startsWith(headerCrcKey));
+  if (!checked || expected === headerChecksum(header.entries, header.metadata)) return;
   throw malformed(where, 'its header is damaged: the CRC-32 does not fit', 'use another copy of the file');
 }
 
