@@ -114,7 +114,7 @@ test('a flipped bit is found, in data, names, shapes and metadata', async () => 
 const hostile: readonly (readonly [string, Uint8Array, RegExp])[] = [
   ['empty file', new Uint8Array(0), /0 bytes/],
   ['short file', new Uint8Array(7), /7 bytes/],
-  ['length 2 to the 63', Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0x80, 0x7b, 0x7d, 0, 0), /9223372036854775808/],
+  ['length 2^63', Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0x80, 0x7b, 0x7d, 0, 0), /9223372036854775808/],
   ['length beyond the file', Uint8Array.of(200, 0, 0, 0, 0, 0, 0, 0, 0x7b, 0x7d), /ends after 10/],
   ['no object', fileOf('[1,2]   '), /"\{"/],
   ['not UTF-8', fileOf(Uint8Array.of(0x7b, 0x22, 0xff, 0xfe, 0x22, 0x7d)), /UTF-8/],
@@ -171,7 +171,7 @@ test('hostile headers are refused, fast and cheaply, from memory and from disk',
   const start = performance.now();
   const before = process.memoryUsage().rss;
   for (const [name, bytes, pattern] of hostile) {
-    await fails(() => decodeSafetensors(bytes, name), ExitCode.data, pattern, new RegExp(name));
+    await fails(() => decodeSafetensors(bytes, name), ExitCode.data, pattern, /^malformed/);
     const path = join(folder, 'hostile.safetensors');
     writeFileSync(path, bytes);
     await fails(() => readSafetensorsFile(path), ExitCode.data, pattern, /hostile\.safetensors/);
@@ -216,7 +216,7 @@ test('mutated files end in a named error or a valid file', () => {
   for (let i = 0; i < count; i++) {
     let bytes = Buffer.from(base);
     for (let edits = 1 + next(3); edits > 0; edits--) {
-      const at = next(bytes.length);
+      const at = next(bytes.length || 1);
       const kind = next(4);
       if (kind === 0) bytes[at] = next(256);
       else if (kind === 1)
