@@ -1,0 +1,60 @@
+import type { Nearest } from './similarity.js';
+
+/** Accuracies of the k-NN protocol, by number of voting neighbours. */
+export interface KnnResult {
+  readonly top1: Readonly<Record<string, number>>;
+  readonly top5: Readonly<Record<string, number>>;
+  readonly bestK: number;
+}
+
+/** Temperature of the vote (DINO, iBOT; method.md section 6). */
+const VOTE_TEMPERATURE = 0.07;
+
+/**
+ * Weighted k-NN classification: each of the k nearest votes for its class with exp(cos / 0.07). Accuracies in percent.
+ * Values of `ks` above the number of neighbours found are left out.
+ */
+export function classify(
+  found: Nearest,
+  galleryLabels: Int32Array,
+  queryLabels: Int32Array,
+  classes: number,
+  ks: readonly number[],
+): KnnResult {
+  const usable = ks.filter((k) => k <= found.k);
+  const hits = new Map((usable.length > 0 ? usable : [found.k]).map((k) => [k, { top1: 0, top5: 0 }]));
+  const votes = new Float64Array(classes);
+  for (let query = 0; query < queryLabels.length; query++) {
+    votes.fill(0);
+    for (let n = 0; n < found.k; n++) {
+      const at = query * found.k + n;
+      const label = galleryLabels[found.index[at]!]!;
+      votes[label] = votes[label]! + Math.exp(found.score[at]! / VOTE_TEMPERATURE);
+      const count = hits.get(n + 1);
+      if (!count) continue;
+      const place = rank(votes, queryLabels[query]!);
+      if (place === 0) count.top1 += 1;
+      if (place < 5) count.top5 += 1;
+    }
+  }
+  const percent = (of: 'top1' | 'top5'): Record<string, number> =>
+    Object.fromEntries([...hits].map(([k, count]) => [k, (100 * count[of]) / queryLabels.length]));
+  const top1 = percent('top1');
+  const bestK = [...hits.keys()].reduce((best, k) => (top1[k]! > top1[best]! ? k : best));
+  return { top1, top5: percent('top5'), bestK };
+}
+
+/** How many classes come before `label`: those with more votes, and lower ones with as many. A class without votes is last. */
+function rank(votes: Float64Array, label: number): number {
+  const own = votes[label]!;
+  if (!(own > 0)) return votes.length;
+  let before = 0;
+  for (let c = 0; c < votes.length; c++) if (votes[c]! > own || (votes[c] === own && c < label)) before += 1;
+  return before;
+}
+
+/** Standard error of an accuracy in percent over `count` queries. */
+export function standardError(percent: number, count: number): number {
+  const p = percent / 100;
+  return 100 * Math.sqrt((p * (1 - p)) / count);
+}

@@ -1,0 +1,277 @@
+import { differentiate } from '../graph/differentiate.js';
+import type { Graph } from '../graph/graph.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { Parameters } from '../nn/parameters.js';
+import { gridSide, type Views } from '../nn/vit.js';
+import { add } from '../ops/add.js';
+import { finiteFlag } from '../ops/finite_flag.js';
+import { gatherRows } from '../ops/gather_rows.js';
+import { updateEma } from '../ops/update_ema.js';
+import { weightedSum } from '../ops/weighted_sum.js';
+import { ADAMW, adamw, type ParameterPack, packParameters } from '../optim/adamw.js';
+import { taskStream } from '../rng.js';
+import { clsPairs, meanEntropy, meanLoss, type Pairs, type TaskResult, taskLoss } from './losses.js';
+import { declareMemory, insert, type Memory } from './memory.js';
+import { declareNetworks, type Embeddings, embed, type NetworkShape, studentSpecs } from './networks.js';
+import { organize, type PrototypeOptions, type Prototypes, sample, type TaskShape } from './prototypes.js';
+
+/** Everything about a step that is fixed when it is traced. */
+export interface StepShape {
+  readonly network: NetworkShape;
+  /** Images in a micro-batch, B. */
+  readonly batch: number;
+  /** Length of the list of masked patches; shorter lists are padded. */
+  readonly maskedPatches: number;
+  /** Length of the list of teacher patches that reach the head: the partners of masked ones, and those that E_P gets. */
+  readonly teacherPatches: number;
+  readonly prototypes: PrototypeOptions;
+  readonly cls: TaskShape;
+  readonly patch: TaskShape;
+  readonly clsWeight: number;
+  readonly patchWeight: number;
+  /** Whether residual branches are dropped (the input `keep` exists). */
+  readonly dropPath: boolean;
+  readonly clip: number;
+  /** `given`: anchors are inputs; `sampled`: drawn on the device; `fixed`: drawn as in step 0, always (Table C.7). */
+  readonly anchors: 'given' | 'sampled' | 'fixed';
+  /** Elements of one buffer binding. */
+  readonly maxElements: number;
+}
+
+/** Numbers that change from step to step. */
+export function stepScalars(graph: Graph) {
+  return {
+    lr: graph.scalar('lr'),
+    weightDecay: graph.scalar('weight_decay'),
+    correction1: graph.scalar('correction1'),
+    correction2: graph.scalar('correction2'),
+    momentum: graph.scalar('momentum'),
+    studentTemp: graph.scalar('student_temp'),
+    teacherTemp: graph.scalar('teacher_temp'),
+    seed: graph.scalar('seed', 'u32'),
+    /** Counts optimizer steps; picks the anchors. */
+    step: graph.scalar('step', 'u32'),
+  };
+}
+export type StepScalars = ReturnType<typeof stepScalars>;
+
+/** What the host writes for each micro-batch, besides the images. */
+function batchInputs(graph: Graph, shape: StepShape, sequences: number) {
+  const { vit } = shape.network;
+  const globals = 2 * shape.batch;
+  return {
+    /** u32 [2 B, L]: 1 at masked patches of the global views. */
+    mask: graph.input('mask', [globals, gridSide(vit.imageSize, vit.patch) ** 2], 'u32'),
+    /** f32 [2 depth, V B]: factors of the residual branches (vit.ts), where branches are dropped. */
+    keep: shape.dropPath ? graph.input('keep', [2 * vit.depth, sequences]) : null,
+    /** u32: token rows of the masked patches; `NONE` pads. */
+    maskedRows: graph.input('masked_rows', [shape.maskedPatches], 'u32'),
+    /** u32: token rows of the teacher's patches that reach the head. */
+    teacherRows: graph.input('teacher_rows', [shape.teacherPatches], 'u32'),
+    /** For each masked patch its partner among the teacher's patches, and 1 / (its image's masked patches x 2 B). */
+    patchPairs: {
+      partners: graph.input('patch_partners', [shape.maskedPatches, 2], 'u32'),
+      weights: graph.input('patch_weights', [shape.maskedPatches]),
+    } satisfies Pairs,
+    /** u32 [B]: which of the teacher's patches E_P gets. */
+    insertedRows: graph.input('inserted_rows', [shape.batch], 'u32'),
+  };
+}
+export type BatchInputs = ReturnType<typeof batchInputs>;
+
+/** Views of B images: global ones [2 B, C, H, W], then local ones [(V - 2) B, C, h, w] if there are any, view-major. */
+export type ViewTensors = readonly [global: Tensor, local?: Tensor];
+
+/** Forward and backward of B images. */
+export interface MicroBatch {
+  readonly inputs: BatchInputs;
+  readonly embeddings: { readonly student: Embeddings; readonly teacher: Embeddings };
+  readonly cls: readonly TaskResult[];
+  readonly patch: readonly TaskResult[];
+  readonly loss: { readonly total: Tensor; readonly cls: Tensor; readonly patch: Tensor };
+  /** One for each parameter of the student, in its order; null where the loss does not depend on it. */
+  readonly gradients: readonly (Tensor | null)[];
+}
+
+/** The prototypes of all tasks of a step: its micro-batches share them. */
+interface StepPrototypes {
+  readonly cls: readonly Prototypes[];
+  readonly patch: readonly Prototypes[];
+}
+
+/** A traced step: what to write, what to read, what it changes. */
+export interface TrainStep {
+  readonly scalars: StepScalars;
+  readonly student: Parameters;
+  readonly teacher: Parameters;
+  readonly moments: readonly [Parameters, Parameters];
+  readonly memory: { readonly cls: Memory; readonly patch: Memory };
+  readonly batches: readonly [MicroBatch, ...MicroBatch[]];
+  /** Means over the micro-batches, [1] each. */
+  readonly loss: { readonly total: Tensor; readonly cls: Tensor; readonly patch: Tensor };
+  /** Gradients of the student's parameters, before clipping. */
+  readonly gradients: Parameters;
+  readonly packs: readonly ParameterPack[];
+  /** Mean entropy of the teacher's [CLS] predictions, nats: falls to 0 or sticks at ln K when training collapses. */
+  readonly teacherEntropy: Tensor;
+  /** u32 [1]: 0, or 1 + the place of the first non-finite number in [loss, squared gradient norms...]. */
+  readonly flag: Tensor;
+  /** f32 [2] each: sums of squares of parameters and of their update. */
+  readonly norms: readonly Tensor[];
+}
+
+/**
+ * The SOP training step (method.md section 5, the paper's pseudo-code A.1), in its order. More than one element of `views`
+ * is gradient accumulation: the anchors of the step serve all micro-batches and the memories are filled once, at the end.
+ */
+export function traceTrainStep(
+  graph: Graph,
+  shape: StepShape,
+  views: readonly [ViewTensors, ...ViewTensors[]],
+): TrainStep {
+  const { network } = shape;
+  const scalars = stepScalars(graph);
+  const { student, teacher } = declareNetworks(graph, network);
+  const memory = {
+    cls: declareMemory(graph, 'cls', shape.cls.memory, network.head.out),
+    patch: declareMemory(graph, 'patch', shape.patch.memory, network.head.out),
+  };
+
+  // Prototypes from the memories as they are before this step.
+  const organizeAll = (name: 'cls' | 'patch'): Prototypes[] =>
+    Array.from({ length: shape[name].tasks }, (_, index) => {
+      const anchors = drawAnchors(graph, shape, name, index, scalars);
+      return organize(graph, memory[name], anchors, shape[name], shape.prototypes);
+    });
+  const prototypes = {
+    cls: graph.scope('sop.cls', () => organizeAll('cls')),
+    patch: graph.scope('sop.patch', () => organizeAll('patch')),
+  };
+
+  // Forward and backward, one micro-batch after the other.
+  const share = 1 / views.length;
+  const run = (images: ViewTensors): MicroBatch =>
+    microBatch(graph, shape, { student, teacher }, prototypes, scalars, images, share);
+  const batches = [run(views[0]), ...views.slice(1).map((images) => run(images as ViewTensors))] as const;
+  const mean = (of: (batch: MicroBatch) => Tensor): Tensor =>
+    graph.one(weightedSum, batches.map(of), { weights: batches.map(() => share) });
+  const loss = { total: mean((b) => b.loss.total), cls: mean((b) => b.loss.cls), patch: mean((b) => b.loss.patch) };
+  const parameters = [...student.values()];
+  const gradients = parameters.map(
+    (parameter, i) => sumOf(graph, batches, i) ?? graph.state(`gradient.none.${i}`, parameter.shape),
+  );
+
+  // The norm of every gradient, and one flag that gates all that follows.
+  const moments = [momentsOf(graph, 'moment1', student), momentsOf(graph, 'moment2', student)] as const;
+  const packed = { parameters, gradients, moments: [[...moments[0].values()], [...moments[1].values()]] as const };
+  const packs = packParameters(graph, packed, shape.maxElements);
+  const flag = graph.one(finiteFlag, [loss.total, ...packs.map(({ squares }) => squares)], {});
+
+  // AdamW, teacher, memories.
+  const decays = new Set(studentSpecs(network).flatMap(({ name, decay }) => (decay ? (student.get(name) ?? []) : [])));
+  const { lr, weightDecay, correction1, correction2, momentum } = scalars;
+  const options = { ...ADAMW, clip: shape.clip };
+  const norms = graph.scope('optim', () =>
+    packs.map((pack) =>
+      adamw(graph, flag, pack, (tensor) => decays.has(tensor), { lr, weightDecay, correction1, correction2 }, options),
+    ),
+  );
+  graph.scope('teacher', () => {
+    graph.pack('teacher', [...teacher.values()], shape.maxElements).forEach(({ flat }, i) => {
+      const source = packs[i]?.parameters.flat;
+      if (source) graph.add(updateEma, [flag, flat, source], { momentum });
+    });
+  });
+  const second = Uint32Array.from({ length: shape.batch }, (_, image) => shape.batch + image);
+  const secondView = graph.constant('second_global_view', [shape.batch], second);
+  graph.scope('memory', () => {
+    for (const { embeddings, inputs } of batches) {
+      insert(graph, flag, memory.cls, graph.one(gatherRows, [embeddings.teacher.cls, secondView], {}));
+      insert(graph, flag, memory.patch, graph.one(gatherRows, [embeddings.teacher.patch, inputs.insertedRows], {}));
+    }
+  });
+
+  const teacherEntropy = meanEntropy(graph, batches[0].cls[0]!.teacher);
+  const named = new Map([...student.keys()].map((name, i) => [name, gradients[i]!]));
+  return {
+    scalars,
+    student,
+    teacher,
+    moments,
+    memory,
+    batches,
+    loss,
+    gradients: named,
+    packs,
+    teacherEntropy,
+    flag,
+    norms,
+  };
+}
+
+/**
+ * Teacher on the two global views, unmasked; student on the masked global views and the local ones; both losses; the
+ * gradients of `share` times their weighted sum.
+ */
+function microBatch(
+  graph: Graph,
+  shape: StepShape,
+  networks: { readonly student: Parameters; readonly teacher: Parameters },
+  prototypes: StepPrototypes,
+  scalars: StepScalars,
+  [global, local]: ViewTensors,
+  share: number,
+): MicroBatch {
+  const { batch, network } = shape;
+  const images = local ? [global, local] : [global];
+  const views = images.reduce((sum, { shape: [count = 0] }) => sum + count, 0) / batch;
+  const inputs = batchInputs(graph, shape, views * batch);
+  const seen: Views = { images, mask: inputs.mask, ...(inputs.keep && { keep: inputs.keep }) };
+  const teacher = graph.scope('teacher', () =>
+    embed(graph, network, networks.teacher, { images: [global] }, inputs.teacherRows),
+  );
+  const student = graph.scope('student', () => embed(graph, network, networks.student, seen, inputs.maskedRows));
+
+  const temperatures = { student: scalars.studentTemp, teacher: scalars.teacherTemp };
+  const losses = (name: 'cls' | 'patch', pairs: Pairs): TaskResult[] =>
+    graph.scope(`sop.${name}`, () =>
+      prototypes[name].map((task) =>
+        taskLoss(graph, task, { student: student[name], teacher: teacher[name] }, pairs, temperatures),
+      ),
+    );
+  const cls = losses('cls', clsPairs(graph, batch, views));
+  const patch = losses('patch', inputs.patchPairs);
+  const means = { cls: meanLoss(graph, cls), patch: meanLoss(graph, patch) };
+  const total = graph.one(weightedSum, [means.cls, means.patch], { weights: [shape.clsWeight, shape.patchWeight] });
+
+  const parameters = [...networks.student.values()];
+  const scaled = share === 1 ? total : graph.one(weightedSum, [total], { weights: [share] });
+  const gradients = differentiate(graph, scaled, parameters, add);
+  return { inputs, embeddings: { student, teacher }, cls, patch, loss: { total, ...means }, gradients };
+}
+
+/** Sum over the micro-batches of the gradients of parameter `index`. */
+function sumOf(graph: Graph, batches: readonly MicroBatch[], index: number): Tensor | null {
+  return batches
+    .map(({ gradients }) => gradients[index] ?? null)
+    .reduce((sum, gradient) => (sum && gradient ? graph.one(add, [sum, gradient], {}) : (sum ?? gradient)));
+}
+
+function drawAnchors(
+  graph: Graph,
+  shape: StepShape,
+  name: 'cls' | 'patch',
+  index: number,
+  scalars: StepScalars,
+): Tensor {
+  const task = shape[name];
+  if (shape.anchors === 'given') return graph.input(`anchors.${name}.${index}`, [task.anchors], 'u32');
+  const stream = taskStream(name === 'cls' ? 'anchorsCls' : 'anchorsPatch', index);
+  const step = shape.anchors === 'fixed' ? graph.scalar('fixed_step', 'u32') : scalars.step;
+  return sample(graph, task, stream, scalars.seed, step);
+}
+
+/** AdamW's moments: one state tensor for each parameter, starting at zero. */
+function momentsOf(graph: Graph, label: string, parameters: Parameters): Parameters {
+  return new Map([...parameters].map(([name, { shape }]) => [name, graph.state(`${label}.${name}`, shape)]));
+}

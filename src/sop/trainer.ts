@@ -1,0 +1,193 @@
+import type { NamedArray } from '../data/safetensors.js';
+import { ExitCode, SopError } from '../errors.js';
+import type { Gpu } from '../gpu/device.js';
+import type { Tensor } from '../graph/tensor.js';
+import { ADAMW } from '../optim/adamw.js';
+import { compile } from '../plan/compile.js';
+import { type Elements, Replay } from '../plan/replay.js';
+import { initialMemory, initialWeights } from './initialize.js';
+import { elementsFor, readEntries, type StateEntry, stateEntries } from './state.js';
+import type { Training } from './training.js';
+
+/** The numbers of one step that schedules decide. */
+export interface StepValues {
+  /** Optimizer steps done before this one, plus 1: the t of AdamW's bias correction. */
+  readonly step: number;
+  readonly lr: number;
+  readonly weightDecay: number;
+  /** EMA momentum of the teacher. */
+  readonly momentum: number;
+  readonly teacherTemp: number;
+}
+
+/** What the device says of a step. */
+export interface StepResult {
+  readonly loss: number;
+  readonly lossCls: number;
+  readonly lossPatch: number;
+  /** L2 norm of all gradients together, before clipping. */
+  readonly gradNorm: number;
+  readonly paramNorm: number;
+  readonly updateNorm: number;
+  /** Nats. */
+  readonly teacherEntropy: number;
+}
+
+/** Contents of a tensor that the host writes before a step. */
+export type Write = readonly [Tensor, Elements];
+
+/** How far making a trainer is. */
+export type SetupProgress = (stage: 'compile' | 'warm up', done: number, total: number) => void;
+
+/** A training run on a device: its state, and the step that changes it. Browser-safe. */
+export class Trainer {
+  readonly entries: readonly StateEntry[];
+  private readonly seed: number;
+
+  private constructor(
+    readonly training: Training,
+    private readonly replay: Replay,
+  ) {
+    this.entries = stateEntries(training.step, training.shape.network);
+    this.seed = training.config.train.seed;
+    const { scalars } = training.step;
+    replay.setScalar(scalars.seed, this.seed);
+    replay.setScalar(scalars.studentTemp, training.config.sop.student_temp);
+  }
+
+  /**
+   * Compiles the step and gives it its first state, a function of `train.seed` alone.
+   * Throws `SopError` 69 when the device has not enough memory, 70 when a shader does not compile.
+   */
+  static async create(gpu: Gpu, training: Training, progress?: SetupProgress): Promise<Trainer> {
+    const compiled = await compile(gpu, training.plan, (done, total) => progress?.('compile', done, total));
+    const replay = new Replay(compiled, fetchedTensors(training));
+    await replay.warmUp((done, total) => progress?.('warm up', done, total));
+    const trainer = new Trainer(training, replay);
+    trainer.initialize();
+    return trainer;
+  }
+
+  /** Writes constant inputs, such as the pixels of a set that stays on the device. */
+  write([tensor, data]: Write): void {
+    this.replay.write(tensor, data);
+  }
+
+  /** Resolves when `step` may be called: a few steps may be in flight. */
+  ready(): Promise<void> {
+    return this.replay.ready();
+  }
+
+  /**
+   * Starts one step. Resolves when the device has done it; further steps may be started before.
+   * Rejects with `SopError` 70 when loss or gradients are not finite, naming the first bad tensor: the device has then
+   * written nothing of that step, and nothing of those after it that depend on the same state.
+   */
+  step(writes: readonly Write[], values: StepValues): Promise<StepResult> {
+    const { scalars } = this.training.step;
+    for (const write of writes) this.write(write);
+    this.replay.setScalar(scalars.step, values.step);
+    this.replay.setScalar(scalars.lr, values.lr);
+    this.replay.setScalar(scalars.weightDecay, values.weightDecay);
+    this.replay.setScalar(scalars.momentum, values.momentum);
+    this.replay.setScalar(scalars.teacherTemp, values.teacherTemp);
+    this.replay.setScalar(scalars.correction1, 1 - ADAMW.beta1 ** values.step);
+    this.replay.setScalar(scalars.correction2, 1 - ADAMW.beta2 ** values.step);
+    return this.result(this.replay.run(), values.step);
+  }
+
+  /** The whole state, as files name it. Waits for the steps in flight. */
+  save(): Promise<NamedArray[]> {
+    return readEntries(this.replay, this.entries);
+  }
+
+  /** Replaces the state. Throws `SopError` 65 for tensors that are missing or do not fit; `where` names their file. */
+  load(tensors: ReadonlyMap<string, NamedArray>, where: string): void {
+    const missing = this.entries.filter(({ name }) => !tensors.has(name)).map(({ name }) => name);
+    if (missing.length > 0) {
+      throw new SopError(ExitCode.data, {
+        what: 'checkpoint is incomplete',
+        where,
+        why: `${missing.slice(0, 3).join(', ')}${missing.length > 3 ? ` and ${missing.length - 3} more` : ''} missing`,
+        fix: 'resume with the configuration that wrote it',
+      });
+    }
+    for (const entry of this.entries) {
+      const array = tensors.get(entry.name);
+      if (array) this.replay.write(entry.tensor, elementsFor(entry, array, where));
+    }
+  }
+
+  /** Current weights of the teacher by timm's name. */
+  teacherWeights(): Promise<NamedArray[]> {
+    const prefix = 'teacher.';
+    const entries = this.entries.filter(({ name }) => name.startsWith(prefix));
+    return readEntries(
+      this.replay,
+      entries.map((entry) => ({ ...entry, name: entry.name.slice(prefix.length) })),
+    );
+  }
+
+  settled(): Promise<void> {
+    return this.replay.settled();
+  }
+
+  destroy(): void {
+    this.replay.destroy();
+  }
+
+  private initialize(): void {
+    const { shape, step } = this.training;
+    const zero = (entry: StateEntry): Elements =>
+      entry.tensor.dtype === 'f32' ? new Float32Array(size(entry)) : new Uint32Array(size(entry));
+    const weights = initialWeights(shape.network, this.seed);
+    for (const entry of this.entries) {
+      const [network, ...rest] = entry.name.split('.');
+      const known = network === 'student' || network === 'teacher' ? weights.get(rest.join('.')) : undefined;
+      this.replay.write(entry.tensor, known ?? zero(entry));
+    }
+    const width = shape.network.head.out;
+    this.replay.write(step.memory.cls.rows, initialMemory(shape.cls.memory, width, this.seed, 'memoryCls'));
+    this.replay.write(step.memory.patch.rows, initialMemory(shape.patch.memory, width, this.seed, 'memoryPatch'));
+  }
+
+  private async result(running: Promise<Elements[]>, stepNumber: number): Promise<StepResult> {
+    const [total, cls, patch, flag, entropy, ...sums] = await running;
+    const { packs } = this.training.step;
+    const squares = sums.slice(0, packs.length);
+    const norms = sums.slice(packs.length);
+    if (flag?.[0]) throw this.notFinite(flag[0], stepNumber);
+    const root = (values: readonly number[]): number => Math.sqrt(values.reduce((sum, value) => sum + value, 0));
+    return {
+      loss: total?.[0] ?? Number.NaN,
+      lossCls: cls?.[0] ?? Number.NaN,
+      lossPatch: patch?.[0] ?? Number.NaN,
+      gradNorm: root(squares.flatMap((values) => [...values])),
+      paramNorm: root(norms.map((pair) => pair[0] ?? Number.NaN)),
+      updateNorm: root(norms.map((pair) => pair[1] ?? Number.NaN)),
+      teacherEntropy: entropy?.[0] ?? Number.NaN,
+    };
+  }
+
+  /** `flag` counts: 1 is the loss, then the gradients of all packs in order. */
+  private notFinite(flag: number, stepNumber: number): SopError {
+    const gradients = this.training.step.packs.flatMap(({ parameters }) => parameters.members);
+    const tensor = flag === 1 ? 'loss' : `gradient of ${gradients[flag - 2]?.label ?? 'an unknown tensor'}`;
+    return new SopError(ExitCode.internal, {
+      what: 'training met a number that is not finite',
+      where: `${tensor}, step ${stepNumber}`,
+      why: 'NaN or infinity; nothing of this step was written',
+      fix: 'go on from the last checkpoint with a lower --set optim.lr, or check the images',
+    });
+  }
+}
+
+function size({ shape }: StateEntry): number {
+  return shape.reduce((product, side) => product * side, 1);
+}
+
+/** What comes back from each step, in the order in which `result` reads it. */
+export function fetchedTensors({ step }: Pick<Training, 'step'>): Tensor[] {
+  const { loss, flag, teacherEntropy, packs, norms } = step;
+  return [loss.total, loss.cls, loss.patch, flag, teacherEntropy, ...packs.map(({ squares }) => squares), ...norms];
+}
