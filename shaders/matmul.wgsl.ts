@@ -72,28 +72,32 @@ fn subgroup(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups
 ${PLACE}
   let top = workgroup.y * ${rows}u;
   let left = workgroup.x * ${lanes * columns}u + lane;
+  let a_inner = params.a_inner; let b_inner = params.b_inner;
   let a0 = batch * params.a_batch + begin * params.a_inner;
   let b0 = batch * params.b_batch + begin * params.b_inner;
 ${times(loads, (i) => `  var a_at${i} = a0 + min(top + lane + ${i * lanes}u, params.rows - 1u) * params.a_row;`)}
 ${times(columns, (j) => `  var b_at${j} = b0 + min(left + ${j * lanes}u, params.columns - 1u) * params.b_column;`)}
 ${times(rows, (i) => times(columns, (j) => `  var y${i}_${j} = 0.0;`))}
   for (var k = begin; k < end; k++) {
-${times(loads, (i) => `    let a${i} = a[a_at${i}]; a_at${i} += params.a_inner;`)}
-${times(columns, (j) => `    let b${j} = b[b_at${j}]; b_at${j} += params.b_inner;`)}
+${times(loads, (i) => `    let a${i} = a[a_at${i}]; a_at${i} += a_inner;`)}
+${times(columns, (j) => `    let b${j} = b[b_at${j}]; b_at${j} += b_inner;`)}
 ${times(
   rows,
   (i) => `    let r${i} = subgroupBroadcast(a${Math.floor(i / lanes)}, ${i % lanes}u);
 ${times(columns, (j) => `    y${i}_${j} += r${i} * b${j};`)}`,
 )}
   }
-${times(
-  columns,
-  (j) => `  let column${j} = left + ${j * lanes}u;
-  if (column${j} < params.columns) {
-    let bias${j} = select(0.0, bias[select(0u, column${j}, biased)], biased);
-${times(rows, (i) => `    y[y_batch + min(top + ${i}u, params.rows - 1u) * params.columns + column${j}] = y${i}_${j} + bias${j};`)}
-  }`,
-)}
+  var tile: array<f32, ${rows * columns}>;
+${times(rows, (i) => times(columns, (j) => `  tile[${i * columns + j}] = y${i}_${j};`))}
+  for (var j = 0u; j < ${columns}u; j++) {
+    let column = left + j * ${lanes}u;
+    if (column < params.columns) {
+      let bias_j = select(0.0, bias[select(0u, column, biased)], biased);
+      for (var i = 0u; i < ${rows}u; i++) {
+        if (top + i < params.rows) { y[y_batch + (top + i) * params.columns + column] = tile[i * ${columns}u + j] + bias_j; }
+      }
+    }
+  }
 }
 `,
   });
