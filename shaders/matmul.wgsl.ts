@@ -8,11 +8,11 @@
 // Strides and flags are params, so that all shapes and transposes of a model share a pipeline: on a software adapter
 // compiling one costs up to a second, the address arithmetic nothing. Every sum runs over k in order: same bits each time.
 //
-// entry point `subgroup`: one tile by one subgroup, without shared memory. A lane keeps all rows of the tile for its own
+// entry point `subgroup_tile`: one tile by one subgroup, without shared memory. A lane keeps all rows of the tile for its own
 // columns in named scalars: both software adapters are bound by load instructions, and so each loaded value meets as many
 // others as registers and compile time allow. A lane loads rows lane, lane + lanes, ... of a; broadcasts hand them round.
 //
-// entry point `shared`: 16 x 16 invocations, a block x block register tile each, slices of a and b in shared memory.
+// entry point `workgroup_tile`: 16 x 16 invocations, a block x block register tile each, slices of a and b in shared memory.
 //
 // Edges: indices are clamped instead of guarded (a masked branch is executed anyway), so rows beyond the last one compute
 // the last one again and store the same bits; stores in columns beyond the last one are left out.
@@ -61,13 +61,13 @@ export interface SubgroupTile {
 export function subgroupMatmul({ lanes, rows, columns }: SubgroupTile): Kernel {
   const loads = Math.ceil(rows / lanes);
   return kernel({
-    label: 'matmul.subgroup',
+    label: 'matmul.subgroup_tile',
     enable: ['subgroups'],
     bindings: BINDINGS,
     params: PARAMS,
     code: wgsl`
 @compute @workgroup_size(${lanes})
-fn subgroup(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+fn subgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
             @builtin(subgroup_invocation_id) lane: u32) {
 ${PLACE}
   let top = workgroup.y * ${rows}u;
@@ -103,10 +103,10 @@ ${times(rows, (i) => times(columns, (j) => `  tile[${i * columns + j}] = y${i}_$
   });
 }
 
-/** Invocations of a workgroup of `shared` along each axis, and its steps along the inner axis. */
+/** Invocations of a workgroup of `workgroup_tile` along each axis, and its steps along the inner axis. */
 const SIDE = 16;
 
-export interface SharedTile {
+export interface WorkgroupTile {
   /** Rows and columns of an invocation's register tile. */
   readonly block: number;
   /** Whether a is [inner, rows] and b [columns, inner] in memory: neighbours should load neighbouring addresses. */
@@ -114,12 +114,12 @@ export interface SharedTile {
   readonly transB: boolean;
 }
 
-export function sharedMatmul({ block, transA, transB }: SharedTile): Kernel {
+export function workgroupMatmul({ block, transA, transB }: WorkgroupTile): Kernel {
   const tile = SIDE * block;
   // A row more keeps stores of a column of the slice out of one memory bank.
   const pitch = tile + 1;
   return kernel({
-    label: 'matmul.shared',
+    label: 'matmul.workgroup_tile',
     bindings: BINDINGS,
     params: PARAMS,
     code: wgsl`
@@ -127,7 +127,7 @@ var<workgroup> a_slice: array<f32, ${SIDE * pitch}>;
 var<workgroup> b_slice: array<f32, ${SIDE * pitch}>;
 
 @compute @workgroup_size(${SIDE}, ${SIDE})
-fn shared(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+fn workgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_id) local: vec3<u32>, @builtin(local_invocation_index) index: u32) {
 ${PLACE}
   let top = workgroup.y * ${tile}u;
@@ -182,5 +182,5 @@ ${times(
   });
 }
 
-/** Rows and columns of y that a workgroup of `shared` computes. */
-export const sharedTileSide = (block: number): number => SIDE * block;
+/** Rows and columns of y that a workgroup of `workgroup_tile` computes. */
+export const workgroupTileSide = (block: number): number => SIDE * block;

@@ -1,4 +1,4 @@
-import { sharedMatmul, sharedTileSide, subgroupMatmul } from '../../shaders/matmul.wgsl.js';
+import { subgroupMatmul, workgroupMatmul, workgroupTileSide } from '../../shaders/matmul.wgsl.js';
 import type { Target } from '../gpu/target.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Kernel } from '../graph/kernel.js';
@@ -123,8 +123,8 @@ export function matmulLaunches(
 export function tile(sizes: Product, target: Target): Tiling {
   const lanes = target.subgroupSize;
   if (target.kind === 'gpu' || lanes === 0) {
-    const side = sharedTileSide(4);
-    const kernel = sharedMatmul({ block: 4, transA: sizes.transA, transB: sizes.transB });
+    const side = workgroupTileSide(4);
+    const kernel = workgroupMatmul({ block: 4, transA: sizes.transA, transB: sizes.transB });
     const groups = Math.ceil(sizes.columns / side) * Math.ceil(sizes.rows / side) * sizes.batch;
     return { kernel, tileRows: side, tileColumns: side, splits: split(sizes, groups, 128) };
   }
