@@ -1,0 +1,45 @@
+// patchify: cuts images into patches, one row each: what a convolution with stride = kernel = patch multiplies.
+//
+//   image   [n, C, H, W]
+//   rows    [n (H / p) (W / p), C p p]   patches in row-major order; columns in the order channel, y, x
+//
+// A gather by index arithmetic: element i of the result finds its pixel. Four pixels at a time where p divides by four.
+
+import type { Kernel } from '../src/graph/kernel.js';
+import { each, elementType } from './lib/each.js';
+import { kernel, read, write } from './lib/kernel.js';
+
+/** `patch_x` is the width of a patch in elements: groups of four pixels with `vec4`; `first` is in elements too. */
+export function patchifyForward({ vec4 }: { vec4: boolean }): Kernel {
+  const element = elementType(vec4);
+  return kernel({
+    label: 'patchify.forward',
+    bindings: { image: read(element), rows: write(element) },
+    params: {
+      count: 'u32',
+      first: 'u32',
+      channels: 'u32',
+      patch_y: 'u32',
+      patch_x: 'u32',
+      grid_y: 'u32',
+      grid_x: 'u32',
+    },
+    code: each(
+      'forward',
+      `
+  var rest = i;
+  let x = rest % params.patch_x;
+  rest /= params.patch_x;
+  let y = rest % params.patch_y;
+  rest /= params.patch_y;
+  let channel = rest % params.channels;
+  rest /= params.channels;
+  let cell_x = rest % params.grid_x;
+  rest /= params.grid_x;
+  let cell_y = rest % params.grid_y;
+  let plane = rest / params.grid_y * params.channels + channel;
+  let line = (plane * params.grid_y + cell_y) * params.patch_y + y;
+  rows[params.first + i] = image[(line * params.grid_x + cell_x) * params.patch_x + x];`,
+    ),
+  });
+}

@@ -1,0 +1,56 @@
+import { eachGrid } from '../../shaders/lib/each.js';
+import { patchifyForward } from '../../shaders/patchify.wgsl.js';
+import { defineOp, GraphError, input, type Launch, output } from '../graph/op.js';
+import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+
+/** Patches of all images of one tensor. */
+function patches({ shape: [images = 0, , height = 0, width = 0] }: Spec, patch: number): number {
+  return (images * height * width) / patch ** 2;
+}
+
+/**
+ * Cuts images into non-overlapping patches. Inputs: one or more images [n, C, H, W], of the same C. Output: rows
+ * [sum of n (H / patch) (W / patch), C patch patch], image after image, patches in row-major order, columns in the order of
+ * a convolution's weights (channel, y, x). Images have no gradient.
+ */
+export const patchify = defineOp<{ patch: number }>({
+  name: 'patchify',
+  infer(images, { patch }) {
+    const channels = images[0]?.shape[1] ?? 0;
+    for (const { shape } of images) {
+      const [, c, height = 0, width = 0] = shape;
+      if (shape.length !== 4 || c !== channels || height % patch !== 0 || width % patch !== 0) {
+        throw new GraphError(
+          'patchify',
+          `images ${showShape(shape)} do not divide into ${channels} channels of ${patch} x ${patch}`,
+        );
+      }
+    }
+    if (images.length === 0) throw new GraphError('patchify', 'has no images');
+    return [
+      f32(
+        images.reduce((rows, spec) => rows + patches(spec, patch), 0),
+        channels * patch ** 2,
+      ),
+    ];
+  },
+  launches({ inputs: images, attrs: { patch } }) {
+    const vec4 = patch % 4 === 0;
+    const unit = vec4 ? 4 : 1;
+    let first = 0;
+    return images.map((image, i): Launch => {
+      const [, channels = 0, height = 0, width = 0] = image.shape;
+      const count = elements(image.shape) / unit;
+      const grid = { grid_y: height / patch, grid_x: width / patch };
+      const params = { count, first, channels, patch_y: patch, patch_x: patch / unit, ...grid };
+      first += count;
+      return {
+        kernel: patchifyForward({ vec4 }),
+        bindings: { image: input(i), rows: output(0) },
+        params,
+        workgroups: eachGrid(count),
+      };
+    });
+  },
+  cost: (_images, [rows]) => ({ flops: 0, bytes: 8 * elements(rows?.shape ?? []) }),
+});

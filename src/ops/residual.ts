@@ -1,0 +1,73 @@
+import { eachGrid } from '../../shaders/lib/each.js';
+import { residualBackward as backwardKernel, residualForward as forwardKernel } from '../../shaders/residual.wgsl.js';
+import type { Kernel } from '../graph/kernel.js';
+import { defineOp, GraphError, input, type Launch, type Operand, output } from '../graph/op.js';
+import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+import { checkSegments, placeSegments, type Segment, totalSequences } from './segments.js';
+
+type ResidualAttributes = { readonly row: number; readonly segments: readonly Segment[] };
+
+function check(op: string, x: Spec | undefined, keep: Spec | undefined, { row, segments }: ResidualAttributes): void {
+  checkSegments(op, segments, x?.shape[0]);
+  const [depth = 0, sequences] = keep?.shape ?? [];
+  if (x?.shape.length !== 2 || sequences !== totalSequences(segments) || !(row >= 0 && row < depth)) {
+    const keepShape = showShape(keep?.shape ?? []);
+    throw new GraphError(
+      op,
+      `row ${row} of keep ${keepShape} for ${totalSequences(segments)} sequences of ${showShape(x?.shape ?? [])}`,
+    );
+  }
+}
+
+/** One launch a segment. */
+function launches(
+  x: Spec | undefined,
+  { row, segments }: ResidualAttributes,
+  choose: (options: { vec4: boolean }) => Kernel,
+  bindings: Readonly<Record<string, Operand>>,
+): Launch[] {
+  const columns = x?.shape[1] ?? 1;
+  const vec4 = columns % 4 === 0;
+  const width = vec4 ? columns / 4 : columns;
+  const kernel = choose({ vec4 });
+  return placeSegments(segments).map(({ count, length, firstRow, firstSequence }) => {
+    const total = count * length * width;
+    const firstKeep = row * totalSequences(segments) + firstSequence;
+    const params = { count: total, first: firstRow * width, span: length * width, first_keep: firstKeep };
+    return { kernel, bindings, params, workgroups: eachGrid(total) };
+  });
+}
+
+/**
+ * y = x + keep[row, s] branch, s being the sequence of a row: a residual connection with stochastic depth. Inputs: x [R, W],
+ * branch [R, W], keep [D, S] (0 or 1 / (1 - rate); has no gradient). Output: y [R, W].
+ */
+export const residual = defineOp<ResidualAttributes>({
+  name: 'residual',
+  infer([x, branch, keep], attrs) {
+    check('residual', x, keep, attrs);
+    if (!x || !branch || !sameShape(x.shape, branch.shape)) {
+      throw new GraphError('residual', `x ${showShape(x?.shape ?? [])} + branch ${showShape(branch?.shape ?? [])}`);
+    }
+    return [f32(...x.shape)];
+  },
+  launches: ({ inputs: [x], attrs }) =>
+    launches(x, attrs, forwardKernel, { x: input(0), branch: input(1), keep: input(2), y: output(0) }),
+  derivative(graph, { inputs: [, , keep], attrs }, [dy], [, needBranch]) {
+    if (!dy || !keep) return [null, null, null];
+    return [dy, needBranch ? graph.one(residualBackward, [dy, keep], attrs) : null, null];
+  },
+  cost: ([x]) => ({ flops: 2 * elements(x?.shape ?? []), bytes: 12 * elements(x?.shape ?? []) }),
+});
+
+/** dbranch = keep[row, s] dy. Inputs: dy [R, W], keep [D, S]. Output: dbranch [R, W]. */
+export const residualBackward = defineOp<ResidualAttributes>({
+  name: 'residual_backward',
+  infer([dy, keep], attrs) {
+    check('residual_backward', dy, keep, attrs);
+    return [f32(...(dy?.shape ?? []))];
+  },
+  launches: ({ inputs: [dy], attrs }) =>
+    launches(dy, attrs, backwardKernel, { dy: input(0), keep: input(1), dbranch: output(0) }),
+  cost: ([dy]) => ({ flops: elements(dy?.shape ?? []), bytes: 8 * elements(dy?.shape ?? []) }),
+});
