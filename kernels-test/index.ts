@@ -1,23 +1,37 @@
 import { addTests } from './add.js';
 import { columnSumTests } from './column_sum.js';
+import { crossEntropyTests } from './cross_entropy.js';
+import { finiteFlagTests } from './finite_flag.js';
 import { gatherRowsTests } from './gather_rows.js';
 import { geluTests } from './gelu.js';
 import type { AnyOpTest } from './interpreter.js';
 import { layernormTests } from './layernorm.js';
 import { matmulTests } from './matmul.js';
+import { packNormsTests } from './pack_norms.js';
 import { patchifyTests } from './patchify.js';
 import { residualTests } from './residual.js';
+import { sampleRowsTests } from './sample_rows.js';
 import { sumTests } from './sum.js';
+import { updateAdamwTests } from './update_adamw.js';
+import { updateEmaTests } from './update_ema.js';
+import { updateFifoTests } from './update_fifo.js';
 
 /** All op tests: the one list. */
 export const opTests: readonly AnyOpTest[] = [
   addTests,
   columnSumTests,
+  crossEntropyTests,
+  finiteFlagTests,
   gatherRowsTests,
   geluTests,
   layernormTests,
   matmulTests,
+  packNormsTests,
   patchifyTests,
   residualTests,
+  sampleRowsTests,
   sumTests,
+  updateAdamwTests,
+  updateEmaTests,
+  updateFifoTests,
 ].flat() as readonly unknown[] as readonly AnyOpTest[];

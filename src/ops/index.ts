@@ -1,17 +1,27 @@
 import { add } from './add.js';
 import { columnSum } from './column_sum.js';
+import { crossEntropy, crossEntropyBackward } from './cross_entropy.js';
+import { finiteFlag } from './finite_flag.js';
 import { gatherRows, scatterRows } from './gather_rows.js';
 import { gelu, geluBackward } from './gelu.js';
 import { layernorm, layernormBackwardInput, layernormBackwardParameters } from './layernorm.js';
 import { matmul } from './matmul.js';
+import { packNorms } from './pack_norms.js';
 import { patchify } from './patchify.js';
 import { residual, residualBackward } from './residual.js';
+import { sampleRows } from './sample_rows.js';
 import { sum } from './sum.js';
+import { updateAdamw } from './update_adamw.js';
+import { updateEma } from './update_ema.js';
+import { updateFifo } from './update_fifo.js';
 
 /** All operations: the one list. To add a kernel see README, "How to add a kernel". */
 export const ops = [
   add,
   columnSum,
+  crossEntropy,
+  crossEntropyBackward,
+  finiteFlag,
   gatherRows,
   gelu,
   geluBackward,
@@ -19,9 +29,14 @@ export const ops = [
   layernormBackwardInput,
   layernormBackwardParameters,
   matmul,
+  packNorms,
   patchify,
   residual,
   residualBackward,
+  sampleRows,
   scatterRows,
   sum,
+  updateAdamw,
+  updateEma,
+  updateFifo,
 ] as const;

@@ -1,0 +1,79 @@
+import { updateAdamw } from '../src/ops/update_adamw.js';
+import { EPSILON, opTest } from './declare.js';
+
+const DECAYS = 0x80000000;
+const PADDING = 0xffffffff;
+const uniform = 'uniform' as const;
+
+interface Setting {
+  readonly table: readonly number[];
+  readonly flag?: number;
+  readonly clip?: number;
+  readonly step?: number;
+  readonly fill?: () => ArrayLike<number>;
+}
+
+const settings: readonly Setting[] = [
+  { table: [DECAYS] },
+  { table: [0, 0, 1 + DECAYS, PADDING, 2], clip: 3, step: 10 },
+  { table: Array.from({ length: 39 }, (_, i) => (i < 20 ? DECAYS : 1)), clip: 0.5, step: 1000 },
+  { table: [DECAYS, 1], flag: 77, clip: 3, fill: () => new Float64Array(128).fill(NaN) },
+];
+
+export const updateAdamwTests = [
+  opTest({
+    op: updateAdamw,
+    reference: ({ inputs: [flag, parameters, gradients, moment1, moment2, squares, table], attrs, scalar }) => {
+      const { beta1, beta2, eps, clip } = attrs;
+      let [ofParameters, ofUpdate] = [0, 0];
+      parameters!.forEach((p, i) => {
+        const entry = table![i >> 6]!;
+        if (entry === PADDING) return;
+        let update = 0;
+        if (flag![0] === 0) {
+          const decay = entry >= DECAYS ? scalar(attrs.weightDecay) : 0;
+          const norm = Math.sqrt(squares![entry % DECAYS]!);
+          const g = gradients![i]! * (clip > 0 ? Math.min(1, clip / (norm + 1e-6)) : 1);
+          const m = beta1 * moment1![i]! + (1 - beta1) * g;
+          const v = beta2 * moment2![i]! + (1 - beta2) * g * g;
+          const direction = m / scalar(attrs.correction1) / (Math.sqrt(v / scalar(attrs.correction2)) + eps);
+          update = scalar(attrs.lr) * (decay * p + direction);
+          moment1![i] = m;
+          moment2![i] = v;
+          parameters![i] = p - update;
+        }
+        ofParameters += parameters![i]! ** 2;
+        ofUpdate += update ** 2;
+      });
+      return [Float64Array.of(ofParameters, ofUpdate)];
+    },
+    cases: settings.map(({ table, flag = 0, clip = 0, step = 1, fill }) => {
+      const shape = [64 * table.length];
+      return {
+        inputs: [
+          { shape: [1], dtype: 'u32', fill: () => [flag] },
+          { shape },
+          fill ? { shape, fill } : { shape },
+          { shape },
+          { shape, fill: uniform },
+          // One tensor whose norm is below any clip and others above.
+          { shape: [4], fill: () => [1e-4, 400, 9, 1] },
+          { shape: [table.length], dtype: 'u32', fill: () => table },
+        ],
+        attrs: (scalar) => ({
+          lr: scalar('lr', 0.01),
+          weightDecay: scalar('weight_decay', 0.04),
+          correction1: scalar('correction1', 1 - 0.9 ** step),
+          correction2: scalar('correction2', 1 - 0.999 ** step),
+          beta1: 0.9,
+          beta2: 0.999,
+          eps: 1e-8,
+          clip,
+        }),
+      };
+    }),
+    // The moments and the update, of two square roots and three divisions, take 12 roundings; an element is at most five
+    // times the RMS; the sums of squares have terms of one sign.
+    tolerance: () => 5 * 12 * EPSILON,
+  }),
+];

@@ -1,0 +1,136 @@
+// cross_entropy: loss = - sum_r w_r sum_b sum_i Pt[b, i] log max(Ps[r, i], TINY), b over the partners of row r.
+// backward:      dPs[r, i] = - dloss w_r sum_b Pt[b, i] / Ps[r, i], 0 where Ps[r, i] < TINY.
+//
+//   student    [R, K]    Ps, each row a distribution
+//   teacher    [Rt, K]   Pt
+//   partners   [R, 2]    u32, rows of the teacher; NONE where there is no (second) one
+//   weights    [R]       0: the row contributes exactly 0, whatever it holds
+//   terms      [R]       contribution of each row
+//   dloss      [1]
+//   dstudent   [R, K]
+//
+// TINY is the smallest normal number: a probability that underflowed has a finite logarithm. Probabilities are read as bits:
+// `log` and comparisons lose a NaN on some adapters, and one in a row that counts must reach the loss. The loss is the sum
+// of the terms by `sum.total`. Logarithms are computed once a row, the partners' rows added before.
+
+import type { Kernel } from '../src/graph/kernel.js';
+import { FINITE } from './lib/finite.js';
+import { GRID } from './lib/grid.js';
+import { type KernelDeclaration, kernel, read, wgsl, write } from './lib/kernel.js';
+import { treeSum } from './lib/reduce.js';
+
+export const CROSS_ENTROPY_WORKGROUP = 64;
+
+/** Elements come by four where K divides by four. */
+export interface CrossEntropyVariant {
+  readonly vec4: boolean;
+}
+
+const params = { rows: 'u32', width: 'u32' } satisfies KernelDeclaration['params'];
+
+/** Width-dependent types, and the sum of the teacher's rows that a student's row is compared with. */
+function pairs({ vec4 }: CrossEntropyVariant): string {
+  return wgsl`
+#if ${vec4}
+alias Value = vec4<f32>;
+alias Bits = vec4<u32>;
+fn add_up(v: Value) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+#else
+alias Value = f32;
+alias Bits = u32;
+fn add_up(v: Value) -> f32 { return v; }
+#endif
+const NONE = 0xffffffffu;
+const TINY_BITS = 0x00800000u;
+const TINY = 1.17549435e-38;
+
+struct Partners { count: u32, first: u32, second: u32 }
+fn partners_of(row: u32) -> Partners {
+  let both = partners[row];
+  let has = vec2<u32>(both != vec2<u32>(NONE));
+  return Partners(has.x + has.y, select(both.y, both.x, has.x == 1u), both.y);
+}
+
+/** A loop, because an absent partner then costs nothing: software adapters execute both sides of an if. */
+fn targets(of_row: Partners, i: u32) -> Value {
+  var sum = Value(0.0);
+  for (var p = 0u; p < of_row.count; p++) {
+    sum += teacher[select(of_row.first, of_row.second, p == 1u) * params.width + i];
+  }
+  return sum;
+}
+
+fn weightless(row: u32) -> bool { return (bitcast<u32>(weights[row]) << 1u) == 0u; }
+`;
+}
+
+export function crossEntropyTerms(variant: CrossEntropyVariant & { readonly lanes: number }): Kernel {
+  const { vec4, lanes } = variant;
+  const element = vec4 ? 'vec4<f32>' : 'f32';
+  return kernel({
+    label: 'cross_entropy.terms',
+    bindings: {
+      student: read(vec4 ? 'vec4<u32>' : 'u32'),
+      teacher: read(element),
+      partners: read('vec2<u32>'),
+      weights: read('f32'),
+      sums: write('u32'),
+    },
+    params,
+    code: wgsl`${GRID}${FINITE}${treeSum(lanes)}${pairs(variant)}
+var<workgroup> bad: atomic<u32>;
+
+@compute @workgroup_size(${lanes})
+fn terms(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+         @builtin(local_invocation_index) local: u32) {
+  let group = flat_group(workgroup, count);
+  let row = min(group, params.rows - 1u);
+  let of_row = partners_of(row);
+  let end = select(params.width, 0u, weightless(row) || of_row.count == 0u);
+  var sum = Value(0.0);
+  var hit = false;
+  for (var i = local; i < end; i += ${lanes}u) {
+    let bits = student[row * params.width + i];
+    let target_sum = targets(of_row, i);
+    let target_bits = bitcast<Bits>(target_sum);
+    hit |= any((bits & Bits(EXPONENT)) == Bits(EXPONENT)) | any((target_bits & Bits(EXPONENT)) == Bits(EXPONENT));
+    sum += target_sum * log(select(Value(TINY), bitcast<Value>(bits), bits >= Bits(TINY_BITS)));
+  }
+  if (hit) { atomicStore(&bad, 1u); }
+  let total = -weights[row] * tree_sum(local, add_up(sum));
+  let term = select(bitcast<u32>(select(total, 0.0, end == 0u)), NAN_BITS, atomicLoad(&bad) == 1u);
+  if (local == 0u && group < params.rows) { sums[row] = term; }
+}
+`,
+  });
+}
+
+export function crossEntropyBackward(variant: CrossEntropyVariant): Kernel {
+  const element = variant.vec4 ? 'vec4<f32>' : 'f32';
+  return kernel({
+    label: 'cross_entropy.backward',
+    bindings: {
+      student: read(element),
+      teacher: read(element),
+      partners: read('vec2<u32>'),
+      weights: read('f32'),
+      dloss: read('f32'),
+      dstudent: write(element),
+    },
+    params,
+    code: wgsl`${GRID}${pairs(variant)}
+@compute @workgroup_size(${CROSS_ENTROPY_WORKGROUP})
+fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+            @builtin(local_invocation_index) local: u32) {
+  let at = flat_group(workgroup, count) * ${CROSS_ENTROPY_WORKGROUP}u + local;
+  if (at >= params.rows * params.width) { return; }
+  let row = at / params.width;
+  let p = student[at];
+  let scale = -dloss[0] * weights[row];
+  let gradient = scale * targets(partners_of(row), at % params.width) / p;
+  let vanished = bitcast<Bits>(p) < Bits(TINY_BITS);
+  dstudent[at] = select(select(gradient, Value(0.0), vanished), Value(0.0), weightless(row));
+}
+`,
+  });
+}

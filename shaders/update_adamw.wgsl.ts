@@ -1,0 +1,118 @@
+// update_adamw: clips each gradient tensor by its own norm, then one step of AdamW (decoupled weight decay, as PyTorch's).
+//
+//   g  = gradient min(1, clip / (sqrt(squares[t]) + 1e-6))        clip = 0: g = gradient
+//   m  = beta1 m + (1 - beta1) g
+//   v  = beta2 v + (1 - beta2) g^2
+//   u  = lr (decay p + (m / c1) / (sqrt(v / c2) + eps))           c = 1 - beta^step; decay where the table says so
+//   p  = p - u
+//
+//   flag         [1]        u32; not 0: nothing is written
+//   parameters   [n]        p, changed
+//   gradients    [n]
+//   moment1      [n]        m, changed
+//   moment2      [n]        v, changed
+//   squares      [T]        sum of squares of each gradient tensor
+//   table        [n / 64]   u32: tensor that owns 64 elements, bit 31 where it decays; PADDING: left alone
+//   sums         [groups]   sums of p^2 and u^2 over ADAMW_SPAN elements each
+//   norms        [2]        sums of p^2 and u^2
+//
+// stage `step`: a workgroup a span, four elements an invocation; stage `total`: one workgroup adds the spans.
+
+import type { Kernel } from '../src/graph/kernel.js';
+import { GRID } from './lib/grid.js';
+import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { treeSum } from './lib/reduce.js';
+
+/** Elements of one workgroup. */
+export const ADAMW_SPAN = 1024;
+
+export function updateAdamwStep({ lanes }: { lanes: number }): Kernel {
+  return kernel({
+    label: 'update_adamw.step',
+    bindings: {
+      flag: read('u32'),
+      parameters: write('vec4<f32>'),
+      gradients: read('vec4<f32>'),
+      moment1: write('vec4<f32>'),
+      moment2: write('vec4<f32>'),
+      squares: read('f32'),
+      table: read('u32'),
+      sums: write('vec2<f32>'),
+    },
+    params: {
+      vectors: 'u32',
+      spans: 'u32',
+      beta1: 'f32',
+      beta2: 'f32',
+      rest1: 'f32',
+      rest2: 'f32',
+      eps: 'f32',
+      clip: 'f32',
+      lr_slot: 'u32',
+      decay_slot: 'u32',
+      correction1_slot: 'u32',
+      correction2_slot: 'u32',
+    },
+    scalars: true,
+    code: wgsl`${GRID}${treeSum(lanes)}
+const PADDING = 0xffffffffu;
+const DECAYS = 0x80000000u;
+
+@compute @workgroup_size(${lanes})
+fn step(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+        @builtin(local_invocation_index) local: u32) {
+  let group = flat_group(workgroup, count);
+  let end = min(params.vectors, (group + 1u) * ${ADAMW_SPAN / 4}u);
+  let lr = scalar_f32(params.lr_slot);
+  let weight_decay = scalar_f32(params.decay_slot);
+  let correction1 = scalar_f32(params.correction1_slot);
+  let correction2 = scalar_f32(params.correction2_slot);
+  let refused = flag[0] != 0u;
+  var of_parameters = vec4<f32>(0.0);
+  var of_update = vec4<f32>(0.0);
+  for (var i = group * ${ADAMW_SPAN / 4}u + local; i < end; i += ${lanes}u) {
+    let entry = table[i / 16u];
+    if (entry == PADDING) { continue; }
+    let norm = sqrt(squares[entry & ~DECAYS]);
+    let factor = select(1.0, min(1.0, params.clip / (norm + 1e-6)), params.clip > 0.0);
+    let decay = select(0.0, weight_decay, (entry & DECAYS) != 0u);
+    let g = factor * gradients[i];
+    let m = params.beta1 * moment1[i] + params.rest1 * g;
+    let v = params.beta2 * moment2[i] + params.rest2 * g * g;
+    let p = parameters[i];
+    let u = lr * (decay * p + (m / correction1) / (sqrt(v / correction2) + params.eps));
+    let update = select(u, vec4<f32>(0.0), refused);
+    let next = p - update;
+    if (!refused) {
+      parameters[i] = next;
+      moment1[i] = m;
+      moment2[i] = v;
+    }
+    of_parameters += next * next;
+    of_update += update * update;
+  }
+  let p_sum = tree_sum(local, (of_parameters.x + of_parameters.y) + (of_parameters.z + of_parameters.w));
+  let u_sum = tree_sum(local, (of_update.x + of_update.y) + (of_update.z + of_update.w));
+  if (local == 0u && group < params.spans) { sums[group] = vec2<f32>(p_sum, u_sum); }
+}
+`,
+  });
+}
+
+export function updateAdamwTotal({ lanes }: { lanes: number }): Kernel {
+  return kernel({
+    label: 'update_adamw.total',
+    bindings: { sums: read('vec2<f32>'), norms: write('f32') },
+    params: { count: 'u32' },
+    code: wgsl`${treeSum(lanes)}
+@compute @workgroup_size(${lanes})
+fn total(@builtin(local_invocation_index) local: u32) {
+  var sum = vec2<f32>(0.0);
+  for (var i = local; i < params.count; i += ${lanes}u) { sum += sums[i]; }
+  let p_sum = tree_sum(local, sum.x);
+  let u_sum = tree_sum(local, sum.y);
+  if (local == 0u) { norms[0] = p_sum; norms[1] = u_sum; }
+}
+`,
+  });
+}

@@ -1,0 +1,34 @@
+// update_ema: target = momentum target + (1 - momentum) source, unless the flag is up.
+//
+//   flag      [1]      u32; not 0: nothing is written
+//   average   [n]      the target, changed
+//   source    [>= n]
+//
+// Computed as target + (1 - momentum) (source - target): 1 - momentum is exact for a momentum of a half or more, and a target
+// that equals its source stays what it is.
+
+import type { Kernel } from '../src/graph/kernel.js';
+import { GRID } from './lib/grid.js';
+import { kernel, read, wgsl, write } from './lib/kernel.js';
+
+export const EMA_WORKGROUP = 64;
+
+export function updateEma({ vec4 }: { vec4: boolean }): Kernel {
+  const element = vec4 ? 'vec4<f32>' : 'f32';
+  return kernel({
+    label: 'update_ema.forward',
+    bindings: { flag: read('u32'), average: write(element), source: read(element) },
+    params: { count: 'u32', momentum_slot: 'u32' },
+    scalars: true,
+    code: wgsl`${GRID}
+@compute @workgroup_size(${EMA_WORKGROUP})
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+           @builtin(local_invocation_index) local: u32) {
+  let i = flat_group(workgroup, count) * ${EMA_WORKGROUP}u + local;
+  if (i >= params.count || flag[0] != 0u) { return; }
+  let before = average[i];
+  average[i] = before + (1.0 - scalar_f32(params.momentum_slot)) * (source[i] - before);
+}
+`,
+  });
+}

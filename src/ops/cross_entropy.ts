@@ -1,0 +1,111 @@
+import {
+  crossEntropyBackward as backwardKernel,
+  CROSS_ENTROPY_WORKGROUP,
+  crossEntropyTerms,
+} from '../../shaders/cross_entropy.wgsl.js';
+import { grid } from '../../shaders/lib/grid.js';
+import { sumTotal } from '../../shaders/sum.wgsl.js';
+import { defineOp, GraphError, input, output, scratch } from '../graph/op.js';
+import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+import { lanes } from './lanes.js';
+
+type NoAttributes = Record<string, never>;
+
+/** [R, K, R_t] of the inputs. Throws where they disagree. */
+function sizes([student, teacher, partners, weights]: readonly Spec[]): readonly [number, number, number] {
+  const [rows = 0, width = 0] = student?.shape ?? [];
+  const fits =
+    student?.shape.length === 2 &&
+    teacher?.shape.length === 2 &&
+    teacher.shape[1] === width &&
+    partners?.dtype === 'u32' &&
+    showShape(partners.shape) === showShape([rows, 2]) &&
+    showShape(weights?.shape ?? []) === showShape([rows]);
+  if (!fits) {
+    const shapes = [student, teacher, partners, weights].map((spec) => showShape(spec?.shape ?? [])).join(', ');
+    throw new GraphError(
+      'cross_entropy',
+      `student, teacher, partners (u32), weights are ${shapes}, not [R, K], [Rt, K], [R, 2], [R]`,
+    );
+  }
+  return [rows, width, teacher.shape[0] ?? 0];
+}
+
+/** Elements by four where the width allows it. */
+function variant(width: number): { readonly vec4: boolean; readonly width: number } {
+  return width % 4 === 0 ? { vec4: true, width: width / 4 } : { vec4: false, width };
+}
+
+/**
+ * Cross-entropy of teacher and student distributions over chosen pairs of rows (method.md section 4, eq. 2 and 4):
+ * - sum_r weights[r] sum_{b in partners[r]} sum_i Pt[b, i] log Ps[r, i].
+ * Inputs: student [R, K], teacher [Rt, K], partners u32 [R, 2] (0xffffffff: none), weights [R]. Output: loss [1].
+ * A row of weight 0 contributes exactly 0; a NaN or infinity in any other row makes the loss NaN. Probabilities below the
+ * smallest normal number count as that number. The derivative is the student's alone.
+ */
+export const crossEntropy = defineOp<NoAttributes>({
+  name: 'cross_entropy',
+  infer(inputs) {
+    sizes(inputs);
+    return [f32(1)];
+  },
+  scratch: ({ inputs }) => [f32(sizes(inputs)[0])],
+  launches({ inputs, target }) {
+    const [rows, columns] = sizes(inputs);
+    const { vec4, width } = variant(columns);
+    return [
+      {
+        kernel: crossEntropyTerms({ vec4, lanes: lanes(target) }),
+        bindings: { student: input(0), teacher: input(1), partners: input(2), weights: input(3), sums: scratch(0) },
+        params: { rows, width },
+        workgroups: grid(rows, 1),
+      },
+      {
+        kernel: sumTotal(),
+        bindings: { sums: scratch(0), y: output(0) },
+        params: { count: rows, scale: 1 },
+        workgroups: [1, 1, 1],
+      },
+    ];
+  },
+  derivative(graph, node, [dloss], [needsStudent]) {
+    if (!dloss || !needsStudent) return [null, null, null, null];
+    return [graph.one(crossEntropyBackward, [...node.inputs, dloss], {}), null, null, null];
+  },
+  cost: ([student, teacher]) => ({
+    flops: 5 * elements(student?.shape ?? []),
+    bytes: 4 * (elements(student?.shape ?? []) + elements(teacher?.shape ?? [])),
+  }),
+});
+
+/** Inputs: those of `cross_entropy`, dloss [1]. Output: gradient of the student's rows [R, K]. */
+export const crossEntropyBackward = defineOp<NoAttributes>({
+  name: 'cross_entropy_backward',
+  infer(inputs) {
+    const [rows, width] = sizes(inputs);
+    return [f32(rows, width)];
+  },
+  launches({ inputs }) {
+    const [rows, columns] = sizes(inputs);
+    const { vec4, width } = variant(columns);
+    return [
+      {
+        kernel: backwardKernel({ vec4 }),
+        bindings: {
+          student: input(0),
+          teacher: input(1),
+          partners: input(2),
+          weights: input(3),
+          dloss: input(4),
+          dstudent: output(0),
+        },
+        params: { rows, width },
+        workgroups: grid(rows * width, CROSS_ENTROPY_WORKGROUP),
+      },
+    ];
+  },
+  cost: ([student, teacher]) => ({
+    flops: 4 * elements(student?.shape ?? []),
+    bytes: 4 * (2 * elements(student?.shape ?? []) + elements(teacher?.shape ?? [])),
+  }),
+});

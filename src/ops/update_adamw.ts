@@ -1,0 +1,98 @@
+import { grid } from '../../shaders/lib/grid.js';
+import { ADAMW_SPAN, updateAdamwStep, updateAdamwTotal } from '../../shaders/update_adamw.wgsl.js';
+import { PACK_ALIGNMENT } from '../graph/graph.js';
+import { defineOp, GraphError, input, output, type Scalar, scratch } from '../graph/op.js';
+import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+import { lanes } from './lanes.js';
+
+/** Numbers of the step are scalars: learning rate, weight decay, 1 - beta1^t, 1 - beta2^t. `clip` 0: no clipping. */
+export type UpdateAdamwAttributes = {
+  readonly lr: Scalar;
+  readonly weightDecay: Scalar;
+  readonly correction1: Scalar;
+  readonly correction2: Scalar;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly eps: number;
+  readonly clip: number;
+};
+
+/** Entry of `table` for 64 elements that belong to no tensor. */
+export const NO_TENSOR = 0xffffffff;
+/** Set in an entry of `table` whose tensor is decayed. */
+export const DECAYS = 0x80000000;
+
+const spans = (flat: Spec | undefined): number => Math.ceil(elements(flat?.shape ?? []) / ADAMW_SPAN);
+
+/**
+ * Clips each gradient tensor by its own norm, then AdamW (method.md section 5), unless the flag is up.
+ * Inputs: flag u32 [1], parameters, gradients, moment1, moment2 [n] each, squares [T] (`pack_norms`), table u32 [n / 64]:
+ * tensor of each 64 elements, `DECAYS` added where it is decayed, `NO_TENSOR` for what is to be left alone.
+ * Changes parameters and both moments. Output: norms [2], sums of squares of the parameters after it and of the update
+ * (decay included). The rest of a tensor's last 64 elements is treated as part of it: zero stays zero.
+ */
+export const updateAdamw = defineOp<UpdateAdamwAttributes>({
+  name: 'update_adamw',
+  updates: [1, 3, 4],
+  infer([flag, parameters, gradients, moment1, moment2, , table]) {
+    const n = elements(parameters?.shape ?? []);
+    const flats = [parameters, gradients, moment1, moment2];
+    const fits =
+      flats.every((flat) => flat?.shape.length === 1 && elements(flat.shape) === n) && n % PACK_ALIGNMENT === 0;
+    if (!fits || flag?.dtype !== 'u32' || table?.dtype !== 'u32' || elements(table.shape) !== n / PACK_ALIGNMENT) {
+      const shapes = [...flats, table].map((spec) => showShape(spec?.shape ?? [])).join(', ');
+      throw new GraphError(
+        'update_adamw',
+        `parameters, gradients, moments, table are ${shapes}, not four of [n] and u32 [n / 64]`,
+      );
+    }
+    return [f32(2)];
+  },
+  scratch: ({ inputs: [, parameters] }) => [f32(spans(parameters), 2)],
+  launches({ inputs: [, parameters], attrs, target }) {
+    const count = spans(parameters);
+    const variant = { lanes: lanes(target) };
+    const { lr, weightDecay, correction1, correction2, beta1, beta2, eps, clip } = attrs;
+    return [
+      {
+        kernel: updateAdamwStep(variant),
+        bindings: {
+          flag: input(0),
+          parameters: input(1),
+          gradients: input(2),
+          moment1: input(3),
+          moment2: input(4),
+          squares: input(5),
+          table: input(6),
+          sums: scratch(0),
+        },
+        params: {
+          vectors: elements(parameters?.shape ?? []) / 4,
+          spans: count,
+          beta1,
+          beta2,
+          // In f32, 1 - 0.999 is off by 5e-5.
+          rest1: 1 - beta1,
+          rest2: 1 - beta2,
+          eps,
+          clip,
+          lr_slot: lr.slot,
+          decay_slot: weightDecay.slot,
+          correction1_slot: correction1.slot,
+          correction2_slot: correction2.slot,
+        },
+        workgroups: grid(count, 1),
+      },
+      {
+        kernel: updateAdamwTotal(variant),
+        bindings: { sums: scratch(0), norms: output(0) },
+        params: { count },
+        workgroups: [1, 1, 1],
+      },
+    ];
+  },
+  cost([, parameters]) {
+    const n = elements(parameters?.shape ?? []);
+    return { flops: 20 * n, bytes: 28 * n };
+  },
+});

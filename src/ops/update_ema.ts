@@ -1,0 +1,39 @@
+import { grid } from '../../shaders/lib/grid.js';
+import { EMA_WORKGROUP, updateEma as updateEmaKernel } from '../../shaders/update_ema.wgsl.js';
+import { defineOp, GraphError, input, type Scalar } from '../graph/op.js';
+import { elements, showShape } from '../graph/tensor.js';
+
+/**
+ * Exponential moving average of the teacher (method.md section 5): target = m target + (1 - m) source, unless the flag is
+ * up. Inputs: flag u32 [1], target of n elements (changed), source of at least n, of which the first n count. No outputs.
+ */
+export const updateEma = defineOp<{ readonly momentum: Scalar }>({
+  name: 'update_ema',
+  updates: [1],
+  infer([flag, target, source]) {
+    if (flag?.dtype !== 'u32' || !target || !source || elements(source.shape) < elements(target.shape)) {
+      throw new GraphError(
+        'update_ema',
+        `target ${showShape(target?.shape ?? [])} from source ${showShape(source?.shape ?? [])}, which is smaller`,
+      );
+    }
+    return [];
+  },
+  launches({ inputs: [, target, source], attrs: { momentum } }) {
+    const n = elements(target?.shape ?? []);
+    const vec4 = n % 4 === 0 && elements(source?.shape ?? []) % 4 === 0;
+    const count = vec4 ? n / 4 : n;
+    return [
+      {
+        kernel: updateEmaKernel({ vec4 }),
+        bindings: { flag: input(0), average: input(1), source: input(2) },
+        params: { count, momentum_slot: momentum.slot },
+        workgroups: grid(count, EMA_WORKGROUP),
+      },
+    ];
+  },
+  cost([, target]) {
+    const n = elements(target?.shape ?? []);
+    return { flops: 3 * n, bytes: 12 * n };
+  },
+});

@@ -1,0 +1,47 @@
+import { grid } from '../../shaders/lib/grid.js';
+import { FIFO_WORKGROUP, updateFifoAdvance, updateFifoInsert } from '../../shaders/update_fifo.wgsl.js';
+import { defineOp, GraphError, input } from '../graph/op.js';
+import { elements, showShape } from '../graph/tensor.js';
+
+/**
+ * Inserts rows into a FIFO memory (method.md section 5), unless the flag is up: row i goes to (pointer + i) mod N, of more
+ * than N rows the last N; then pointer = (pointer + B) mod N.
+ * Inputs: flag u32 [1], memory [N, d] (changed), pointer u32 [1] (changed), rows [B, d]. No outputs.
+ */
+export const updateFifo = defineOp<Record<string, never>>({
+  name: 'update_fifo',
+  updates: [1, 2],
+  infer([flag, memory, pointer, rows]) {
+    const fits = memory?.shape.length === 2 && rows?.shape.length === 2 && memory.shape[1] === rows.shape[1];
+    if (!fits || flag?.dtype !== 'u32' || pointer?.dtype !== 'u32') {
+      const shapes = `rows ${showShape(rows?.shape ?? [])} into memory ${showShape(memory?.shape ?? [])}`;
+      throw new GraphError(
+        'update_fifo',
+        `${shapes} (flag ${flag?.dtype}, pointer ${pointer?.dtype}), not [B, d] into [N, d], both u32`,
+      );
+    }
+    return [];
+  },
+  launches({ inputs: [, memory, , rows] }) {
+    const [size = 0, columns = 0] = memory?.shape ?? [];
+    const batch = rows?.shape[0] ?? 0;
+    const vec4 = columns % 4 === 0;
+    const width = vec4 ? columns / 4 : columns;
+    const count = Math.min(batch, size) * width;
+    return [
+      {
+        kernel: updateFifoInsert({ vec4 }),
+        bindings: { flag: input(0), pointer: input(2), rows: input(3), memory: input(1) },
+        params: { count, first_row: Math.max(0, batch - size), width, size },
+        workgroups: grid(count, FIFO_WORKGROUP),
+      },
+      {
+        kernel: updateFifoAdvance(),
+        bindings: { flag: input(0), pointer: input(2) },
+        params: { rows: batch, size },
+        workgroups: [1, 1, 1],
+      },
+    ];
+  },
+  cost: ([, , , rows]) => ({ flops: 0, bytes: 8 * elements(rows?.shape ?? []) }),
+});
