@@ -1,7 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { SopError } from '../../errors.js';
 import { type DataSplits, type ImageSet, residentSet } from '../dataset.js';
@@ -159,16 +158,19 @@ async function readPacked(path: string, kind: 'images' | 'labels') {
     data = new Uint8Array(header.dataBytes);
     take(start.subarray(header.dataStart));
   };
+  const packed = createReadStream(path);
+  const unpacked = createGunzip();
   try {
-    await pipeline(createReadStream(path), createGunzip(), async (source: AsyncIterable<Uint8Array>) => {
-      for await (const chunk of source) shape ? take(chunk) : head(false, chunk);
-      if (!shape) head(true, new Uint8Array(0));
-    });
+    packed.on('error', (error) => unpacked.destroy(error)).pipe(unpacked);
+    for await (const chunk of unpacked as AsyncIterable<Uint8Array>) shape ? take(chunk) : head(false, chunk);
+    if (!shape) head(true, new Uint8Array(0));
   } catch (error) {
     if (error instanceof SopError) throw error;
     if (errorCode(error) === 'Z_BUF_ERROR') throw malformedIdx(path, 'the gz file is cut off');
     if (errorCode(error).startsWith('Z_')) throw malformedIdx(path, `it is no valid gz file (${errorCode(error)})`);
     throw cannotRead(path, error);
+  } finally {
+    packed.destroy();
   }
   if (at !== data.length)
     throw malformedIdx(path, `its head says ${shape!.join(' x ')}: ${data.length} bytes, it has ${at}`);
