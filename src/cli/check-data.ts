@@ -1,0 +1,40 @@
+import { checkData } from '../data/node/check.js';
+import { ExitCode } from '../errors.js';
+import type { Outcome } from './command.js';
+import type { Printer } from './printer.js';
+import { CountProgress } from './progress.js';
+import { table } from './table.js';
+
+export interface CheckDataOptions {
+  readonly data: string;
+}
+
+/** No one reads a thousand lines of the same complaint; `--json` has them all. */
+const shown = 20;
+
+/**
+ * Reads every file of a data set and reports what is in it. Files that cannot be decoded end it with 65, after all of
+ * them have been found.
+ */
+export async function checkDataCommand({ data }: CheckDataOptions, printer: Printer): Promise<Outcome> {
+  const progress = new CountProgress('images', printer);
+  const report = await checkData(data, (done, total) => progress.update(done, total)).finally(() => progress.stop());
+  const sizes = [...report.sizes];
+  printer.line(`${data}: ${report.images} readable images`);
+  if (report.classes) {
+    printer.line(`${report.classes.size} classes`);
+    for (const line of table([], [...report.classes])) printer.line(line);
+  } else {
+    printer.line('no classes');
+  }
+  printer.line(sizes.length === 1 ? `all ${sizes[0]![0]} pixels` : `${sizes.length} sizes, the most frequent:`);
+  if (sizes.length > 1) for (const line of table([], sizes.slice(0, 10))) printer.line(line);
+  for (const note of report.notes) printer.line(note);
+  for (const { file, reason } of report.bad.slice(0, shown)) printer.line(`cannot be decoded: ${file}: ${reason}`);
+  const { bad } = report;
+  if (bad.length > shown) printer.line(`... and ${bad.length - shown} more`);
+  if (bad.length === 0) return { result: report };
+  const total = report.images + bad.length;
+  const message = `bad images (${bad[0]!.file}): ${bad.length} of ${total} cannot be decoded, this first; replace or remove them`;
+  return { result: report, failure: { exitCode: ExitCode.data, message } };
+}

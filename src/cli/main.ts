@@ -1,0 +1,158 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Argument, Option, Command as Parser } from 'commander';
+import { errorCode } from '../data/node/io-errors.js';
+import { ExitCode, SopError } from '../errors.js';
+import type { Command, Outcome } from './command.js';
+import { commands, groups } from './commands.js';
+import { describeFailure, isAnswered, usageError } from './failure.js';
+import { type Flag, type Flags, flagName } from './flags.js';
+import { type CommonOptions, commonFlags } from './options.js';
+import { checkCreatable, writeJson } from './output-file.js';
+import { Printer } from './printer.js';
+
+const program = 'sop-gpu';
+
+/** From the package.json that is nearest above this file, compiled or not. */
+function ownVersion(): string {
+  for (let folder = dirname(fileURLToPath(import.meta.url)); folder !== dirname(folder); folder = dirname(folder)) {
+    const file = join(folder, 'package.json');
+    if (!existsSync(file)) continue;
+    const parsed: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    if (typeof parsed === 'object' && parsed !== null && 'version' in parsed) return String(parsed.version);
+  }
+  return 'unknown';
+}
+
+/** Makes a parser throw our errors, and print nothing but help. */
+function tame(parser: Parser, name: string): Parser {
+  return parser
+    .helpOption('-h, --help', 'show this')
+    .configureOutput({ writeErr: () => undefined, outputError: () => undefined })
+    .exitOverride((error) => {
+      throw isAnswered(error) ? error : usageError(error, name);
+    });
+}
+
+function addFlag(parser: Parser, { syntax, help, kind, required, parse }: Flag<unknown>): void {
+  const option = new Option(syntax, required ? `${help} (required)` : help);
+  if (kind === 'value') option.argParser(parse);
+  // One list of all that was given, in order.
+  if (kind === 'repeated') option.argParser((text, before: unknown[] = []) => before.concat(parse(text)));
+  parser.addOption(option);
+}
+
+/** Flags by the names that the command declared them with, whatever the parser calls them. */
+function valuesOf(parser: Parser, flags: Flags, command: string): Record<string, unknown> {
+  const entries = Object.entries(flags).map(([name, { syntax, kind, required }]) => {
+    const value: unknown = parser.getOptionValue(new Option(syntax).attributeName());
+    // Asked here and not by the parser, which would complain of it before a misspelt flag.
+    if (required && value === undefined) {
+      const what = `${flagName(syntax)} is missing`;
+      throw new SopError(ExitCode.usage, { what, where: command, why: `it needs ${syntax}`, fix: `add ${syntax}` });
+    }
+    const absent = kind === 'switch' ? false : kind === 'repeated' ? [] : undefined;
+    return [name, value ?? absent] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
+async function execute(command: Command, parser: Parser): Promise<Outcome> {
+  const name = `${program} ${command.path.join(' ')}`;
+  const common = valuesOf(parser, commonFlags, name) as CommonOptions;
+  const flags = valuesOf(parser, command.flags, name);
+  if (common.json !== undefined) await checkCreatable(common.json);
+  const printer = new Printer(common.quiet);
+  const outcome = await command.run({ flags, operands: parser.args, common, printer });
+  if (common.json !== undefined && outcome.result !== undefined) await writeJson(common.json, outcome.result);
+  return outcome;
+}
+
+function register(root: Parser, command: Command, more: string, done: (outcome: Outcome) => void): void {
+  let parent = root;
+  for (const word of command.path.slice(0, -1)) {
+    const found = parent.commands.find((child) => child.name() === word);
+    parent = found ?? tame(parent.command(word), `${program} ${word}`).description(groups.get(word) ?? '');
+  }
+  const name = `${program} ${command.path.join(' ')}`;
+  const parser = tame(parent.command(command.path.at(-1)!), name).description(command.summary);
+  if (command.operands) parser.addArgument(new Argument(command.operands.syntax, command.operands.help));
+  for (const flag of [...Object.values(command.flags), ...Object.values(commonFlags)]) addFlag(parser, flag);
+  parser.addHelpText('after', `\nExample:\n  $ ${command.example}\n${more}`);
+  parser.action(async () => done(await execute(command, parser)));
+}
+
+/** The command that is called, as far as the words tell: for messages, and for the one help text that is made. */
+function called(argv: readonly string[]): Command | undefined {
+  const words = argv.filter((word) => !word.startsWith('-'));
+  return commands.find(({ path }) => path.every((word, i) => words[i] === word));
+}
+
+async function parseAndRun(argv: readonly string[]): Promise<Outcome> {
+  const root = tame(new Parser(program), program)
+    .description('Trains vision transformers without labels, by self-organizing prototypes, on WebGPU.')
+    .version(ownVersion(), '-V, --version', 'show the version')
+    .helpCommand('help [command]', 'show the help of a command');
+  let outcome: Outcome = {};
+  const wanted = called(argv[0] === 'help' ? argv.slice(1) : argv);
+  for (const command of commands) {
+    const more = command === wanted && command.more ? await command.more() : '';
+    register(root, command, more, (result) => {
+      outcome = result;
+    });
+  }
+  const group = argv.length === 1 ? root.commands.find((child) => child.name() === argv[0]) : undefined;
+  const incomplete = argv.length === 0 ? root : group && group.commands.length > 0 ? group : undefined;
+  if (incomplete) {
+    incomplete.outputHelp();
+    const where = [program, ...argv].join(' ');
+    const fix = 'name one of those listed';
+    throw new SopError(ExitCode.usage, { what: 'no command', where, why: 'it needs the name of one', fix });
+  }
+  await root.parseAsync(argv, { from: 'user' });
+  return outcome;
+}
+
+function printFailure(message: string, stack: string | undefined, debug: boolean): void {
+  process.stderr.write(`${program}: error: ${message}\n${debug && stack !== undefined ? `${stack}\n` : ''}`);
+}
+
+/** A reader that went away (`| head`) must not end a training run: the log file still gets every line. */
+function surviveClosedPipe(error: unknown): void {
+  if (errorCode(error) !== 'EPIPE') throw error;
+}
+
+/**
+ * Runs one command.
+ *
+ * @param argv the words after the program's name
+ * @returns the exit code; nothing is thrown. Every code but 0, 130 and 143 has printed its one line on stderr
+ */
+export async function main(argv: readonly string[]): Promise<number> {
+  const debug = argv.includes('--debug');
+  const name = called(argv)?.path.join(' ') ?? program;
+  const fatal = (error: unknown) => {
+    const { exitCode, message, stack } = describeFailure(error, name);
+    printFailure(message, stack, debug);
+    process.exit(exitCode);
+  };
+  // Stays for good: the news of a closed pipe may come after the last line.
+  for (const stream of [process.stdout, process.stderr]) {
+    if (!stream.listeners('error').includes(surviveClosedPipe)) stream.on('error', surviveClosedPipe);
+  }
+  // What is thrown where no one awaits would else end with a stack and exit code 1.
+  process.on('uncaughtException', fatal);
+  try {
+    const { failure, stoppedBy } = await parseAndRun(argv);
+    if (failure) printFailure(failure.message, undefined, debug);
+    return failure?.exitCode ?? stoppedBy ?? 0;
+  } catch (error) {
+    if (isAnswered(error)) return 0;
+    const { exitCode, message, stack } = describeFailure(error, name);
+    printFailure(message, stack, debug);
+    return exitCode;
+  } finally {
+    process.removeListener('uncaughtException', fatal);
+  }
+}

@@ -1,0 +1,160 @@
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { cannotRead, cannotWrite, errorCode } from '../data/node/io-errors.js';
+
+/** One line of `metrics.jsonl`: of a step, or (it has `knn`) of an evaluation after that step. */
+export interface MetricsRecord {
+  readonly step: number;
+  readonly [name: string]: unknown;
+}
+
+const newline = 0x0a;
+const piece = 1 << 20;
+/** No line of ours is nearly as long; without a bound a hostile file would be read into memory whole. */
+const longestLine = 1 << 24;
+
+/** The lines of an open file with their line breaks; the last one may lack its own. */
+function* linesOf(file: number): Generator<Buffer> {
+  const chunk = Buffer.alloc(piece);
+  let rest = Buffer.alloc(0);
+  for (;;) {
+    const count = readSync(file, chunk, 0, piece, null);
+    if (count === 0) break;
+    rest = Buffer.concat([rest, chunk.subarray(0, count)]);
+    let from = 0;
+    for (let at = rest.indexOf(newline); at >= 0; at = rest.indexOf(newline, from)) {
+      yield rest.subarray(from, at + 1);
+      from = at + 1;
+    }
+    rest = Buffer.from(rest.subarray(from));
+    if (rest.length > longestLine) return;
+  }
+  if (rest.length > 0) yield rest;
+}
+
+/** The step of a line that is whole, or undefined. */
+function recordOf(line: Buffer): MetricsRecord | undefined {
+  try {
+    const value: unknown = JSON.parse(line.toString('utf8'));
+    if (typeof value !== 'object' || value === null || !('step' in value)) return undefined;
+    return Number.isSafeInteger(value.step) ? (value as MetricsRecord) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function writeAll(file: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) {
+    const count = writeSync(file, bytes, at);
+    if (count === 0) throw Object.assign(new Error('nothing was written'), { code: 'ENOSPC' });
+    at += count;
+  }
+}
+
+/** What was found in the file of a run that is resumed. */
+export interface MetricsHistory {
+  readonly kept: number;
+  /** Lines of later steps (they will be written again), half-written and foreign ones. */
+  readonly dropped: number;
+  /** Step of the last evaluation that was kept, so that it is not made twice; 0 where there is none. */
+  readonly lastEvaluation: number;
+}
+
+/** Copies what belongs to steps up to `lastStep` into a new file that takes the old one's place. */
+function repair(path: string, lastStep: number): MetricsHistory {
+  let source: number;
+  try {
+    source = openSync(path, 'r');
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return { kept: 0, dropped: 0, lastEvaluation: 0 };
+    throw cannotRead(path, error);
+  }
+  // A name that the sweep of temporary files knows (data/node/files.ts).
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-0.tmp`);
+  let target: number | undefined;
+  let [kept, dropped, lastEvaluation] = [0, 0, 0];
+  try {
+    target = openSync(temporary, 'w');
+    for (const line of linesOf(source)) {
+      const record = recordOf(line);
+      if (record === undefined || record.step > lastStep) {
+        dropped++;
+        continue;
+      }
+      kept++;
+      if ('knn' in record) lastEvaluation = record.step;
+      writeAll(target, line.at(-1) === newline ? line : Buffer.concat([line, Buffer.of(newline)]));
+    }
+    fsyncSync(target);
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw cannotWrite(path, error, 'write');
+  } finally {
+    closeSync(source);
+    if (target !== undefined) closeSync(target);
+  }
+  return { kept, dropped, lastEvaluation };
+}
+
+/**
+ * Appends lines to `metrics.jsonl`. A line is in the file, whole, when `append` returns; where the disk is full it is
+ * not in the file at all. After a resume no line is doubled and none is missing, provided that the line of a step was
+ * appended before the checkpoint of that step was written.
+ */
+export class MetricsFile {
+  private constructor(
+    readonly path: string,
+    private readonly file: number,
+    readonly history: MetricsHistory,
+  ) {}
+
+  /**
+   * @param lastStep the step that the run goes on from; 0 for a new run
+   * @throws SopError 66, 73, 74
+   */
+  static open(path: string, lastStep = 0): MetricsFile {
+    const history = repair(path, lastStep);
+    try {
+      return new MetricsFile(path, openSync(path, 'a'), history);
+    } catch (error) {
+      throw cannotWrite(path, error, 'create');
+    }
+  }
+
+  /** @throws SopError (74); the file is then as it was, and the caller may go on without this line */
+  append(record: MetricsRecord): void {
+    const plain = (_key: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
+    const bytes = Buffer.from(`${JSON.stringify(record, plain)}\n`);
+    const before = fstatSync(this.file).size;
+    try {
+      writeAll(this.file, bytes);
+    } catch (error) {
+      ftruncateSync(this.file, before);
+      throw cannotWrite(this.path, error, 'write');
+    }
+  }
+
+  /** Makes sure that all lines survive a loss of power: before a checkpoint is written. */
+  sync(): void {
+    try {
+      fsyncSync(this.file);
+    } catch (error) {
+      throw cannotWrite(this.path, error, 'write');
+    }
+  }
+
+  close(): void {
+    closeSync(this.file);
+  }
+}

@@ -1,0 +1,163 @@
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { arch, cpus, hostname, platform, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { diffConfig, formatValue } from '../config/keys.js';
+import { resolveConfig } from '../config/resolve.js';
+import type { Config } from '../config/schema.js';
+import { formatConfig, yamlLayer } from '../config/yaml.js';
+import { writeFileAtomic } from '../data/node/files.js';
+import { cannotRead, cannotWrite, errorCode } from '../data/node/io-errors.js';
+import { ExitCode, SopError } from '../errors.js';
+import { checkCreatable, writeJson } from './output-file.js';
+
+/** Places of the files of a run. */
+export interface RunFolder {
+  readonly folder: string;
+  readonly config: string;
+  readonly environment: string;
+  readonly metrics: string;
+  readonly log: string;
+  readonly checkpoints: string;
+  readonly lastCheckpoint: string;
+  readonly bestCheckpoint: string;
+  readonly exported: string;
+}
+
+/** The files of the run in `folder`, whether they exist or not. */
+export function runFolder(folder: string): RunFolder {
+  return {
+    folder,
+    config: join(folder, 'config.yaml'),
+    environment: join(folder, 'environment.json'),
+    metrics: join(folder, 'metrics.jsonl'),
+    log: join(folder, 'train.log'),
+    checkpoints: join(folder, 'checkpoints'),
+    lastCheckpoint: join(folder, 'checkpoints', 'last.safetensors'),
+    bestCheckpoint: join(folder, 'checkpoints', 'best.safetensors'),
+    exported: join(folder, 'export', 'teacher.safetensors'),
+  };
+}
+
+async function namesIn(folder: string): Promise<readonly string[] | undefined> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined;
+    throw cannotWrite(folder, error, 'create');
+  }
+}
+
+/** Does the folder hold anything of a run that a new one would overwrite? */
+async function holdsRun(run: RunFolder): Promise<boolean> {
+  const names = (await namesIn(run.folder)) ?? [];
+  if (['config.yaml', 'metrics.jsonl'].some((name) => names.includes(name))) return true;
+  const checkpoints = names.includes('checkpoints') ? ((await namesIn(run.checkpoints)) ?? []) : [];
+  return checkpoints.some((name) => name.endsWith('.safetensors'));
+}
+
+/**
+ * Makes the folder of a new run, or checks that of a run to be resumed, before any work is done. Whether another
+ * process is using it is the lock's matter, not decided here.
+ *
+ * @throws SopError 73 where it cannot be made or written, or holds another run; 66 where there is none to resume
+ */
+export async function prepareRunFolder(folder: string, { resume }: { readonly resume: boolean }): Promise<RunFolder> {
+  const run = runFolder(folder);
+  const occupied = await holdsRun(run);
+  if (resume && !occupied) {
+    const fix = 'leave --resume out to start one';
+    throw new SopError(ExitCode.noInput, { what: 'nothing to resume', where: folder, why: 'it holds no run', fix });
+  }
+  if (!resume && occupied) {
+    const fix = 'go on with it by --resume, or choose another --out';
+    const why = 'it holds another run';
+    throw new SopError(ExitCode.cannotCreate, { what: 'cannot start a run', where: folder, why, fix });
+  }
+  for (const path of [run.folder, run.checkpoints, join(folder, 'export')]) {
+    await mkdir(path, { recursive: true }).catch((error: unknown) => {
+      throw cannotWrite(path, error, 'create');
+    });
+  }
+  for (const path of [run.config, run.lastCheckpoint]) await checkCreatable(path);
+  return run;
+}
+
+/** The configuration that a run was started with. @throws SopError 66 missing, 78 damaged */
+export async function readRunConfig(run: RunFolder): Promise<Config> {
+  const text = await readFile(run.config, 'utf8').catch((error: unknown) => {
+    throw cannotRead(run.config, error, 'give the folder of a run');
+  });
+  return resolveConfig([yamlLayer(text, run.config)]);
+}
+
+/** Writes `config.yaml`. @throws SopError 73, 74 */
+export async function writeRunConfig(run: RunFolder, config: Config, command: string): Promise<void> {
+  const text = formatConfig(config, ['Resolved configuration of this run, made by', `  ${command}`]);
+  await writeFileAtomic(run.config, [new TextEncoder().encode(text)]);
+}
+
+/** Keys that change neither the numbers of a run nor their order: a resumed run may have others. */
+const free: ReadonlySet<string> = new Set(['train.checkpoint_blocks', 'log.every', 'eval.every_epochs', 'eval.k']);
+
+/**
+ * A resumed run must be the run that was stopped.
+ *
+ * @throws SopError (78) listing each key with its old and new value
+ */
+export function checkSameRun(saved: Config, wanted: Config, where: string): void {
+  const different = diffConfig(saved, wanted).filter(({ key }) => !free.has(key));
+  if (different.length === 0) return;
+  const list = different.map(({ key, before, after }) => `${key} was ${formatValue(before)}, is ${formatValue(after)}`);
+  throw new SopError(ExitCode.config, {
+    what: 'resume with another configuration',
+    where,
+    why: list.join(', '),
+    fix: 'resume without these settings, or start a new run with --init',
+  });
+}
+
+/** What `environment.json` says of the machine; the caller adds the adapter. */
+export function hostEnvironment(): Readonly<Record<string, unknown>> {
+  const processors = cpus();
+  return {
+    started: new Date().toISOString(),
+    host: hostname(),
+    system: `${platform()} ${arch()} ${release()}`,
+    processor: processors[0]?.model ?? 'unknown',
+    processors: processors.length,
+    memory_mib: Math.round(totalmem() / 2 ** 20),
+    node: process.versions.node,
+  };
+}
+
+/** Writes `environment.json`. @param details adapter, driver, versions @throws SopError 73, 74 */
+export async function writeEnvironment(run: RunFolder, details: Readonly<Record<string, unknown>>): Promise<void> {
+  await writeJson(run.environment, { ...hostEnvironment(), ...details });
+}
+
+/** `train.log`: each line is in the file when `line` returns; a full disk costs lines of it, never the run. */
+export class TrainLog {
+  private readonly file: number;
+
+  /** Appends to what a stopped run wrote. @throws SopError 73 */
+  constructor(path: string) {
+    try {
+      this.file = openSync(path, 'a');
+    } catch (error) {
+      throw cannotWrite(path, error, 'create');
+    }
+  }
+
+  readonly line = (text: string): void => {
+    try {
+      writeSync(this.file, `${new Date().toISOString()} ${text}\n`);
+    } catch (error) {
+      if (errorCode(error) === '') throw error;
+    }
+  };
+
+  close(): void {
+    closeSync(this.file);
+  }
+}
