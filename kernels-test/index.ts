@@ -5,8 +5,10 @@ import { finiteFlagTests } from './finite_flag.js';
 import { gatherRowsTests } from './gather_rows.js';
 import { geluTests } from './gelu.js';
 import type { AnyOpTest } from './interpreter.js';
+import { l2NormalizeTests } from './l2_normalize.js';
 import { layernormTests } from './layernorm.js';
 import { matmulTests } from './matmul.js';
+import { meanPatchesTests } from './mean_patches.js';
 import { packNormsTests } from './pack_norms.js';
 import { patchifyTests } from './patchify.js';
 import { residualTests } from './residual.js';
@@ -15,6 +17,7 @@ import { sumTests } from './sum.js';
 import { updateAdamwTests } from './update_adamw.js';
 import { updateEmaTests } from './update_ema.js';
 import { updateFifoTests } from './update_fifo.js';
+import { weightedSumTests } from './weighted_sum.js';
 
 /** All op tests: the one list. */
 export const opTests: readonly AnyOpTest[] = [
@@ -24,8 +27,10 @@ export const opTests: readonly AnyOpTest[] = [
   finiteFlagTests,
   gatherRowsTests,
   geluTests,
+  l2NormalizeTests,
   layernormTests,
   matmulTests,
+  meanPatchesTests,
   packNormsTests,
   patchifyTests,
   residualTests,
@@ -34,4 +39,5 @@ export const opTests: readonly AnyOpTest[] = [
   updateAdamwTests,
   updateEmaTests,
   updateFifoTests,
+  weightedSumTests,
 ].flat() as readonly unknown[] as readonly AnyOpTest[];

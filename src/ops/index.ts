@@ -4,8 +4,10 @@ import { crossEntropy, crossEntropyBackward } from './cross_entropy.js';
 import { finiteFlag } from './finite_flag.js';
 import { gatherRows, scatterRows } from './gather_rows.js';
 import { gelu, geluBackward } from './gelu.js';
+import { l2Normalize, l2NormalizeBackward } from './l2_normalize.js';
 import { layernorm, layernormBackwardInput, layernormBackwardParameters } from './layernorm.js';
 import { matmul } from './matmul.js';
+import { meanPatches, meanPatchesBackward } from './mean_patches.js';
 import { packNorms } from './pack_norms.js';
 import { patchify } from './patchify.js';
 import { residual, residualBackward } from './residual.js';
@@ -14,6 +16,7 @@ import { sum } from './sum.js';
 import { updateAdamw } from './update_adamw.js';
 import { updateEma } from './update_ema.js';
 import { updateFifo } from './update_fifo.js';
+import { weightedSum } from './weighted_sum.js';
 
 /** All operations: the one list. To add a kernel see README, "How to add a kernel". */
 export const ops = [
@@ -25,10 +28,14 @@ export const ops = [
   gatherRows,
   gelu,
   geluBackward,
+  l2Normalize,
+  l2NormalizeBackward,
   layernorm,
   layernormBackwardInput,
   layernormBackwardParameters,
   matmul,
+  meanPatches,
+  meanPatchesBackward,
   packNorms,
   patchify,
   residual,
@@ -39,4 +46,5 @@ export const ops = [
   updateAdamw,
   updateEma,
   updateFifo,
+  weightedSum,
 ] as const;

@@ -1,0 +1,64 @@
+import { l2Normalize, l2NormalizeBackward } from '../src/ops/l2_normalize.js';
+import { EPSILON, opTest, type Random } from './declare.js';
+
+const cases = [
+  { shape: [1, 1], eps: 1e-6 },
+  { shape: [7, 7], eps: 1e-6 },
+  { shape: [65, 256], eps: 1e-6 },
+  { shape: [37, 197], eps: 1e-6 },
+];
+
+/** Every second row is shorter than the eps of 0.5. */
+const shortRows = (random: Random): number[] =>
+  Array.from({ length: 6 * 12 }, (_, i) => (Math.floor(i / 12) % 2 ? 0.01 : 1) * random.normal());
+const shortCase = { shape: [6, 12], eps: 0.5 };
+
+/** Norms on both sides of every eps used here. */
+const norms = (random: Random): number[] => Array.from({ length: 65 }, (_, i) => (i % 3 ? 2 : 1e-7) + random.uniform());
+
+export const l2NormalizeTests = [
+  opTest({
+    op: l2Normalize,
+    reference({ inputs: [x], specs: [spec], attrs: { eps } }) {
+      const [rows = 0, width = 0] = spec!.shape;
+      const norm = Float64Array.from({ length: rows }, (_, row) =>
+        Math.hypot(...x!.subarray(row * width, (row + 1) * width)),
+      );
+      return [x!.map((value, i) => value / Math.max(norm[Math.floor(i / width)]!, eps)), norm];
+    },
+    cases: [
+      ...cases.map(({ shape, eps }) => ({ inputs: [{ shape }], attrs: { eps } })),
+      { inputs: [{ shape: shortCase.shape, fill: shortRows }], attrs: { eps: shortCase.eps } },
+      { inputs: [{ shape: [2, 8], fill: () => new Float64Array(16) }], attrs: { eps: 0.5 } },
+    ],
+    // A sum of squares: all of one sign, at most sqrt(W) roundings that count; elements up to 5 RMS.
+    tolerance: ({ specs: [x] }) => 5 * (4 + Math.sqrt(x!.shape[1]!) / 2) * EPSILON,
+    gradient: { inputs: [0], outputs: [0] },
+  }),
+  opTest({
+    op: l2NormalizeBackward,
+    reference({ inputs: [y, norm, dy], specs: [spec], attrs: { eps } }) {
+      const [rows = 0, width = 0] = spec!.shape;
+      const dx = new Float64Array(rows * width);
+      for (let row = 0; row < rows; row++) {
+        const length = norm![row]!;
+        let along = 0;
+        for (let i = row * width; i < (row + 1) * width; i++) along += y![i]! * dy![i]!;
+        if (length < eps) along = 0;
+        for (let i = row * width; i < (row + 1) * width; i++)
+          dx[i] = (dy![i]! - y![i]! * along) / Math.max(length, eps);
+      }
+      return [dx];
+    },
+    cases: [...cases, shortCase].map(({ shape, eps }) => ({
+      inputs: [
+        { shape, fill: 'unit-rows' as const },
+        { shape: [shape[0]!], fill: (random: Random) => norms(random).slice(0, shape[0]!) },
+        { shape },
+      ],
+      attrs: { eps },
+    })),
+    // As forward; dy and its part along y may cancel where a row is nearly parallel to dy, which needs few columns.
+    tolerance: ({ specs: [y] }) => 5 * (8 + Math.sqrt(y!.shape[1]!) / 2) * EPSILON,
+  }),
+];

@@ -1,0 +1,74 @@
+import {
+  l2NormalizeBackward as backwardKernel,
+  l2NormalizeForward as forwardKernel,
+} from '../../shaders/l2_normalize.wgsl.js';
+import { rowGrid, rowLayout } from '../../shaders/lib/rows.js';
+import { defineOp, GraphError, input, output } from '../graph/op.js';
+import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+
+type Eps = { readonly eps: number };
+
+function matrix(x: Spec | undefined): { rows: number; width: number; vec4: boolean } {
+  const [rows = 1, columns = 1] = x?.shape ?? [];
+  const vec4 = columns % 4 === 0;
+  return { rows, width: vec4 ? columns / 4 : columns, vec4 };
+}
+
+/**
+ * y = x / max(|x|, eps) along the last axis, as PyTorch's F.normalize. Input: x [R, W]. Outputs: y [R, W], norm [R] (|x|,
+ * which has no gradient).
+ */
+export const l2Normalize = defineOp<Eps>({
+  name: 'l2_normalize',
+  infer([x]) {
+    if (x?.shape.length !== 2)
+      throw new GraphError('l2_normalize', `x ${showShape(x?.shape ?? [])} is not [rows, width]`);
+    return [f32(...x.shape), f32(x.shape[0] ?? 0)];
+  },
+  launches({ inputs: [x], attrs: { eps }, target }) {
+    const { rows, width, vec4 } = matrix(x);
+    const layout = rowLayout(target);
+    return [
+      {
+        kernel: forwardKernel({ vec4, layout }),
+        bindings: { x: input(0), y: output(0), norm: output(1) },
+        params: { rows, width, eps },
+        workgroups: rowGrid(layout, rows),
+      },
+    ];
+  },
+  derivative: (graph, { outputs: [y, norm], attrs }, [dy]) => [
+    y && norm && dy ? graph.one(l2NormalizeBackward, [y, norm, dy], attrs) : null,
+  ],
+  cost: ([x]) => ({ flops: 3 * elements(x?.shape ?? []), bytes: 8 * elements(x?.shape ?? []) }),
+});
+
+/** dx = (dy - y (y . dy)) / norm, or dy / eps where norm < eps. Inputs: y [R, W], norm [R], dy [R, W]. Output: dx [R, W]. */
+export const l2NormalizeBackward = defineOp<Eps>({
+  name: 'l2_normalize_backward',
+  infer([y, norm, dy]) {
+    if (
+      y?.shape.length !== 2 ||
+      !dy ||
+      !sameShape(y.shape, dy.shape) ||
+      !sameShape(norm?.shape ?? [], [y.shape[0] ?? 0])
+    ) {
+      const shapes = [y, norm, dy].map((spec) => showShape(spec?.shape ?? [])).join(', ');
+      throw new GraphError('l2_normalize_backward', `y, norm, dy of shapes ${shapes}`);
+    }
+    return [f32(...y.shape)];
+  },
+  launches({ inputs: [y], attrs: { eps }, target }) {
+    const { rows, width, vec4 } = matrix(y);
+    const layout = rowLayout(target);
+    return [
+      {
+        kernel: backwardKernel({ vec4, layout }),
+        bindings: { y: input(0), norm: input(1), dy: input(2), dx: output(0) },
+        params: { rows, width, eps },
+        workgroups: rowGrid(layout, rows),
+      },
+    ];
+  },
+  cost: ([y]) => ({ flops: 5 * elements(y?.shape ?? []), bytes: 12 * elements(y?.shape ?? []) }),
+});

@@ -1,0 +1,86 @@
+import { eachGrid } from '../../shaders/lib/each.js';
+import {
+  meanPatchesBackward as backwardKernel,
+  meanPatchesForward as forwardKernel,
+} from '../../shaders/mean_patches.wgsl.js';
+import { defineOp, GraphError, input, type Launch, output } from '../graph/op.js';
+import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+import {
+  checkSegments,
+  type PlacedSegment,
+  placeSegments,
+  type Segment,
+  totalRows,
+  totalSequences,
+} from './segments.js';
+
+type Segments = { readonly segments: readonly Segment[] };
+
+/** One launch a segment; `rowsOf` says how many rows of the result a segment has. */
+function launches(
+  spec: Spec | undefined,
+  { segments }: Segments,
+  rowsOf: (segment: PlacedSegment) => number,
+  make: (vec4: boolean) => Pick<Launch, 'kernel' | 'bindings'>,
+): Launch[] {
+  const columns = spec?.shape[1] ?? 1;
+  const vec4 = columns % 4 === 0;
+  const width = vec4 ? columns / 4 : columns;
+  return placeSegments(segments).map((segment) => {
+    const count = rowsOf(segment) * width;
+    const { length, firstRow, firstSequence } = segment;
+    const params = { count, width, length, first_row: firstRow, first_sequence: firstSequence };
+    return { ...make(vec4), params, workgroups: eachGrid(count) };
+  });
+}
+
+/**
+ * Mean over the patch tokens of each sequence, all rows but its first. Input: tokens [R, W]. Output: mean [S, W].
+ */
+export const meanPatches = defineOp<Segments>({
+  name: 'mean_patches',
+  infer([tokens], { segments }) {
+    checkSegments('mean_patches', segments, tokens?.shape[0]);
+    if (tokens?.shape.length !== 2 || segments.some(({ length }) => length < 2)) {
+      throw new GraphError('mean_patches', `tokens ${showShape(tokens?.shape ?? [])} hold sequences without patches`);
+    }
+    return [f32(totalSequences(segments), tokens.shape[1] ?? 0)];
+  },
+  launches: ({ inputs: [tokens], attrs }) =>
+    launches(
+      tokens,
+      attrs,
+      ({ count }) => count,
+      (vec4) => ({
+        kernel: forwardKernel({ vec4 }),
+        bindings: { tokens: input(0), mean: output(0) },
+      }),
+    ),
+  derivative: (graph, { attrs }, [dmean]) => [dmean ? graph.one(meanPatchesBackward, [dmean], attrs) : null],
+  cost: ([tokens]) => ({ flops: elements(tokens?.shape ?? []), bytes: 4 * elements(tokens?.shape ?? []) }),
+});
+
+/** Input: dmean [S, W]. Output: dtokens [R, W], zero for the first row of each sequence. */
+export const meanPatchesBackward = defineOp<Segments>({
+  name: 'mean_patches_backward',
+  infer([dmean], { segments }) {
+    if (dmean?.shape.length !== 2 || dmean.shape[0] !== totalSequences(segments)) {
+      throw new GraphError(
+        'mean_patches_backward',
+        `dmean ${showShape(dmean?.shape ?? [])} for ${totalSequences(segments)} sequences`,
+      );
+    }
+    return [f32(totalRows(segments), dmean.shape[1] ?? 0)];
+  },
+  launches: ({ inputs: [dmean], attrs }) =>
+    launches(
+      dmean,
+      attrs,
+      ({ count, length }) => count * length,
+      (vec4) => ({
+        kernel: backwardKernel({ vec4 }),
+        bindings: { dmean: input(0), dtokens: output(0) },
+      }),
+    ),
+  cost: (_inputs, [dtokens]) => ({ flops: elements(dtokens?.shape ?? []), bytes: 4 * elements(dtokens?.shape ?? []) }),
+});
