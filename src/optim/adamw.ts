@@ -3,7 +3,7 @@ import type { Scalar } from '../graph/op.js';
 import type { Tensor } from '../graph/tensor.js';
 import { packNorms } from '../ops/pack_norms.js';
 import { updateAdamw } from '../ops/update_adamw.js';
-import { packTable } from './pack-table.js';
+import { packBlocks, packTable } from './pack-table.js';
 
 export interface AdamwOptions {
   readonly beta1: number;
@@ -54,7 +54,7 @@ export function packParameters(
   return parameters.map((pack, i) => {
     const [gradient, first, second] = [gradients[i], moment1[i], moment2[i]];
     if (!gradient || !first || !second) throw new RangeError('packs of parameters, gradients and moments differ');
-    const { blocks, first: firstBlocks } = packTable(graph, gradient);
+    const { blocks, first: firstBlocks } = packBlocks(graph, gradient);
     const squares = graph.one(packNorms, [gradient.flat, blocks, firstBlocks], {});
     return { parameters: pack, gradients: gradient, moment1: first, moment2: second, squares };
   });
@@ -72,7 +72,7 @@ export function adamw(
   scalars: AdamwScalars,
   options: AdamwOptions,
 ): Tensor {
-  const { table } = packTable(graph, pack.parameters, decays);
+  const table = packTable(graph, pack.parameters, decays);
   const inputs = [
     flag,
     pack.parameters.flat,
