@@ -1,0 +1,400 @@
+// augment: views of u8 images (method.md section 5): crop-resize, flip, jitter, greyscale, blur, solarize, normalise.
+//
+//   pixels   u32 [words]               u8 images [h, w, channels], packed little-endian, at any byte offsets
+//   table    u32 [n, 8]                a row a view: see TABLE
+//   draws    f32 [n, 5]                a row a view: see DRAWS
+//   views    [n, channels, size, size]
+//   stage    [n, channels, size, size] scratch: the view before contrast, later blurred along x
+//   partial  [n, parts]                scratch: sums of grey values, for the mean that contrast blends with
+//
+// `resize`: an invocation makes ROWS output rows of one column. It walks the source rows that any of them needs and filters
+// each along x once, so nothing has to be stored between the axes and crops may have any size. The kernel is PIL's bicubic
+// (A = -0.5) over max(1, reduction) source pixels; it sees nothing outside the crop and its weights sum to 1. Jitter up to
+// contrast, which alone needs the whole view, happens in the same place.
+// `mean`: a level of the sum of grey values; every part adds values of fixed places, so that the sum has one shape.
+// `colour`: contrast and what follows. Views without blur are finished here.
+// `blur_x`, `blur_y`: Gaussian over +-ceil(3 sigma), four outputs an invocation in a sliding window; edges are reflected
+// without being repeated. Views without blur are left alone.
+//
+// A workgroup works on one view: loads of its row of the tables are uniform, and loops end together.
+
+import type { Kernel } from '../src/graph/kernel.js';
+import { GRID } from './lib/grid.js';
+import { kernel, read, wgsl, write } from './lib/kernel.js';
+
+/** Places in a row of `table`: the image's first byte and its width in pixels, the crop in pixels, switches, jitter order. */
+export const TABLE = { offset: 0, width: 1, x: 2, y: 3, cropWidth: 4, cropHeight: 5, flags: 6, order: 7 } as const;
+export const TABLE_WIDTH = 8;
+
+/** Bits of `flags`. */
+export const FLAG = { flip: 1, grey: 2, solarize: 4 } as const;
+
+/** What a step of the jitter does. `order` holds four of them, two bits each, the first in the lowest bits. */
+export const JITTER = { brightness: 0, contrast: 1, saturation: 2, hue: 3 } as const;
+
+/** Places in a row of `draws`: factors (1 = none), hue shift in turns, sigma of the blur in pixels of the view (0 = none). */
+export const DRAWS = { brightness: 0, contrast: 1, saturation: 2, hue: 3, sigma: 4 } as const;
+export const DRAWS_WIDTH = 5;
+
+export const AUGMENT_WORKGROUP = 64;
+/** Output rows of an invocation of `resize` and `colour`; outputs of one of `blur_x` and `blur_y`. */
+export const AUGMENT_ROWS = 4;
+
+export type Channels = 1 | 3;
+
+const times = (count: number, line: (i: number) => string): string =>
+  Array.from({ length: count }, (_, i) => line(i)).join('\n');
+
+/** Head of every entry point that works on views: which view, and which place in it. */
+const INVOCATION = `@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32`;
+const PLACE = `
+  let group = flat_group(workgroup, groups);
+  let view = group / params.tiles;
+  let place = (group % params.tiles) * ${AUGMENT_WORKGROUP}u + local;
+  let size = params.size;
+  let table_row = view * ${TABLE_WIDTH}u;
+  let draws_row = view * ${DRAWS_WIDTH}u;
+`;
+
+/** One pixel of all channels, its grey value, and clamping. */
+function pixelType(channels: Channels): string {
+  return wgsl`${GRID}
+#if ${channels === 3}
+alias Pixel = vec3<f32>;
+fn luma(pixel: Pixel) -> f32 { return dot(pixel, vec3(0.299, 0.587, 0.114)); }
+#else
+alias Pixel = f32;
+fn luma(pixel: Pixel) -> f32 { return pixel; }
+#endif
+fn saturate_pixel(pixel: Pixel) -> Pixel { return clamp(pixel, Pixel(0.0), Pixel(1.0)); }
+`;
+}
+
+/** `jitter(pixel, factors, order, first, end, mean)`: steps first .. end - 1. */
+function jitterFunction(channels: Channels): string {
+  return wgsl`
+fn blend(pixel: Pixel, other: Pixel, factor: f32) -> Pixel { return saturate_pixel(factor * pixel + (1.0 - factor) * other); }
+
+#if ${channels === 3}
+// RGB -> HSV, hue + turns, -> RGB: channel n is value - chroma * clamp(min(k, 4 - k), 0, 1), k = n + 6 hue mod 6.
+fn shift_hue(pixel: Pixel, turns: f32) -> Pixel {
+  let value = max(pixel.r, max(pixel.g, pixel.b));
+  let chroma = value - min(pixel.r, min(pixel.g, pixel.b));
+  let c = select(chroma, 1.0, chroma == 0.0);
+  var sextant = (pixel.r - pixel.g) / c + 4.0;
+  sextant = select(sextant, (pixel.b - pixel.r) / c + 2.0, value == pixel.g);
+  sextant = select(sextant, (pixel.g - pixel.b) / c, value == pixel.r);
+  let k = vec3(5.0, 3.0, 1.0) + sextant + 6.0 * turns;
+  let within = k - 6.0 * floor(k / 6.0);
+  let shifted = value - chroma * clamp(min(within, 4.0 - within), vec3(0.0), vec3(1.0));
+  return saturate_pixel(select(shifted, pixel, turns == 0.0));
+}
+#endif
+
+fn jitter(start: Pixel, factors: vec4<f32>, order: u32, first: u32, end: u32, mean: f32) -> Pixel {
+  var pixel = start;
+  for (var step = first; step < end; step++) {
+    switch ((order >> (2u * step)) & 3u) {
+      case ${JITTER.brightness}u: { pixel = blend(pixel, Pixel(0.0), factors.x); }
+      case ${JITTER.contrast}u: { pixel = blend(pixel, Pixel(mean), factors.y); }
+#if ${channels === 3}
+      case ${JITTER.saturation}u: { pixel = blend(pixel, Pixel(luma(pixel)), factors.z); }
+      case ${JITTER.hue}u: { pixel = shift_hue(pixel, factors.w); }
+#endif
+      default: {}
+    }
+  }
+  return pixel;
+}
+
+// Step at which contrast stands.
+fn contrast_step(order: u32) -> u32 {
+  var step = 0u;
+  while (step < 3u && ((order >> (2u * step)) & 3u) != ${JITTER.contrast}u) { step++; }
+  return step;
+}
+`;
+}
+
+const FACTORS = `vec4(draws[draws_row + ${DRAWS.brightness}u], draws[draws_row + ${DRAWS.contrast}u],
+    draws[draws_row + ${DRAWS.saturation}u], draws[draws_row + ${DRAWS.hue}u])`;
+
+/** Colour planes that `resize` sums: one vec4 (ROWS rows) each. */
+const PLANES = ['r', 'g', 'b'] as const;
+
+export function augmentResize(channels: Channels): Kernel {
+  const planes = PLANES.slice(0, channels);
+  return kernel({
+    label: 'augment.resize',
+    bindings: {
+      pixels: read('u32'),
+      table: read('u32'),
+      draws: read('f32'),
+      stage: write('f32'),
+      partial: write('f32'),
+    },
+    params: { tiles: 'u32', size: 'u32', last_word: 'u32' },
+    code: wgsl`${pixelType(channels)}${jitterFunction(channels)}
+fn cubic(distance: vec4<f32>) -> vec4<f32> {
+  let x = min(abs(distance), vec4(2.0));
+  let near = (1.5 * x - 2.5) * x * x + 1.0;
+  let far = -0.5 * (((x - 5.0) * x + 8.0) * x - 4.0);
+  return select(far, near, x < vec4(1.0));
+}
+
+// Centre of output i in a source of this length, split into whole and fraction: a float alone would lose the fraction.
+struct Centre { whole: i32, fraction: f32 }
+fn centre(i: u32, length: u32) -> Centre {
+  let doubled = (2u * i + 1u) * length;
+  let whole = doubled / (2u * params.size);
+  return Centre(i32(whole), f32(doubled - whole * 2u * params.size) / f32(2u * params.size));
+}
+fn first_tap(at: Centre, stretch: f32) -> i32 {
+  return max(0, at.whole + i32(floor(at.fraction - 2.0 * stretch + 0.5)));
+}
+fn end_tap(at: Centre, stretch: f32, length: u32) -> i32 {
+  return min(i32(length), at.whole + i32(ceil(at.fraction + 2.0 * stretch - 0.5)));
+}
+
+fn word(index: u32) -> u32 { return pixels[min(index, params.last_word)]; }
+// Four bytes that begin inside 'low'. Two shifts, because one by 32 would be one by 0.
+fn joined(low: u32, high: u32, shift: u32) -> vec4<f32> {
+  return unpack4x8unorm((low >> shift) | ((high << 1u) << (31u - shift)));
+}
+
+@compute @workgroup_size(${AUGMENT_WORKGROUP})
+fn resize(${INVOCATION}) {
+  ${PLACE}
+  let x = place % size;
+  let band = place / size;
+  if (band * ${AUGMENT_ROWS}u >= size) { return; }
+  let image_width = table[table_row + ${TABLE.width}u];
+  let crop_width = table[table_row + ${TABLE.cropWidth}u];
+  let crop_height = table[table_row + ${TABLE.cropHeight}u];
+  let flags = table[table_row + ${TABLE.flags}u];
+  let first_pixel = table[table_row + ${TABLE.y}u] * image_width + table[table_row + ${TABLE.x}u];
+  let first_byte = table[table_row + ${TABLE.offset}u] + first_pixel * ${channels}u;
+
+  let stretch_x = max(1.0, f32(crop_width) / f32(size));
+  let centre_x = centre(select(x, size - 1u - x, (flags & ${FLAG.flip}u) != 0u), crop_width);
+  let first_x = first_tap(centre_x, stretch_x);
+  let end_x = end_tap(centre_x, stretch_x, crop_width);
+  let origin_x = vec4<f32>(0.5, 1.5, 2.5, 3.5) - f32(centre_x.whole) - centre_x.fraction;
+
+  let y = band * ${AUGMENT_ROWS}u;
+  let last_y = min(y + ${AUGMENT_ROWS - 1}u, size - 1u);
+  let stretch_y = max(1.0, f32(crop_height) / f32(size));
+  let top = centre(y, crop_height);
+  let bottom = centre(last_y, crop_height);
+${times(AUGMENT_ROWS, (k) => `  let centre_${k} = centre(y + ${k}u, crop_height);`)}
+  let whole_y = vec4(${times(AUGMENT_ROWS, (k) => `centre_${k}.whole,`)});
+  let fraction_y = vec4(${times(AUGMENT_ROWS, (k) => `centre_${k}.fraction,`)});
+  let end_y = end_tap(bottom, stretch_y, crop_height);
+
+${planes.map((plane) => `  var ${plane} = vec4(0.0);`).join('\n')}
+  var weight_x = 0.0;
+  var weight_y = vec4(0.0);
+  for (var row = first_tap(top, stretch_y); row < end_y; row++) {
+    let byte = first_byte + (u32(row) * image_width + u32(first_x)) * ${channels}u;
+    let shift = 8u * (byte & 3u);
+    var index = byte >> 2u;
+    var low = word(index);
+    weight_x = 0.0;
+${planes.map((plane) => `    var row_${plane} = 0.0;`).join('\n')}
+    for (var tap = first_x; tap < end_x; tap += 4) {
+      let inside = vec4(tap) + vec4(0, 1, 2, 3) < vec4(end_x);
+      let weights = select(vec4(0.0), cubic((f32(tap) + origin_x) / stretch_x), inside);
+      weight_x += dot(weights, vec4(1.0));
+#if ${channels === 3}
+      let second = word(index + 1u);
+      let third = word(index + 2u);
+      let fourth = word(index + 3u);
+      let a = joined(low, second, shift);
+      let b = joined(second, third, shift);
+      let c = joined(third, fourth, shift);
+      row_r += dot(weights, vec4(a.x, a.w, b.z, c.y));
+      row_g += dot(weights, vec4(a.y, b.x, b.w, c.z));
+      row_b += dot(weights, vec4(a.z, b.y, c.x, c.w));
+      low = fourth;
+#else
+      let second = word(index + 1u);
+      row_r += dot(weights, joined(low, second, shift));
+      low = second;
+#endif
+      index += ${channels}u;
+    }
+    let weights = cubic((vec4<f32>(row - whole_y) + 0.5 - fraction_y) / stretch_y);
+    weight_y += weights;
+${planes.map((plane) => `    ${plane} += weights * row_${plane};`).join('\n')}
+  }
+
+  let scale = 1.0 / (weight_x * weight_y);
+  let factors = ${FACTORS};
+  let order = table[table_row + ${TABLE.order}u];
+  let steps = contrast_step(order);
+  let plane_size = size * size;
+  var grey_sum = 0.0;
+  for (var k = 0u; k < min(${AUGMENT_ROWS}u, size - y); k++) {
+    let sums = Pixel(${planes.map((plane) => `${plane}[k]`).join(', ')});
+    let pixel = jitter(saturate_pixel(sums * scale[k]), factors, order, 0u, steps, 0.0);
+    grey_sum += luma(pixel);
+    let at = view * ${channels}u * plane_size + (y + k) * size + x;
+#if ${channels === 3}
+    stage[at] = pixel.r;
+    stage[at + plane_size] = pixel.g;
+    stage[at + 2u * plane_size] = pixel.b;
+#else
+    stage[at] = pixel;
+#endif
+  }
+  let bands = (size + ${AUGMENT_ROWS - 1}u) / ${AUGMENT_ROWS}u;
+  partial[(view * bands + band) * size + x] = grey_sum;
+}
+`,
+  });
+}
+
+/** sums[view, part] = scale * sum of values[view, part + j parts]; 0 where the view's contrast is left alone. */
+export function augmentMean(): Kernel {
+  return kernel({
+    label: 'augment.mean',
+    bindings: { draws: read('f32'), values: read('f32'), sums: write('f32') },
+    params: { views: 'u32', count: 'u32', parts: 'u32', scale: 'f32' },
+    code: wgsl`${GRID}
+@compute @workgroup_size(${AUGMENT_WORKGROUP})
+fn mean(${INVOCATION}) {
+  let i = flat_group(workgroup, groups) * ${AUGMENT_WORKGROUP}u + local;
+  if (i >= params.views * params.parts) { return; }
+  let view = i / params.parts;
+  let wanted = draws[view * ${DRAWS_WIDTH}u + ${DRAWS.contrast}u] != 1.0;
+  let count = select(0u, params.count, wanted);
+  var sum = 0.0;
+  for (var j = i % params.parts; j < count; j += params.parts) { sum += values[view * params.count + j]; }
+  sums[i] = sum * params.scale;
+}
+`,
+  });
+}
+
+/** Solarize and normalise; mean and 1 / std of the channels are params. */
+const FINISH = wgsl`
+fn finish(value: f32, flags: u32, channel: u32) -> f32 {
+  let solarized = (flags & ${FLAG.solarize}u) != 0u && value >= 128.0 / 255.0;
+  let means = vec3(params.mean_0, params.mean_1, params.mean_2);
+  let scales = vec3(params.scale_0, params.scale_1, params.scale_2);
+  return (select(value, 1.0 - value, solarized) - means[channel]) * scales[channel];
+}
+`;
+const FINISH_PARAMS = {
+  mean_0: 'f32',
+  mean_1: 'f32',
+  mean_2: 'f32',
+  scale_0: 'f32',
+  scale_1: 'f32',
+  scale_2: 'f32',
+} as const;
+
+export function augmentColour(channels: Channels): Kernel {
+  return kernel({
+    label: 'augment.colour',
+    bindings: { table: read('u32'), draws: read('f32'), stage: read('f32'), means: read('f32'), views: write('f32') },
+    params: { tiles: 'u32', size: 'u32', ...FINISH_PARAMS },
+    code: wgsl`${pixelType(channels)}${jitterFunction(channels)}${FINISH}
+@compute @workgroup_size(${AUGMENT_WORKGROUP})
+fn colour(${INVOCATION}) {
+  ${PLACE}
+  let x = place % size;
+  let first_y = (place / size) * ${AUGMENT_ROWS}u;
+  let flags = table[table_row + ${TABLE.flags}u];
+  let order = table[table_row + ${TABLE.order}u];
+  let factors = ${FACTORS};
+  let done = draws[draws_row + ${DRAWS.sigma}u] <= 0.0;
+  let mean = means[view];
+  let steps = contrast_step(order);
+  let plane_size = size * size;
+  for (var y = first_y; y < min(first_y + ${AUGMENT_ROWS}u, size); y++) {
+    let at = view * ${channels}u * plane_size + y * size + x;
+#if ${channels === 3}
+    var pixel = Pixel(stage[at], stage[at + plane_size], stage[at + 2u * plane_size]);
+#else
+    var pixel = stage[at];
+#endif
+    pixel = jitter(pixel, factors, order, steps, 4u, mean);
+#if ${channels === 3}
+    pixel = select(pixel, Pixel(luma(pixel)), (flags & ${FLAG.grey}u) != 0u);
+    views[at] = select(pixel.r, finish(pixel.r, flags, 0u), done);
+    views[at + plane_size] = select(pixel.g, finish(pixel.g, flags, 1u), done);
+    views[at + 2u * plane_size] = select(pixel.b, finish(pixel.b, flags, 2u), done);
+#else
+    views[at] = select(pixel, finish(pixel, flags, 0u), done);
+#endif
+  }
+}
+`,
+  });
+}
+
+/** Along x from `views` to `stage`, or along y from `stage` to `views`, which finishes the view. */
+export function augmentBlur(axis: 'x' | 'y'): Kernel {
+  const [along, across] = axis === 'x' ? ['1u', 'size'] : ['size', '1u'];
+  return kernel({
+    label: `augment.blur_${axis}`,
+    bindings: { table: read('u32'), draws: read('f32'), source: read('f32'), result: write('f32') },
+    params: { tiles: 'u32', size: 'u32', channels: 'u32', ...FINISH_PARAMS },
+    code: wgsl`${GRID}${FINISH}
+// A triangle wave over the line: ... 2 1 0 1 2 ... size - 2, size - 1, size - 2 ...
+fn reflected(i: i32, size: i32) -> u32 {
+  let period = max(1, 2 * size - 2);
+  let folded = ((i % period) + period) % period;
+  return u32(min(folded, period - folded) % size);
+}
+
+@compute @workgroup_size(${AUGMENT_WORKGROUP})
+fn blur_${axis}(${INVOCATION}) {
+  ${PLACE}
+  let sigma = draws[draws_row + ${DRAWS.sigma}u];
+  let bands = (size + 3u) / 4u;
+  let plane = place / (size * bands);
+  let rest = place % (size * bands);
+#if ${axis === 'x'}
+  let line = rest / bands;
+  let first = 4u * (rest % bands);
+#else
+  let line = rest % size;
+  let first = 4u * (rest / size);
+#endif
+  if (sigma <= 0.0 || plane >= params.channels) { return; }
+  let origin = (view * params.channels + plane) * size * size + line * ${across};
+  let radius = i32(ceil(3.0 * sigma));
+  let exponent = -0.5 / (sigma * sigma);
+  var window = vec4(0.0);
+  for (var i = 0; i < 3; i++) {
+    window = vec4(window.yzw, source[origin + reflected(i32(first) - radius + i, i32(size)) * ${along}]);
+  }
+  var sum = vec4(0.0);
+  var total = 0.0;
+  for (var offset = -radius; offset <= radius; offset++) {
+    window = vec4(window.yzw, source[origin + reflected(i32(first) + offset + 3, i32(size)) * ${along}]);
+    let weight = exp(f32(offset * offset) * exponent);
+    sum += weight * window;
+    total += weight;
+  }
+  let flags = table[table_row + ${TABLE.flags}u];
+  let blurred = sum / total;
+${times(
+  4,
+  (k) => wgsl`
+  if (first + ${k}u < size) {
+#if ${axis === 'x'}
+    result[origin + (first + ${k}u) * ${along}] = blurred[${k}];
+#else
+    result[origin + (first + ${k}u) * ${along}] = finish(blurred[${k}], flags, plane);
+#endif
+  }
+`,
+)}
+}
+`,
+  });
+}
