@@ -11,6 +11,7 @@ import { matmulTests } from './matmul.js';
 import { meanPatchesTests } from './mean_patches.js';
 import { packNormsTests } from './pack_norms.js';
 import { patchifyTests } from './patchify.js';
+import { posResampleTests } from './pos_resample.js';
 import { residualTests } from './residual.js';
 import { sampleRowsTests } from './sample_rows.js';
 import { sumTests } from './sum.js';
@@ -33,6 +34,7 @@ export const opTests: readonly AnyOpTest[] = [
   meanPatchesTests,
   packNormsTests,
   patchifyTests,
+  posResampleTests,
   residualTests,
   sampleRowsTests,
   sumTests,

@@ -10,6 +10,7 @@ import { matmul } from './matmul.js';
 import { meanPatches, meanPatchesBackward } from './mean_patches.js';
 import { packNorms } from './pack_norms.js';
 import { patchify } from './patchify.js';
+import { posResample, posResampleBackward } from './pos_resample.js';
 import { residual, residualBackward } from './residual.js';
 import { sampleRows } from './sample_rows.js';
 import { sum } from './sum.js';
@@ -38,6 +39,8 @@ export const ops = [
   meanPatchesBackward,
   packNorms,
   patchify,
+  posResample,
+  posResampleBackward,
   residual,
   residualBackward,
   sampleRows,

@@ -1,0 +1,81 @@
+import { eachGrid } from '../../shaders/lib/each.js';
+import {
+  posResampleBackward as backwardKernel,
+  posResampleForward as forwardKernel,
+} from '../../shaders/pos_resample.wgsl.js';
+import type { Kernel } from '../graph/kernel.js';
+import { defineOp, GraphError, input, type Launch, type Operand, output } from '../graph/op.js';
+import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+
+/** Grids as [rows, columns] of patches. */
+type Grids = { readonly from: readonly [number, number]; readonly to: readonly [number, number] };
+
+function check(op: string, spec: Spec | undefined, [rows, columns]: readonly [number, number]): number {
+  if (spec?.shape.length !== 2 || spec.shape[0] !== 1 + rows * columns) {
+    throw new GraphError(op, `${showShape(spec?.shape ?? [])} is no [CLS] row and a grid of ${rows} x ${columns}`);
+  }
+  return spec.shape[1] ?? 0;
+}
+
+function launch(
+  result: Spec | undefined,
+  { from, to }: Grids,
+  choose: (options: { vec4: boolean }) => Kernel,
+  bindings: Readonly<Record<string, Operand>>,
+): Launch {
+  const columns = result?.shape[1] ?? 1;
+  const vec4 = columns % 4 === 0;
+  const width = vec4 ? columns / 4 : columns;
+  const count = elements(result?.shape ?? []) / (vec4 ? 4 : 1);
+  // DINO does not touch an embedding that fits: equal a and b make the kernel copy it.
+  const same = from[0] === to[0] && from[1] === to[1];
+  const [a, b] = same
+    ? [
+        [1, 1],
+        [1, 1],
+      ]
+    : [from.map((side) => 10 * side), to.map((side) => 10 * side + 1)];
+  const [[fromY, fromX], [toY, toX]] = [from, to];
+  const grids = { from_y: fromY, from_x: fromX, to_y: toY, to_x: toX };
+  const scale = { a_y: a?.[0] ?? 1, a_x: a?.[1] ?? 1, b_y: b?.[0] ?? 1, b_x: b?.[1] ?? 1 };
+  return {
+    kernel: choose({ vec4 }),
+    bindings,
+    params: { count, width, ...grids, ...scale },
+    workgroups: eachGrid(count),
+  };
+}
+
+/**
+ * Resamples position embeddings to another grid: bicubic, A = -0.75, no antialias, borders clamped, scale factor
+ * (to + 0.1) / from as in DINO; equal grids copy. Input: pos [1 + from, W], row 0 for [CLS]. Output: [1 + to, W].
+ */
+export const posResample = defineOp<Grids>({
+  name: 'pos_resample',
+  infer([pos], { from, to }) {
+    const width = check('pos_resample', pos, from);
+    return [f32(1 + to[0] * to[1], width)];
+  },
+  launches: ({ outputs: [resampled], attrs }) => [
+    launch(resampled, attrs, forwardKernel, { pos: input(0), resampled: output(0) }),
+  ],
+  derivative: (graph, { attrs }, [dout]) => [dout ? graph.one(posResampleBackward, [dout], attrs) : null],
+  cost: ([pos], [out]) => ({
+    flops: 40 * elements(out?.shape ?? []),
+    bytes: 4 * (elements(pos?.shape ?? []) + elements(out?.shape ?? [])),
+  }),
+});
+
+/** The transpose of `posResample`, with its attributes. Input: dout [1 + to, W]. Output: dpos [1 + from, W]. */
+export const posResampleBackward = defineOp<Grids>({
+  name: 'pos_resample_backward',
+  infer([dout], { from, to }) {
+    const width = check('pos_resample_backward', dout, to);
+    return [f32(1 + from[0] * from[1], width)];
+  },
+  launches: ({ outputs: [dpos], attrs }) => [launch(dpos, attrs, backwardKernel, { dout: input(0), dpos: output(0) })],
+  cost: ([dout], [dpos]) => ({
+    flops: 40 * elements(dout?.shape ?? []),
+    bytes: 4 * (elements(dpos?.shape ?? []) + elements(dout?.shape ?? [])),
+  }),
+});
