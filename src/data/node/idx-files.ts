@@ -162,7 +162,10 @@ async function readPacked(path: string, kind: 'images' | 'labels') {
   const unpacked = createGunzip();
   try {
     packed.on('error', (error) => unpacked.destroy(error)).pipe(unpacked);
-    for await (const chunk of unpacked as AsyncIterable<Uint8Array>) shape ? take(chunk) : head(false, chunk);
+    for await (const chunk of unpacked as AsyncIterable<Uint8Array>) {
+      if (shape) take(chunk);
+      else head(false, chunk);
+    }
     if (!shape) head(true, new Uint8Array(0));
   } catch (error) {
     if (error instanceof SopError) throw error;
