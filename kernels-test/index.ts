@@ -1,4 +1,5 @@
 import { addTests } from './add.js';
+import { augmentTests } from './augment.js';
 import { columnSumTests } from './column_sum.js';
 import { crossEntropyTests } from './cross_entropy.js';
 import { finiteFlagTests } from './finite_flag.js';
@@ -23,6 +24,7 @@ import { weightedSumTests } from './weighted_sum.js';
 /** All op tests: the one list. */
 export const opTests: readonly AnyOpTest[] = [
   addTests,
+  augmentTests,
   columnSumTests,
   crossEntropyTests,
   finiteFlagTests,
