@@ -1,7 +1,8 @@
 import { create, globals } from 'webgpu';
 import { ExitCode, SopError } from './errors.js';
-import { describeAdapter, type Gpu, openGpu } from './gpu/device.js';
+import { describeAdapter, type Gpu, openGpu, targetOf } from './gpu/device.js';
 import { targetKind } from './gpu/target.js';
+import { howToGetAdapter, swiftShaderCommand } from './node/advice.js';
 import { findDrivers, findLoader, prepareSwiftShader } from './node/vulkan.js';
 
 export * from './index.js';
@@ -59,8 +60,9 @@ async function adapterNames(icd?: string): Promise<string[]> {
   }
 }
 
-/** An adapter on this machine, and the driver file to name for it where that is not an installed one. */
+/** An adapter on this machine. */
 export interface FoundAdapter {
+  /** Dawn's name, or the adapter's own where it was not listed. */
   readonly name: string;
   readonly adapter: GPUAdapter;
   /** True for the SwiftShader that npm brings. */
@@ -91,16 +93,8 @@ function fits(wanted: string, { name, adapter }: FoundAdapter): boolean {
   return words.includes(wanted) || (wanted === 'lavapipe' && targetKind(words) === 'lavapipe');
 }
 
-/** The command that gets a (faster) adapter here, for messages. */
-export function howToGetAdapter(): string {
-  if (process.platform === 'darwin') return 'WebGPU needs macOS 11 or newer with a Metal GPU';
-  if (process.platform === 'win32') return 'install the current driver of the graphics card (Direct3D 12)';
-  const packages = 'mesa-vulkan-drivers libvulkan1';
-  const install = `install the driver of the graphics card, or lavapipe: sudo apt install ${packages}`;
-  return `${install} (on Debian 12: sudo apt install -t bookworm-backports ${packages})`;
-}
-
-async function findByName(name: string): Promise<FoundAdapter> {
+/** @param where what named it, for the error. */
+async function findByName(name: string, where: string): Promise<FoundAdapter> {
   const wanted = name.toLowerCase();
   const icd = prepareSwiftShader()?.icd;
   // The default of either driver list first, in the likelier order: it is nearly always what was asked for, and listing
@@ -113,11 +107,12 @@ async function findByName(name: string): Promise<FoundAdapter> {
   const all = await listAdapters();
   const found = all.find((one) => fits(wanted, one));
   if (found) return found;
+  const advice = targetKind(name) === 'swiftshader' ? swiftShaderCommand() : howToGetAdapter();
   throw new SopError(ExitCode.unavailable, {
     what: 'no such adapter',
-    where: `--adapter ${name}`,
+    where,
     why: all.length ? `there are: ${all.map((one) => one.name).join('; ')}` : 'there is no adapter at all',
-    fix: all.length ? 'name one of these, or leave the choice to sop-gpu' : howToGetAdapter(),
+    fix: `${all.length ? 'name one of these, or ' : ''}${advice}`,
   });
 }
 
@@ -146,15 +141,37 @@ export interface NodeGpuOptions {
   readonly quiet?: boolean | undefined;
 }
 
+export interface ChosenAdapter extends FoundAdapter {
+  /** Why this one, for people. */
+  readonly reason: string;
+}
+
 /**
- * Opens the adapter asked for, or the best there is: hardware, then installed software (lavapipe), then the SwiftShader
- * that npm brings.
+ * The adapter asked for, or the best there is: hardware, then installed software (lavapipe), then the SwiftShader that
+ * npm brings.
+ * @throws SopError 69 where there is none, or none of that name.
+ */
+export async function chooseAdapter(asked?: string): Promise<ChosenAdapter> {
+  const name = asked || process.env['SOP_GPU_ADAPTER'];
+  if (name) {
+    const reason = asked ? `--adapter ${name}` : `SOP_GPU_ADAPTER=${name}`;
+    return { ...(await findByName(name, reason)), reason };
+  }
+  const best = await findBest();
+  if (best.bundled)
+    return { ...best, reason: 'no GPU and no installed software adapter: the SwiftShader that npm brings' };
+  const software = targetOf(best.adapter).kind !== 'gpu';
+  return { ...best, reason: software ? 'no GPU: the installed software adapter' : 'the GPU that the system prefers' };
+}
+
+/**
+ * Opens the adapter that `chooseAdapter` takes.
  * @throws SopError 69 where there is none, or none of that name.
  */
 export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<Gpu> {
-  const name = options.adapter || process.env['SOP_GPU_ADAPTER'];
-  const { adapter, bundled } = name ? await findByName(name) : await findBest();
-  if (bundled && !name && !options.quiet) {
+  const { adapter, bundled } = await chooseAdapter(options.adapter);
+  const asked = options.adapter || process.env['SOP_GPU_ADAPTER'];
+  if (bundled && !asked && !options.quiet) {
     console.error(
       `sop-gpu: no GPU found: computing on the CPU with SwiftShader. For a faster adapter ${howToGetAdapter()}`,
     );

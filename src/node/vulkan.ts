@@ -16,6 +16,9 @@ export interface SwiftShader {
   readonly icd: string;
 }
 
+/** npm's SwiftShader is built for this alone. */
+export const swiftShaderWorksHere = process.platform === 'linux' && process.arch === 'x64';
+
 const loaderName = 'libvulkan.so.1';
 const wanted = [loaderName, 'libvk_swiftshader.so', 'vk_swiftshader_icd.json'];
 
@@ -66,7 +69,7 @@ function untar(archive: Buffer): TarEntry[] {
 
 /** The npm package that carries SwiftShader, where it is installed and made for this machine. */
 function swiftShaderPackage(): { archive: string; version: string } | undefined {
-  if (process.platform !== 'linux' || process.arch !== 'x64') return undefined;
+  if (!swiftShaderWorksHere) return undefined;
   try {
     // Its entry is build/cjs/index.cjs: the package hides its package.json and its archives from `exports`.
     const root = dirname(dirname(dirname(createRequire(import.meta.url).resolve('@sparticuz/chromium'))));
@@ -95,7 +98,7 @@ function complete(folder: string): boolean {
 /** Unpacks into a folder of its own and renames it into place: two processes may do so at once, and either wins. */
 function unpack(archive: string, folder: string): void {
   const fresh = `${folder}.${process.pid}.${randomBytes(4).toString('hex')}`;
-  mkdirSync(fresh, { recursive: true, mode: 0o700 });
+  mkdirSync(fresh, { mode: 0o700 });
   try {
     const sizes: Record<string, number> = {};
     for (const { name, content } of untar(brotliDecompressSync(readFileSync(archive)))) {
