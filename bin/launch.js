@@ -36,8 +36,11 @@ export function compiled(file) {
 
 const forwarded = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'];
 
-/** Runs this same command again with more in its environment, and ends as it ends. */
-function runAgain(environment) {
+/**
+ * Runs this same command again with more in its environment, and ends as it ends.
+ * @param {Record<string, string>} environment
+ */
+export function runAgain(environment) {
   // In a session of its own the child gets each signal once, from here; Ctrl-C would else reach it twice. Over the
   // channel it learns of our sudden death (kill -9) and dies with us: see `followLauncher`.
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
@@ -61,7 +64,8 @@ function runAgain(environment) {
   });
 }
 
-function followLauncher() {
+/** In the process that `runAgain` started: end with the one that started it, however that ends. */
+export function followLauncher() {
   if (!process.channel || process.env.SOP_GPU_LAUNCHER !== String(process.ppid)) return;
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
   process.channel.unref();

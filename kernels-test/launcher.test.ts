@@ -1,0 +1,67 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+
+// The compiled test lies in dist/kernels-test.
+const launcher = pathToFileURL(join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'bin', 'launch.js'));
+const folder = mkdtempSync(join(tmpdir(), 'sop-gpu-launcher-'));
+test.after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Starts a program that runs itself once more, as on a machine without a Vulkan loader, and then does `body`. */
+function start(body: string): ChildProcess {
+  const file = join(folder, 'program.mjs');
+  const head = `import { followLauncher, runAgain } from ${JSON.stringify(launcher.href)};`;
+  writeFileSync(file, `${head} if (process.env.AGAIN) { followLauncher(); ${body} } else runAgain({ AGAIN: 'yes' });`);
+  const { NODE_CHANNEL_FD: _, ...env } = process.env;
+  return spawn(process.execPath, [file, 'one argument'], { stdio: ['ignore', 'pipe', 'inherit'], env });
+}
+
+async function firstLine(child: ChildProcess): Promise<string> {
+  const [chunk] = (await once(child.stdout!, 'data')) as [Buffer];
+  return chunk.toString('utf8').trim();
+}
+
+test('arguments, output and exit code pass through', async () => {
+  const child = start('console.log(process.argv[2]); process.exitCode = 78;');
+  const exit = once(child, 'exit');
+  assert.is(await firstLine(child), 'one argument');
+  assert.equal(await exit, [78, null]);
+});
+
+test('a signal that ends the child ends the launcher', async () => {
+  assert.equal(await once(start("process.kill(process.pid, 'SIGKILL'); setInterval(() => {}, 1000);"), 'exit'), [
+    null,
+    'SIGKILL',
+  ]);
+});
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'] as const) {
+  test(`${signal} reaches the child, once, and the child decides`, async () => {
+    const child = start(`
+      let count = 0;
+      process.on('${signal}', () => { if (count++ === 0) setTimeout(() => process.exit(100 + count), 100); });
+      console.log('ready');
+      setInterval(() => {}, 1000);`);
+    const exit = once(child, 'exit');
+    await firstLine(child);
+    child.kill(signal);
+    assert.equal(await exit, [101, null]);
+  });
+}
+
+test('the child does not outlive a killed launcher', async () => {
+  const child = start('console.log(process.pid); setInterval(() => {}, 1000);');
+  await firstLine(child);
+  const closed = once(child.stdout!, 'close'); // the grandchild holds the other end until it is gone
+  child.kill('SIGKILL');
+  const late = setTimeout(() => assert.unreachable('still alive after 10 s'), 10_000);
+  await closed;
+  clearTimeout(late);
+});
+
+test.run();
