@@ -1,5 +1,7 @@
 import type { Gpu } from '../src/gpu/device.js';
+import type { Target } from '../src/gpu/target.js';
 import { Graph } from '../src/graph/graph.js';
+import type { Kernel } from '../src/graph/kernel.js';
 import type { Attributes, Scalar } from '../src/graph/op.js';
 import { elements, type Tensor } from '../src/graph/tensor.js';
 import { compile } from '../src/plan/compile.js';
@@ -148,15 +150,21 @@ export function checkReferenceGradient(
   }
 }
 
+/** The kernels that a case and its gradient use on `target`. No device. */
+export function kernelsOf(test: AnyOpTest, testCase: Case<Attributes>, target: Target): readonly Kernel[] {
+  return plan(trace(test, testCase).graph, target).launches.map(({ kernel }) => kernel);
+}
+
 /**
  * On a device: outputs, state and gradients against the interpreter; every buffer poisoned with NaN before, outputs packed
- * with guard words between them; run twice with equal bits.
+ * with guard words between them; run twice with equal bits. `target` plans for another adapter than the one that runs it.
  */
 export async function checkOnDevice(
   gpu: Gpu,
   test: AnyOpTest,
   testCase: Case<Attributes>,
   tests: readonly AnyOpTest[],
+  target: Target = gpu.target,
 ): Promise<void> {
   const traced = trace(test, testCase);
   const values = drawAll(traced, testCase);
@@ -169,7 +177,7 @@ export async function checkOnDevice(
     (tensor) => tensor.storage === 'computed' && !read.has(tensor) && tensor.dtype === 'f32',
   );
   const [pack] = traced.graph.pack('guarded', [...new Set(guarded)], 2 ** 25);
-  const replay = new Replay(await compile(gpu, plan(traced.graph, gpu.target, results)));
+  const replay = new Replay(await compile(gpu, plan(traced.graph, target, results)));
   try {
     const first = await runPoisoned(replay, traced, values);
     for (const tensor of new Set(results)) {
