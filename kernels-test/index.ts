@@ -2,6 +2,7 @@ import { addTests } from './add.js';
 import { augmentTests } from './augment.js';
 import { columnSumTests } from './column_sum.js';
 import { crossEntropyTests } from './cross_entropy.js';
+import { embedTokensTests } from './embed_tokens.js';
 import { finiteFlagTests } from './finite_flag.js';
 import { gatherRowsTests } from './gather_rows.js';
 import { geluTests } from './gelu.js';
@@ -27,6 +28,7 @@ export const opTests: readonly AnyOpTest[] = [
   augmentTests,
   columnSumTests,
   crossEntropyTests,
+  embedTokensTests,
   finiteFlagTests,
   gatherRowsTests,
   geluTests,

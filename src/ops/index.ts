@@ -2,6 +2,7 @@ import { add } from './add.js';
 import { augment } from './augment.js';
 import { columnSum } from './column_sum.js';
 import { crossEntropy, crossEntropyBackward } from './cross_entropy.js';
+import { embedTokens, embedTokensBackward } from './embed_tokens.js';
 import { finiteFlag } from './finite_flag.js';
 import { gatherRows, scatterRows } from './gather_rows.js';
 import { gelu, geluBackward } from './gelu.js';
@@ -27,6 +28,8 @@ export const ops = [
   columnSum,
   crossEntropy,
   crossEntropyBackward,
+  embedTokens,
+  embedTokensBackward,
   finiteFlag,
   gatherRows,
   gelu,
