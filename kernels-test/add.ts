@@ -8,5 +8,6 @@ export const addTests = [
     cases: [1, 7, 65, 197, 1024].map((n) => ({ inputs: [{ shape: [n] }, { shape: [n] }], attrs: {} })),
     // One rounding of a sum of RMS 1.4; the largest of 1,000 normal sums is below 8.
     tolerance: () => 8 * EPSILON,
+    gradient: { inputs: [0, 1], outputs: [0] },
   }),
 ];

@@ -1,0 +1,103 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Attributes, Op } from '../src/graph/op.js';
+import { ops as opList } from '../src/ops/index.js';
+import { opTests } from './index.js';
+import { projectFile } from './project.js';
+
+/** Each family has three files of one name and a line in each of two lists; a missing piece is named with what to do. */
+const ops = opList as readonly unknown[] as readonly Op<Attributes>[];
+
+const names = (folder: string, ending: string): string[] =>
+  readdirSync(projectFile(folder))
+    .filter((file) => file.endsWith(ending))
+    .map((file) => file.slice(0, -ending.length));
+
+/** Names of the ops that a file of src/ops defines; helpers define none. */
+function defined(family: string): string[] {
+  const text = readFileSync(projectFile(`src/ops/${family}.ts`), 'utf8');
+  return text.includes('defineOp') ? [...text.matchAll(/^ {2}name: '(\w+)'/gm)].map((match) => match[1] ?? '') : [];
+}
+
+const families = names('src/ops', '.ts').filter((name) => defined(name).length > 0);
+
+/** Ops whose name is the family's or begins with it. */
+const belongs = (op: string, family: string): boolean =>
+  op === family || op.startsWith(`${family}_`) || inverse[op] === family;
+
+/** Derivatives that are ops of their own right have their own name. */
+const inverse: Readonly<Record<string, string>> = { scatter_rows: 'gather_rows' };
+
+function checklist(missing: readonly (string | false | undefined)[]): void {
+  const list = missing.filter((line) => typeof line === 'string');
+  assert.is(list.length, 0, `to do:${list.map((line) => `\n  - ${line}`).join('')}`);
+}
+
+for (const family of families) {
+  test(`${family} has all its pieces`, () => {
+    const present = (path: string): boolean => existsSync(projectFile(path));
+    const pieces = defined(family).flatMap((name) => {
+      const op = ops.find((listed) => listed.name === name);
+      const declared = opTests.filter((declaration) => declaration.op.name === name);
+      return [
+        !belongs(name, family) &&
+          `rename op ${name}, or move it to src/ops/${name}.ts: a family's ops begin with its name`,
+        !op && `add ${name} to the list in src/ops/index.ts`,
+        declared.length === 0 &&
+          `declare the test of ${name} in kernels-test/${family}.ts and list it in kernels-test/index.ts`,
+        declared.some(({ cases }) => cases.length === 0) && `give the test of ${name} cases`,
+        declared.some((declaration) => declaration.op !== op) &&
+          `the test of ${name} declares another op object than the listed one`,
+        op?.derivative &&
+          !declared.some(({ gradient }) => gradient) &&
+          `${name} has a derivative: say in its test which inputs and outputs it concerns (gradient)`,
+        !op?.derivative &&
+          declared.some(({ gradient }) => gradient) &&
+          `the test of ${name} has a gradient, the op no derivative`,
+      ];
+    });
+    checklist([
+      !present(`shaders/${family}.wgsl.ts`) && `write shaders/${family}.wgsl.ts: formulas, shapes, entry points`,
+      !present(`kernels-test/${family}.ts`) &&
+        `write kernels-test/${family}.ts: float64 reference, cases, tolerance with its reason`,
+      ...pieces,
+    ]);
+  });
+}
+
+test('every op of the list is defined in src/ops, once', () => {
+  const known = families.flatMap(defined);
+  checklist(ops.map(({ name }) => !known.includes(name) && `define ${name} in src/ops with defineOp`));
+  assert.is(new Set(ops.map(({ name }) => name)).size, ops.length, 'an op is listed twice');
+});
+
+test('every shader file and every op test belongs to an op', () => {
+  const shaders = names('shaders', '.wgsl.ts').filter((name) => !families.includes(name));
+  const tests = opTests.filter(({ op }) => !ops.some((listed) => listed === op));
+  checklist([
+    ...shaders.map((name) => `shaders/${name}.wgsl.ts has no src/ops/${name}.ts`),
+    ...tests.map(({ op }) => `the test of ${op.name} tests an op that is not listed in src/ops/index.ts`),
+  ]);
+});
+
+test('shader files begin with what they compute', () => {
+  const silent = names('shaders', '.wgsl.ts').filter(
+    (name) => !readFileSync(projectFile(`shaders/${name}.wgsl.ts`), 'utf8').startsWith(`// ${name}`),
+  );
+  checklist(
+    silent.map(
+      (name) => `begin shaders/${name}.wgsl.ts with a comment "// ${name}: <formula>" and the shape of each binding`,
+    ),
+  );
+});
+
+test('kernels are labelled with their shader file, which messages name', () => {
+  const wrong = names('shaders', '.wgsl.ts').flatMap((name) => {
+    const labels = readFileSync(projectFile(`shaders/${name}.wgsl.ts`), 'utf8').matchAll(/\blabel: ['"`](\w+)\./g);
+    return [...labels].flatMap(([, label]) => (label === name ? [] : [`label '${label}.' in shaders/${name}.wgsl.ts`]));
+  });
+  checklist(wrong.map((line) => `correct ${line}`));
+});
+
+test.run();
