@@ -38,7 +38,6 @@ const blockGap = 36;
 const tileSide = 84;
 const titleScale = 3;
 const labelScale = 2;
-const smallScale = 1;
 const longestClass = 14;
 
 /** An image ready to be drawn, and how many pixels each of its pixels takes. */
@@ -120,7 +119,7 @@ export async function drawContactSheet(sheet: ContactSheet): Promise<Canvas> {
   const columnsOf = (block: NeighbourBlock) => Math.max(0, ...block.neighbours.map((list) => list.length));
   const widthOf = (block: NeighbourBlock) => {
     const images = columnsOf(block) * (cell + gap) - gap;
-    return Math.max(images, textWidth(block.label, labelScale), textWidth(score(sheet, block), smallScale));
+    return Math.max(images, textWidth(block.label, labelScale), textWidth(score(sheet, block), labelScale));
   };
 
   const names = rows.map((index) => shorten(classOf(queries, index) ?? ''));
@@ -136,9 +135,9 @@ export async function drawContactSheet(sheet: ContactSheet): Promise<Canvas> {
   const titleWidth = Math.max(textWidth(sheet.title, titleScale), textWidth(subtitle, labelScale));
   const headTop = margin + letterHeight * titleScale + (subtitle === '' ? 0 : 12 + letterHeight * labelScale) + 28;
   const labelled = blocks.some((block) => score(sheet, block) !== '');
-  const firstRow = headTop + letterHeight * labelScale + (labelled ? 8 + letterHeight * smallScale : 0) + 14;
+  const firstRow = headTop + letterHeight * labelScale + (labelled ? 8 + letterHeight * labelScale : 0) + 14;
   const lastRow = firstRow + rows.length * (cell + gap) - gap;
-  const height = lastRow + (labelled ? 20 + letterHeight * smallScale : 0) + margin;
+  const height = lastRow + (labelled ? 20 + letterHeight * labelScale : 0) + margin;
   const canvas = new Canvas(Math.max(edge, margin + titleWidth) + margin, height, paper);
 
   canvas.text(margin, margin, sheet.title, titleScale, ink);
@@ -146,7 +145,7 @@ export async function drawContactSheet(sheet: ContactSheet): Promise<Canvas> {
   canvas.text(queryLeft, headTop, 'query', labelScale, ink);
   blocks.forEach((block, b) => {
     canvas.text(lefts[b]!, headTop, block.label, labelScale, ink);
-    canvas.text(lefts[b]!, headTop + letterHeight * labelScale + 8, score(sheet, block), smallScale, faint);
+    canvas.text(lefts[b]!, headTop + letterHeight * labelScale + 8, score(sheet, block), labelScale, faint);
     canvas.fill(lefts[b]! - blockGap / 2, headTop, 1, lastRow - headTop, neutral);
   });
   rows.forEach((query, row) => {
@@ -164,7 +163,7 @@ export async function drawContactSheet(sheet: ContactSheet): Promise<Canvas> {
   });
   if (labelled) {
     const legend = 'green frame: the class of the query; red frame with a marked corner: another class';
-    canvas.text(queryLeft, lastRow + 20, legend, smallScale, faint);
+    canvas.text(queryLeft, lastRow + 20, legend, labelScale, faint);
   }
   return canvas;
 }

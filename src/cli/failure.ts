@@ -11,7 +11,7 @@ export interface Failure {
 
 /** One line, whatever an error's text holds: no line breaks, no escape sequences of a hostile file name. */
 function oneLine(text: string): string {
-  return text.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim();
+  return text.replace(/[\s\p{Cc}]+/gu, ' ').trim();
 }
 
 /**

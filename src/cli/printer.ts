@@ -15,7 +15,7 @@ export class Printer {
     /** Nothing on stdout; sinks and warnings still get everything. */
     readonly quiet: boolean,
     private readonly out: NodeJS.WritableStream = process.stdout,
-    private readonly err: NodeJS.WritableStream = process.stderr,
+    private readonly err: NodeJS.WritableStream & { readonly isTTY?: boolean } = process.stderr,
   ) {}
 
   /** Prints to stdout. */
@@ -28,7 +28,8 @@ export class Printer {
   /** Prints what must be seen though nothing failed: to stderr, also when quiet. */
   warn(text: string): void {
     const line = `sop-gpu: warning: ${text}`;
-    if (this.status && !this.quiet) this.status.above(line);
+    // Two streams on one terminal share its lines; a redirected stderr gets what belongs to it.
+    if (this.status && !this.quiet && this.err.isTTY === true) this.status.above(line);
     else this.err.write(`${line}\n`);
     this.record(line);
   }

@@ -6,6 +6,7 @@ import { diffConfig, formatValue } from '../config/keys.js';
 import { resolveConfig } from '../config/resolve.js';
 import type { Config } from '../config/schema.js';
 import { formatConfig, yamlLayer } from '../config/yaml.js';
+import { checkpointPath } from '../data/node/checkpoints.js';
 import { writeFileAtomic } from '../data/node/files.js';
 import { cannotRead, cannotWrite, errorCode } from '../data/node/io-errors.js';
 import { ExitCode, SopError } from '../errors.js';
@@ -33,8 +34,8 @@ export function runFolder(folder: string): RunFolder {
     metrics: join(folder, 'metrics.jsonl'),
     log: join(folder, 'train.log'),
     checkpoints: join(folder, 'checkpoints'),
-    lastCheckpoint: join(folder, 'checkpoints', 'last.safetensors'),
-    bestCheckpoint: join(folder, 'checkpoints', 'best.safetensors'),
+    lastCheckpoint: checkpointPath(folder, 'last'),
+    bestCheckpoint: checkpointPath(folder, 'best'),
     exported: join(folder, 'export', 'teacher.safetensors'),
   };
 }
@@ -58,7 +59,7 @@ async function holdsRun(run: RunFolder): Promise<boolean> {
 
 /**
  * Makes the folder of a new run, or checks that of a run to be resumed, before any work is done. Whether another
- * process is using it is the lock's matter, not decided here.
+ * process is using it the lock says (`lockFolder`): take it before this, so that two starts cannot both find it free.
  *
  * @throws SopError 73 where it cannot be made or written, or holds another run; 66 where there is none to resume
  */

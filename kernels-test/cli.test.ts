@@ -1,0 +1,189 @@
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { describeFailure } from '../src/cli/failure.js';
+import { choiceFlag, integersFlag, positiveFlag } from '../src/cli/flags.js';
+import { main } from '../src/cli/main.js';
+import { configFrom, keysHelp, presetNames } from '../src/cli/options.js';
+import { checkCreatable } from '../src/cli/output-file.js';
+import { table } from '../src/cli/table.js';
+import { ExitCode, SopError } from '../src/errors.js';
+import { fails, picture, temporaryFolder, writeTree } from './data-support.js';
+
+const folder = temporaryFolder();
+const photos = join(folder, 'photos');
+const png = await picture(8, 8, 3).png().toBuffer();
+writeTree(photos, { 'cat/a.png': png, 'cat/b.png': png, 'dog/a.png': png });
+
+interface Run {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a command in this process and catches what it prints. */
+async function run(...argv: string[]): Promise<Run> {
+  const streams = { out: process.stdout, err: process.stderr };
+  const text = { out: '', err: '' };
+  const originals = { out: streams.out.write, err: streams.err.write };
+  for (const name of ['out', 'err'] as const) {
+    streams[name].write = (chunk: Uint8Array | string) => {
+      text[name] += String(chunk);
+      return true;
+    };
+  }
+  try {
+    return { code: await main(argv), ...text };
+  } finally {
+    for (const name of ['out', 'err'] as const) streams[name].write = originals[name];
+  }
+}
+
+async function failsWith(code: number, argv: readonly string[], ...patterns: RegExp[]): Promise<void> {
+  const { code: got, err } = await run(...argv);
+  assert.is(got, code, err);
+  assert.match(err, /^sop-gpu: error: [^\n]+ \([^\n]+\): [^\n]+; [^\n]+\n$/);
+  for (const pattern of patterns) assert.match(err, pattern);
+}
+
+test('help and version answer on stdout with exit code 0', async () => {
+  for (const argv of [['--help'], ['help'], ['check-data', '--help'], ['help', 'check-data'], ['doctor', '-h']]) {
+    const { code, out, err } = await run(...argv);
+    assert.equal([code, err], [0, ''], argv.join(' '));
+    assert.match(out, /^Usage: sop-gpu/);
+  }
+  const help = (await run('check-data', '--help')).out;
+  for (const flag of ['--data', '--adapter', '--json', '--quiet', '--debug', 'Example:'])
+    assert.ok(help.includes(flag));
+  assert.match((await run('--version')).out, /^\d+\.\d+\.\d+\n$/);
+});
+
+test('a wrong command line is one line, exit code 64, with the nearest name', async () => {
+  await failsWith(64, ['chek-data'], /unknown command chek-data/, /did you mean check-data\?/);
+  await failsWith(64, ['check-data', '--dta', 'x'], /unknown flag --dta/, /did you mean --data\?/);
+  await failsWith(64, ['check-data'], /--data is missing/);
+  await failsWith(64, ['check-data', '--data'], /no value for --data/);
+  await failsWith(64, ['check-data', '--data='], /expected a text, got nothing/);
+  await failsWith(64, ['check-data', '--data', 'x', 'y'], /too many words/);
+  await failsWith(64, [], /no command/);
+  await failsWith(64, ['--zzzzzz'], /unknown flag --zzzzzz/, /see sop-gpu --help/);
+});
+
+test('a result goes to --json; a result that could not be written fails before the work', async () => {
+  const file = join(folder, 'report.json');
+  const { code, out } = await run('check-data', '--data', photos, '--json', file);
+  assert.is(code, 0);
+  assert.match(out, /3 readable images/);
+  const report = JSON.parse(readFileSync(file, 'utf8'));
+  assert.equal([report.images, report.classes, report.bad], [3, { cat: 2, dog: 1 }, []]);
+  // The data set does not exist either: the output is what is looked at first.
+  await failsWith(73, ['check-data', '--data', '/nonexistent', '--json', join(folder, 'no/r.json')], /cannot create/);
+  await failsWith(73, ['check-data', '--data', '/nonexistent', '--json', folder], /it is a folder/);
+  await failsWith(66, ['check-data', '--data', '/nonexistent', '--json', file], /\/nonexistent/);
+  assert.equal(readdirSync(folder).sort(), ['photos', 'report.json']);
+});
+
+test('--quiet prints nothing; a bad image ends the report with 65', async () => {
+  assert.equal(await run('check-data', '--data', photos, '--quiet'), { code: 0, out: '', err: '' });
+  const bad = writeTree(join(folder, 'bad'), { 'a.png': png, 'b.png': 'no image' });
+  await failsWith(65, ['check-data', '--data', bad, '--quiet'], /b\.png/, /1 of 2/);
+});
+
+test('an error nobody foresaw is 70 and one line, the stack only where it is asked for', async () => {
+  const { exitCode, message, stack } = describeFailure(new TypeError('x is\nnot \u001b[31ma function'), 'train');
+  assert.is(exitCode, 70);
+  assert.is(message.includes('\n') || message.includes('\u001b'), false);
+  assert.match(message, /internal error \(train\): TypeError: x is not \[31ma function; /);
+  assert.match(stack ?? '', /cli\.test/);
+  const { err } = await run('check-data', '--data', '/nonexistent', '--debug');
+  assert.match(err, /^sop-gpu: error: .+\n.+\n\s+at /);
+  assert.match(err, /caused by .*ENOENT/);
+  const wrapped = new SopError(ExitCode.io, { what: 'a', where: 'b', why: 'c', fix: 'd' });
+  assert.is(describeFailure(wrapped, 'train').message, 'a (b): c; d');
+});
+
+test('the reader of stdout may go away', async () => {
+  const url = new URL('../src/cli/main.js', import.meta.url).href;
+  const script = `import { main } from ${JSON.stringify(url)};
+    for (let i = 0; i < 200; i++) await main(['check-data', '--help']);
+    process.exitCode = await main(['check-data', '--data', ${JSON.stringify(photos)}]);`;
+  const child = spawn(process.execPath, [...process.execArgv, '--input-type=module', '-e', script]);
+  let err = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += String(chunk);
+  });
+  child.stdout.once('data', () => child.stdout.destroy());
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  assert.equal([code, err], [0, '']);
+});
+
+test('presets, files and flags become one configuration', async () => {
+  const yaml = join(folder, 'my.yaml');
+  writeTree(folder, { 'my.yaml': 'train: { batch_size: 8 }\n' });
+  const config = await configFrom({
+    preset: 'fashion-mnist',
+    config: yaml,
+    set: ['head.out=32'],
+    steps: '20',
+    data: 'x',
+  });
+  assert.equal([config.model.width, config.train.batch_size, config.head.out], [64, 8, 32]);
+  assert.equal([config.train.steps, config.data.path], [20, 'x']);
+  await fails(() => configFrom({ preset: 'fashion-mnst' }), 64, /did you mean fashion-mnist\?/);
+  await fails(() => configFrom({ preset: '../package' }), 64, /unknown preset/);
+  await fails(() => configFrom({ config: join(folder, 'none.yaml') }), 66, /none\.yaml/, /does not exist/);
+  await fails(() => configFrom({ batchSize: '3x' }), 64, /\(--batch-size\)/, /got "3x"/);
+  await fails(() => configFrom({ epochs: '3', steps: '4' }), 64, /train\.epochs and train\.steps/);
+  await fails(() => configFrom({ seed: '3', set: ['train.seed=4'] }), 64, /given twice/);
+});
+
+test('the help of train lists every preset and key', async () => {
+  const text = await keysHelp();
+  for (const name of await presetNames()) assert.ok(text.includes(name));
+  assert.match(text, /sop\.cls\.neighbours +8 +support embeddings/);
+});
+
+test('flags read numbers strictly', async () => {
+  const k = integersFlag('--k <list>', '');
+  assert.equal(k.parse('20,10'), [10, 20]);
+  for (const text of ['', '1,', '0', '1.5', '1,1', '-1', '1e2', '99999999999999999999']) {
+    await fails(() => k.parse(text), 64, /--k/);
+  }
+  const minutes = positiveFlag('--minutes <n>', '');
+  assert.is(minutes.parse('2.5'), 2.5);
+  for (const text of ['', '0', '-1', 'nan', 'Infinity', '1e999', '1e-3x']) {
+    await fails(() => minutes.parse(text), 64, /--minutes/);
+  }
+  const format = choiceFlag('--format <name>', ['timm', 'hf'], '');
+  assert.is(format.parse('hf'), 'hf');
+  await fails(() => format.parse('HF'), 64, /timm or hf/);
+});
+
+test('tables align numbers to the right and ignore colours', () => {
+  const red = (text: string) => `\u001b[31m${text}\u001b[39m`;
+  assert.equal(
+    table(
+      ['op', 'ms'],
+      [
+        ['matmul', '12.5'],
+        [red('add'), 3],
+        ['none', undefined],
+      ],
+    ),
+    ['  op        ms', '  matmul  12.5', `  ${red('add')}        3`, '  none'],
+  );
+  assert.equal(table([], []), []);
+});
+
+test('checking an output leaves nothing behind and keeps what is there', async () => {
+  const place = writeTree(join(folder, 'outputs'), { 'old.npy': 'old' });
+  await checkCreatable(join(place, 'old.npy'));
+  await checkCreatable(join(place, 'new.npy'));
+  assert.equal(readdirSync(place), ['old.npy']);
+  assert.is(existsSync(join(place, 'new.npy')), false);
+  await fails(() => checkCreatable(join(place, 'old.npy', 'x')), 73, /not a folder/);
+});
+
+test.run();
