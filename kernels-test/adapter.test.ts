@@ -9,7 +9,7 @@ import { openGpu } from '../src/gpu/device.js';
 import { selfTest } from '../src/gpu/self-test.js';
 import { defaultTarget, targetKind } from '../src/gpu/target.js';
 import { prepareSwiftShader } from '../src/node/vulkan.js';
-import { openNodeGpu } from '../src/node.js';
+import { chooseAdapter, openNodeGpu } from '../src/node.js';
 
 async function sopError(promise: Promise<unknown>): Promise<SopError> {
   try {
@@ -83,6 +83,13 @@ test('a lost device asks to try again, a closed one does not', async () => {
   assert.is(error.exitCode, ExitCode.tryAgain);
   assert.throws(() => lost.check(), 'lost');
   await lost.close();
+});
+
+test('an adapter that opens no device is unavailable', async () => {
+  const { adapter } = await chooseAdapter();
+  await adapter.requestDevice();
+  const error = await sopError(openGpu(adapter)); // an adapter is used up by its first device
+  assert.is(error.exitCode, ExitCode.unavailable);
 });
 
 const nullBackend = create(['backend=null']); // held here: Dawn crashes when it is collected

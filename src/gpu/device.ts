@@ -113,7 +113,7 @@ function deviceLost(info: GPUDeviceLostInfo): SopError {
  * submit that holds one bad resource and reads zeros back, so going on after an error gives wrong numbers quietly.
  *
  * @param from `navigator.gpu`, Dawn's GPU object, or an adapter already chosen.
- * @throws SopError 69 without an adapter or on the null backend; 75 where the device is lost while it opens.
+ * @throws SopError 69 without an adapter, on the null backend, and where the adapter opens no device.
  */
 export async function openGpu(from: GPU | GPUAdapter, options: OpenOptions = {}): Promise<Gpu> {
   const powerPreference = options.powerPreference ?? 'high-performance';
@@ -129,11 +129,19 @@ export async function openGpu(from: GPU | GPUAdapter, options: OpenOptions = {})
   refuseNullBackend(adapter);
   const description = describeAdapter(adapter);
   const target = targetOf(adapter, options.adapterName);
-  const device = await adapter.requestDevice({
-    label: `sop-gpu on ${target.name}`,
-    requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature)),
-    requiredLimits: allLimits(adapter),
-  });
+  const device = await adapter
+    .requestDevice({
+      label: `sop-gpu on ${target.name}`,
+      requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature)),
+      requiredLimits: allLimits(adapter),
+    })
+    .catch((cause: unknown) => {
+      throw new SopError(
+        ExitCode.unavailable,
+        { what: 'the adapter opens no device', where: target.name, why: String(cause), fix: 'try another --adapter' },
+        { cause },
+      );
+    });
 
   let firstError: SopError | undefined;
   let closing = false;
