@@ -56,9 +56,10 @@ export class Graph {
     return this.tensor(label, { shape, dtype }, 'constant', data);
   }
 
-  /** A number that the host sets before each step. The same name gives the same scalar. */
+  /** A number that the host sets before each step. The same name gives the same scalar, of one type. */
   scalar(name: string, dtype: Scalar['dtype'] = 'f32'): Scalar {
     const known = this.scalars.find((scalar) => scalar.name === name);
+    if (known && known.dtype !== dtype) throw new GraphError(name, `is a scalar of ${known.dtype} already, not of ${dtype}`);
     if (known) return known;
     if (this.scalars.length === SCALAR_SLOTS)
       throw new GraphError(name, `more than ${SCALAR_SLOTS} scalars in one graph`);
@@ -107,7 +108,7 @@ export class Graph {
   }
 
   /**
-   * Puts tensors one behind the other into flat state tensors of at most `maxElements` elements each, so that one dispatch
+   * Puts f32 tensors one behind the other into flat state tensors of at most `maxElements` elements each, so that one dispatch
    * can read or write them as a whole. The members keep their identity and become views. Padding between them is zero at
    * the start and must not be relied on. Computed tensors may be packed too: their nodes then write straight into the pack.
    */
@@ -116,6 +117,7 @@ export class Graph {
     let room = 0;
     for (const tensor of members) {
       if (tensor.view) throw new GraphError(label, `${tensor.label} is packed already`);
+      if (tensor.dtype !== 'f32') throw new GraphError(label, `${tensor.label} is ${tensor.dtype}, a pack holds f32`);
       const size = packedSize(tensor);
       if (size > maxElements)
         throw new GraphError(label, `${tensor.label} alone has ${size} of at most ${maxElements} elements`);
