@@ -54,6 +54,9 @@ export interface Plan {
  * Throws `SopError` (exit 69) when a tensor exceeds a limit of the target, naming it.
  */
 export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = []): Plan {
+  for (const tensor of kept) {
+    if (graph.tensors[tensor.id] !== tensor) throw new GraphError(tensor.label, 'is kept, but belongs to another graph');
+  }
   const buffers: PlannedBuffer[] = [];
   const ranges = new Map<Tensor, Range>();
   for (const tensor of graph.tensors) {
@@ -150,6 +153,14 @@ function resolve(
   });
   if (!workgroups.every((count) => Number.isInteger(count) && count > 0 && count <= target.maxWorkgroupsPerDimension)) {
     throw new GraphError(node.op.name, `${kernel.label} is dispatched over [${workgroups}] workgroups`);
+  }
+  if (kernel.bindings.length > target.maxStorageBuffers) {
+    throw new SopError(ExitCode.unavailable, {
+      what: 'a kernel exceeds a limit of the adapter',
+      where: node.op.name,
+      why: `${kernel.label} binds ${kernel.bindings.length} storage buffers, ${target.name} allows ${target.maxStorageBuffers}`,
+      fix: 'use another adapter',
+    });
   }
   const ranges = kernel.bindings.map(({ name }) => find(launch.bindings[name], name));
   checkAliasing(node, kernel, ranges);
