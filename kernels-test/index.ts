@@ -1,4 +1,5 @@
 import { addTests } from './add.js';
+import { attentionTests } from './attention.js';
 import { augmentTests } from './augment.js';
 import { columnSumTests } from './column_sum.js';
 import { crossEntropyTests } from './cross_entropy.js';
@@ -25,6 +26,7 @@ import { weightedSumTests } from './weighted_sum.js';
 /** All op tests: the one list. */
 export const opTests: readonly AnyOpTest[] = [
   addTests,
+  attentionTests,
   augmentTests,
   columnSumTests,
   crossEntropyTests,

@@ -1,4 +1,5 @@
 import { add } from './add.js';
+import { attention, attentionBackward } from './attention.js';
 import { augment } from './augment.js';
 import { columnSum } from './column_sum.js';
 import { crossEntropy, crossEntropyBackward } from './cross_entropy.js';
@@ -24,6 +25,8 @@ import { weightedSum } from './weighted_sum.js';
 /** All operations: the one list. To add a kernel see README, "How to add a kernel". */
 export const ops = [
   add,
+  attention,
+  attentionBackward,
   augment,
   columnSum,
   crossEntropy,

@@ -1,0 +1,120 @@
+import { type AttentionVariant, backward, forward } from '../../shaders/attention.wgsl.js';
+import { grid } from '../../shaders/lib/grid.js';
+import type { Target } from '../gpu/target.js';
+import type { Kernel } from '../graph/kernel.js';
+import { defineOp, GraphError, input, type Launch, type Operand, output, scratch } from '../graph/op.js';
+import { bytes, f32, type Spec, showShape } from '../graph/tensor.js';
+import { checkSegments, placeSegments, type Segment } from './segments.js';
+
+/** `segments`: the sequences that attend within themselves. */
+export type AttentionAttributes = { readonly heads: number; readonly segments: readonly Segment[] };
+
+/**
+ * Multi-head self-attention inside each sequence, scores scaled by 1 / sqrt(W / heads).
+ *
+ * Input: qkv [R, 3 W], columns q, k, v, each head after head (timm). Outputs: out [R, W]; lse [R, heads], the log-sum-exp
+ * of the scaled scores. Scores are never stored. Throws `GraphError` when shapes, heads and segments disagree.
+ */
+export const attention = defineOp<AttentionAttributes>({
+  name: 'attention',
+  infer([qkv], attrs) {
+    const [rows = 0, columns = 0] = qkv?.shape ?? [];
+    if (qkv?.shape.length !== 2 || columns % (3 * attrs.heads) !== 0) {
+      throw new GraphError('attention', `qkv ${showShape(qkv?.shape ?? [])} with ${attrs.heads} heads`);
+    }
+    checkSegments('attention', attrs.segments, rows);
+    return [f32(rows, columns / 3), f32(rows, attrs.heads)];
+  },
+  launches: ({ inputs: [qkv], attrs, target }) =>
+    launches(qkv, attrs, target, forward, { qkv: input(0), out: output(0), lse: output(1) }),
+  derivative(graph, { inputs: [qkv], outputs: [out, lse], attrs }, [dout, dlse]) {
+    if (!qkv || !out || !lse) throw new GraphError('attention', 'has lost a tensor');
+    if (dlse) throw new GraphError('attention', 'lse has no gradient: it is kept for attention_backward only');
+    return [dout ? graph.one(attentionBackward, [qkv, out, lse, dout], attrs) : null];
+  },
+  cost: (inputs, outputs, attrs) => cost(2, [...inputs, ...outputs], attrs),
+});
+
+/** dqkv of `attention`. Inputs: qkv, out, lse, dout [R, W]. Output: dqkv [R, 3 W]. */
+export const attentionBackward = defineOp<AttentionAttributes>({
+  name: 'attention_backward',
+  infer: ([qkv]) => [f32(...(qkv?.shape ?? []))],
+  scratch: ({ inputs: [, , lse] }) => [f32(...(lse?.shape ?? []))],
+  launches({ inputs: [qkv], attrs, target }) {
+    const common = { qkv: input(0), d_out: input(3), lse: input(2), delta: scratch(0), d_qkv: output(0) };
+    return [
+      ...launches(qkv, attrs, target, (variant) => backward(variant, 'query'), { ...common, out: input(1) }),
+      ...launches(qkv, attrs, target, (variant) => backward(variant, 'key'), common),
+    ];
+  },
+  cost: (inputs, outputs, attrs) => cost(5, [...inputs, ...outputs], attrs),
+});
+
+/** One launch a segment. */
+function launches(
+  qkv: Spec | undefined,
+  { heads, segments }: AttentionAttributes,
+  target: Target,
+  template: (variant: AttentionVariant) => Kernel,
+  bindings: Launch['bindings'],
+): Launch[] {
+  const headWidth = (qkv?.shape[1] ?? 0) / (3 * heads);
+  return placeSegments(segments).map((segment) => {
+    const variant = chooseVariant(headWidth, segment, target);
+    const rowTiles = Math.ceil(segment.length / (variant.lanes * variant.owned));
+    const groups = rowTiles * heads * segment.count;
+    return {
+      kernel: template(variant),
+      bindings: bindings satisfies Readonly<Record<string, Operand>>,
+      params: {
+        heads,
+        length: segment.length,
+        first_row: segment.firstRow,
+        row_tiles: rowTiles,
+        groups,
+        scale: 1 / Math.sqrt(headWidth),
+        chunks: variant.owned * Math.ceil(headWidth / 4),
+      },
+      workgroups: grid(groups, 1),
+    };
+  });
+}
+
+/** Numbers of owned rows that a software adapter keeps well in each array: they live in its first-level cache. */
+const SOFTWARE_NUMBERS = 64;
+
+/** On software adapters one subgroup a workgroup; the rows of an invocation share what is loaded. */
+function chooseVariant(headWidth: number, { length }: Segment, target: Target): AttentionVariant {
+  if (target.kind === 'gpu' || target.subgroupSize === 0) {
+    return { headWidth, lanes: length > 32 ? 64 : 32, subgroup: false, owned: 1, tile: streamedRows(length, 4) };
+  }
+  const lanes = target.subgroupSize;
+  const most = Math.max(1, Math.min(4, Math.floor(SOFTWARE_NUMBERS / headWidth)));
+  const tile = streamedRows(length, headWidth > 32 ? 1 : 2);
+  return { headWidth, lanes, subgroup: true, owned: ownedRows(length, lanes, most), tile };
+}
+
+/** Rows of an invocation, at most `most`, for which a pass over the streamed rows (1 to load them, 1 a row) costs least. */
+function ownedRows(length: number, lanes: number, most: number): number {
+  const costs = Array.from({ length: most }, (_, i) => Math.ceil(length / (lanes * (i + 1))) * (i + 2));
+  return costs.lastIndexOf(Math.min(...costs)) + 1;
+}
+
+/** Tile size in (most / 2, most], or the whole length, that leaves the fewest streamed rows empty. */
+function streamedRows(length: number, most: number): number {
+  if (length <= most) return length;
+  const sizes = Array.from({ length: Math.ceil(most / 2) }, (_, i) => most - i);
+  return sizes.reduce((best, size) => (padded(length, size) < padded(length, best) ? size : best));
+}
+
+const padded = (length: number, tile: number): number => Math.ceil(length / tile) * tile;
+
+/** `products` matrix products of length x length x head width for each head of each sequence. */
+function cost(products: number, specs: readonly Spec[], { heads, segments }: AttentionAttributes) {
+  const width = (specs[0]?.shape[1] ?? 0) / 3;
+  const scores = segments.reduce((sum, { count, length }) => sum + count * length * length, 0);
+  return {
+    flops: scores * (2 * products * width + 5 * heads),
+    bytes: specs.reduce((sum, spec) => sum + bytes(spec), 0),
+  };
+}
