@@ -25,14 +25,9 @@ function drawParameter({ shape, initial }: ParameterSpec, draws: Draws): Float32
   return values;
 }
 
-/** A memory's first rows [size, width]: uniform on the sphere, as the release starts it. */
-export function initialMemory(
-  size: number,
-  width: number,
-  seed: number,
-  purpose: 'memoryCls' | 'memoryPatch',
-): Float32Array<ArrayBuffer> {
-  const draws = new Draws({ seed, purpose });
+/** First rows of memory number `item` [size, width]: uniform on the sphere, as the release starts it. */
+export function initialMemory(size: number, width: number, seed: number, item: number): Float32Array<ArrayBuffer> {
+  const draws = new Draws({ seed, purpose: 'memory', item });
   const rows = new Float32Array(size * width);
   for (let row = 0; row < size; row++) {
     const values = Array.from({ length: width }, () => draws.normal());

@@ -275,3 +275,8 @@ function drawAnchors(
 function momentsOf(graph: Graph, label: string, parameters: Parameters): Parameters {
   return new Map([...parameters].map(([name, { shape }]) => [name, graph.state(`${label}.${name}`, shape)]));
 }
+
+/** What the host reads of each step: losses, flag, entropy, then the squares and the norms of each pack. */
+export function fetchedTensors({ loss, flag, teacherEntropy, packs, norms }: TrainStep): Tensor[] {
+  return [loss.total, loss.cls, loss.patch, flag, teacherEntropy, ...packs.map(({ squares }) => squares), ...norms];
+}

@@ -7,6 +7,7 @@ import { compile } from '../plan/compile.js';
 import { type Elements, Replay } from '../plan/replay.js';
 import { initialMemory, initialWeights } from './initialize.js';
 import { elementsFor, readEntries, type StateEntry, stateEntries } from './state.js';
+import { fetchedTensors } from './train-step.js';
 import type { Training } from './training.js';
 
 /** The numbers of one step that schedules decide. */
@@ -61,7 +62,7 @@ export class Trainer {
    */
   static async create(gpu: Gpu, training: Training, progress?: SetupProgress): Promise<Trainer> {
     const compiled = await compile(gpu, training.plan, (done, total) => progress?.('compile', done, total));
-    const replay = new Replay(compiled, fetchedTensors(training));
+    const replay = new Replay(compiled, fetchedTensors(training.step));
     await replay.warmUp((done, total) => progress?.('warm up', done, total));
     const trainer = new Trainer(training, replay);
     trainer.initialize();
@@ -147,8 +148,8 @@ export class Trainer {
       this.replay.write(entry.tensor, known ?? zero(entry));
     }
     const width = shape.network.head.out;
-    this.replay.write(step.memory.cls.rows, initialMemory(shape.cls.memory, width, this.seed, 'memoryCls'));
-    this.replay.write(step.memory.patch.rows, initialMemory(shape.patch.memory, width, this.seed, 'memoryPatch'));
+    this.replay.write(step.memory.cls.rows, initialMemory(shape.cls.memory, width, this.seed, 0));
+    this.replay.write(step.memory.patch.rows, initialMemory(shape.patch.memory, width, this.seed, 1));
   }
 
   private async result(running: Promise<Elements[]>, stepNumber: number): Promise<StepResult> {
@@ -184,10 +185,4 @@ export class Trainer {
 
 function size({ shape }: StateEntry): number {
   return shape.reduce((product, side) => product * side, 1);
-}
-
-/** What comes back from each step, in the order in which `result` reads it. */
-export function fetchedTensors({ step }: Pick<Training, 'step'>): Tensor[] {
-  const { loss, flag, teacherEntropy, packs, norms } = step;
-  return [loss.total, loss.cls, loss.patch, flag, teacherEntropy, ...packs.map(({ squares }) => squares), ...norms];
 }

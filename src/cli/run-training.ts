@@ -1,0 +1,282 @@
+import { flattenConfig, formatValue } from '../config/keys.js';
+import { fingerprint } from '../data/fingerprint.js';
+import { type CheckpointName, loadNewestValid, saveCheckpoint } from '../data/node/checkpoints.js';
+import { writeSafetensorsFile } from '../data/node/files.js';
+import type { NamedArray } from '../data/safetensors.js';
+import { ExitCode, SopError } from '../errors.js';
+import { type Evaluation, Evaluator, quickProtocol } from '../eval/evaluator.js';
+import { Feed, stepsPerEpoch } from '../sop/feed.js';
+import { runClock, runSteps, type StepRecord } from '../sop/loop.js';
+import { type SetupProgress, Trainer } from '../sop/trainer.js';
+import type { Training } from '../sop/training.js';
+import type { Outcome } from './command.js';
+import { MetricsFile } from './metrics-file.js';
+import type { Printer } from './printer.js';
+import { CountProgress, formatDuration, formatRate, TrainProgress } from './progress.js';
+import { watchSignals } from './signals.js';
+import type { TrainSetup } from './train.js';
+
+/** Between two checkpoints at most, seconds of training. */
+const CHECKPOINT_SECONDS = 300;
+
+/** What a run remembers besides its tensors. */
+interface Progress {
+  step: number;
+  /** Seconds of training. */
+  elapsed: number;
+  /** Best k-NN top-1 so far, percent; NaN before the first evaluation. */
+  best: number;
+}
+
+/** The training itself: setup, steps, evaluations, checkpoints, the end. */
+export async function runTraining(setup: TrainSetup, training: Training): Promise<Outcome> {
+  const { config, splits, gpu, run, resume, printer } = setup;
+  const { count } = splits.train;
+  printPlan(training, printer, count);
+  const trainer = await createTrainer(setup, training);
+  const progress: Progress = { step: 0, elapsed: 0, best: Number.NaN };
+  if (resume) await restore(setup, trainer, progress);
+  for (const write of Feed.residentPixels(training, splits.train)) trainer.write(write);
+
+  const metrics = MetricsFile.open(run.metrics, progress.step);
+  const feed = new Feed(training, splits.train, progress.step);
+  const clock = runClock(config, feed.stepsPerEpoch);
+  const protocol = quickProtocol(splits.train, splits.test, config.eval.k, config.train.seed);
+  const format = { ...training.data, size: config.model.image_size };
+  const evaluator = await Evaluator.create(gpu, training.shape.network, format, protocol);
+  const stop = watchSignals({ onRequest: (signal) => printer.line(`${signal}: finishing the step, then saving`) });
+  const line = new TrainProgress(printer, config.log.every);
+  const saver = new Saver(setup, trainer, progress);
+  const isLast = (step: number): boolean => clock.totalSteps !== null && step >= clock.totalSteps;
+  const evaluates = (step: number): boolean => {
+    const every = config.eval.every_epochs * feed.stepsPerEpoch;
+    return every > 0 && step % every === 0 && step > metrics.history.lastEvaluation;
+  };
+  try {
+    const options = {
+      done: progress.step,
+      elapsed: progress.elapsed,
+      stopped: () => stop.signal !== null,
+      barrier: (step: number) => evaluates(step) || saver.due() || stop.signal !== null || isLast(step),
+    };
+    let rate = 0;
+    for await (const record of runSteps(trainer, feed, clock, options)) {
+      progress.step = record.step;
+      progress.elapsed += record.seconds;
+      rate = rate > 0 ? 0.9 * rate + (0.1 * record.images) / record.seconds : record.images / record.seconds;
+      metrics.append(metricsLine(record));
+      line.update(progressState(record, rate, clock, progress));
+      if (evaluates(record.step) && !isLast(record.step)) await evaluate(record);
+      if (saver.due()) {
+        metrics.sync();
+        await saver.save('last');
+      }
+    }
+    line.stop();
+    metrics.sync();
+    await saver.save('last');
+    if (stop.exitCode !== null) {
+      printer.line(`stopped after step ${progress.step}; go on with --resume`);
+      return { stoppedBy: stop.exitCode };
+    }
+    const final = await evaluate({
+      step: progress.step,
+      epoch: Math.ceil(progress.step / feed.stepsPerEpoch),
+      teacherEntropy: Number.NaN,
+    });
+    await exportTeacher(setup, trainer, progress.step);
+    printer.line(
+      `done     ${progress.step} steps in ${formatDuration(progress.elapsed)}, ${formatRate((progress.step * training.config.train.batch_size * config.optim.accumulate) / progress.elapsed)} images/s`,
+    );
+    printer.line(`weights  ${run.exported}`);
+    return {
+      result: {
+        steps: progress.step,
+        seconds: progress.elapsed,
+        knn: final.comparison?.knn.top1 ?? null,
+        ...final.spread,
+      },
+    };
+  } finally {
+    line.stop();
+    stop.dispose();
+    feed.close();
+    metrics.close();
+  }
+
+  /** Measures the teacher at a barrier, writes the line, keeps the best. */
+  async function evaluate({
+    step,
+    epoch,
+    teacherEntropy,
+  }: Pick<StepRecord, 'step' | 'epoch' | 'teacherEntropy'>): Promise<Evaluation> {
+    const weights = new Map((await trainer.teacherWeights()).map(({ name, data }) => [name, data as Float32Array]));
+    const result = await evaluator.evaluate(weights);
+    const { comparison, spread } = result;
+    metrics.append({
+      step,
+      epoch,
+      knn: comparison?.knn.top1 ?? null,
+      feature_std: spread.featureStd,
+      effective_rank: spread.effectiveRank,
+      teacher_entropy: teacherEntropy,
+    });
+    printer.line(describeEvaluation(step, result));
+    const score = comparison ? comparison.knn.top1[comparison.knn.bestK]! : spread.effectiveRank;
+    if (!(score <= progress.best)) {
+      progress.best = score;
+      metrics.sync();
+      await saver.save('best');
+    }
+    return result;
+  }
+}
+
+/** Writes checkpoints, and says when the next one is due. */
+class Saver {
+  private savedAt: number;
+
+  constructor(
+    private readonly setup: TrainSetup,
+    private readonly trainer: Trainer,
+    private readonly progress: Progress,
+  ) {
+    this.savedAt = progress.elapsed;
+  }
+
+  due(): boolean {
+    return this.progress.elapsed - this.savedAt >= CHECKPOINT_SECONDS;
+  }
+
+  async save(name: CheckpointName): Promise<void> {
+    const { step, elapsed, best } = this.progress;
+    const { config, splits, run, gpu } = this.setup;
+    const metadata = new Map([
+      ...modelMetadata(config, this.trainer.training),
+      ['elapsed', String(elapsed)],
+      ['best', String(best)],
+      ['data.fingerprint', fingerprint(splits.train)],
+      ['adapter', gpu.target.name],
+    ]);
+    await saveCheckpoint(run.folder, name, step, await this.trainer.save(), metadata);
+    if (name === 'last') this.savedAt = elapsed;
+  }
+}
+
+/** What a reader of the weights must know: the settings of the model and of its images. */
+function modelMetadata(config: Config, { data }: Training): Map<string, string> {
+  const wanted = [...flattenConfig(config)].filter(([key, value]) => /^(model|head)\./.test(key) && value !== null);
+  return new Map([
+    ...wanted.map(([key, value]) => [key, formatValue(value)] as const),
+    ['model.channels', String(data.channels)],
+    ['data.mean', data.mean.join(', ')],
+    ['data.std', data.std.join(', ')],
+  ]);
+}
+type Config = TrainSetup['config'];
+
+async function exportTeacher({ config, run }: TrainSetup, trainer: Trainer, step: number): Promise<void> {
+  const backbone = (await trainer.teacherWeights()).filter(({ name }) => !name.startsWith('head.'));
+  const metadata = new Map([
+    ...modelMetadata(config, trainer.training),
+    ['step', String(step)],
+    ['network', 'teacher'],
+  ]);
+  await writeSafetensorsFile(run.exported, backbone, metadata, { crc: true });
+}
+
+async function restore({ run, splits, gpu, printer }: TrainSetup, trainer: Trainer, progress: Progress): Promise<void> {
+  const loaded = await loadNewestValid(run.folder);
+  if (!loaded) {
+    printer.warn('the run was stopped before its first checkpoint; it begins anew');
+    return;
+  }
+  const { checkpoint, path, notes } = loaded;
+  for (const note of notes) printer.warn(note);
+  trainer.load(checkpoint.tensors as ReadonlyMap<string, NamedArray>, path);
+  const { metadata } = checkpoint;
+  if (metadata.get('data.fingerprint') !== fingerprint(splits.train)) {
+    throw new SopError(ExitCode.config, {
+      what: 'the training set has changed',
+      where: splits.train.name,
+      why: 'it is not the one that the run began with',
+      fix: 'give the same images, or start a new run with --init',
+    });
+  }
+  if (metadata.get('adapter') !== gpu.target.name)
+    printer.warn(
+      `the run began on ${metadata.get('adapter')}: on another adapter it goes on, but not with the same bits`,
+    );
+  progress.step = checkpoint.step;
+  progress.elapsed = Number(metadata.get('elapsed'));
+  progress.best = Number(metadata.get('best'));
+  printer.line(`resume   ${path}, after step ${checkpoint.step}`);
+}
+
+async function createTrainer({ gpu, printer }: TrainSetup, training: Training): Promise<Trainer> {
+  const started = performance.now();
+  const lines = {
+    compile: new CountProgress('shaders compiled', printer),
+    'warm up': new CountProgress('shaders warmed up', printer),
+  };
+  const progress: SetupProgress = (stage, done, total) => lines[stage].update(done, total);
+  try {
+    const trainer = await Trainer.create(gpu, training, progress);
+    printer.line(`compiled in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+    return trainer;
+  } finally {
+    for (const line of Object.values(lines)) line.stop();
+  }
+}
+
+function printPlan(training: Training, printer: Printer, count: number): void {
+  printer.line(`run      ${describeLength(training, count)}`);
+}
+
+function metricsLine(record: StepRecord): { step: number } & Record<string, unknown> {
+  const { values } = record;
+  return {
+    step: record.step,
+    epoch: record.epoch,
+    loss: record.loss,
+    loss_cls: record.lossCls,
+    loss_patch: record.lossPatch,
+    grad_norm: record.gradNorm,
+    param_norm: record.paramNorm,
+    update_norm: record.updateNorm,
+    lr: values.lr,
+    weight_decay: values.weightDecay,
+    momentum: values.momentum,
+    images_per_s: record.images / record.seconds,
+  };
+}
+
+function progressState(record: StepRecord, rate: number, clock: ReturnType<typeof runClock>, { elapsed }: Progress) {
+  const { totalSteps, totalSeconds } = clock;
+  return {
+    step: record.step,
+    steps: totalSteps ?? undefined,
+    fraction: totalSteps === null ? elapsed / (totalSeconds ?? 1) : record.step / totalSteps,
+    lossCls: record.lossCls,
+    lossPatch: record.lossPatch,
+    imagesPerSecond: rate,
+  };
+}
+
+function describeEvaluation(step: number, { comparison, spread }: Evaluation): string {
+  const knn = comparison
+    ? Object.entries(comparison.knn.top1)
+        .map(([k, value]) => `k=${k} ${value.toFixed(2)} %`)
+        .join(', ')
+    : 'no labels';
+  return `step ${step}  k-NN ${knn}  feature std ${spread.featureStd.toFixed(3)}  effective rank ${spread.effectiveRank.toFixed(1)}`;
+}
+
+/** Length of the run for people. */
+function describeLength(training: Training, count: number): string {
+  const { config } = training;
+  const perEpoch = stepsPerEpoch(count, config.train.batch_size, config.optim.accumulate);
+  const { totalSteps, totalSeconds } = runClock(config, perEpoch);
+  if (totalSteps === null) return `${(totalSeconds ?? 0) / 60} minutes`;
+  return `${totalSteps} steps of ${config.train.batch_size * config.optim.accumulate} images, ${(totalSteps / perEpoch).toPrecision(3)} epochs`;
+}

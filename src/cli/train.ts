@@ -1,0 +1,168 @@
+import { fields } from '../config/keys.js';
+import type { Layer } from '../config/layer.js';
+import { resolveConfig } from '../config/resolve.js';
+import type { Config } from '../config/schema.js';
+import { formatConfig } from '../config/yaml.js';
+import type { DataSplits, ImageSet } from '../data/dataset.js';
+import { removeStaleTemporaries } from '../data/node/checkpoints.js';
+import { openDataset } from '../data/node/open.js';
+import { lockFolder } from '../data/node/run-lock.js';
+import { channelStatistics } from '../data/statistics.js';
+import { ExitCode, SopError } from '../errors.js';
+import type { Gpu } from '../gpu/device.js';
+import { openNodeGpu } from '../node.js';
+import { stepsPerEpoch } from '../sop/feed.js';
+import type { DataShape } from '../sop/training.js';
+import { traceTraining } from '../sop/training.js';
+import type { Outcome } from './command.js';
+import { type CommonOptions, type ConfigOptions, configFrom, configLayers } from './options.js';
+import type { Printer } from './printer.js';
+import { CountProgress } from './progress.js';
+import {
+  checkSameRun,
+  prepareRunFolder,
+  type RunFolder,
+  readRunConfig,
+  runFolder,
+  TrainLog,
+  writeEnvironment,
+  writeRunConfig,
+} from './run-folder.js';
+import { runTraining } from './run-training.js';
+
+export interface TrainOptions extends ConfigOptions {
+  readonly out: string | undefined;
+  readonly resume?: boolean | undefined;
+  /** Weights to begin with. */
+  readonly init?: string | undefined;
+}
+
+/** `sop-gpu train`: settings, data, device, run folder, in this order; then the training itself. */
+export async function trainCommand(options: TrainOptions, common: CommonOptions, printer: Printer): Promise<Outcome> {
+  const { out } = options;
+  if (out === undefined) {
+    throw new SopError(ExitCode.usage, {
+      what: 'no folder for the run',
+      where: '--out',
+      why: 'a run keeps its checkpoints there',
+      fix: 'give --out runs/<name>',
+    });
+  }
+  const resume = options.resume ?? false;
+  const config = resume ? await resumedConfig(out, options) : await configFrom(options);
+  const data = config.data.path;
+  if (data === null) {
+    throw new SopError(ExitCode.usage, {
+      what: 'no images',
+      where: '--data',
+      why: 'training needs a folder, file or known name',
+      fix: 'give --data <path>, or --data fashion-mnist',
+    });
+  }
+  const splits = await openImages(data, config, printer);
+  stepsPerEpoch(splits.train.count, config.train.batch_size, config.optim.accumulate);
+  const lock = await lockFolder(out);
+  const run = await prepareRunFolder(out, { resume }).catch((error: unknown) => {
+    lock.release();
+    throw error;
+  });
+  const log = new TrainLog(run.log);
+  const untee = printer.tee(log.line);
+  try {
+    if (lock.note) printer.warn(lock.note);
+    await removeStaleTemporaries(out);
+    const gpu = await openNodeGpu({ ...(common.adapter !== undefined && { adapter: common.adapter }) });
+    const complete = await withStatistics(config, splits.train);
+    return await trainInFolder({ config: complete, splits, gpu, run, resume, init: options.init, printer });
+  } finally {
+    untee();
+    log.close();
+    lock.release();
+  }
+}
+
+/** Everything that a run needs, opened and checked. */
+export interface TrainSetup {
+  readonly config: Config;
+  readonly splits: DataSplits;
+  readonly gpu: Gpu;
+  readonly run: RunFolder;
+  readonly resume: boolean;
+  readonly init: string | undefined;
+  readonly printer: Printer;
+}
+
+/** Traces, prints what will happen, and trains. */
+export async function trainInFolder(setup: TrainSetup): Promise<Outcome> {
+  const { config, splits, gpu, run, resume, printer } = setup;
+  if (!resume) {
+    await writeRunConfig(run, config, process.argv.slice(2).join(' '));
+    await writeEnvironment(run, { adapter: gpu.description, target: gpu.target });
+  }
+  printer.line(
+    `data     ${splits.train.name}: ${splits.train.count} images${splits.test ? `, ${splits.test.count} to test with` : ''}`,
+  );
+  printer.line(`adapter  ${gpu.target.name}`);
+  for (const line of formatConfig(config).trimEnd().split('\n')) printer.record(line);
+  const training = traceTraining(config, dataShape(config, splits.train, gpu), gpu.target);
+  return runTraining(setup, training);
+}
+
+/** The configuration of a run that goes on: its own, which flags may repeat but not contradict. */
+async function resumedConfig(out: string, options: TrainOptions): Promise<Config> {
+  const run = runFolder(out);
+  const saved = await readRunConfig(run);
+  const layers = await configLayers(options);
+  if (layers.every(({ settings }) => settings.size === 0)) return saved;
+  const base: Layer = { name: run.config, origin: 'file', settings: settingsOf(saved) };
+  const wanted = resolveConfig([base, ...layers]);
+  checkSameRun(saved, wanted, run.config);
+  return wanted;
+}
+
+function settingsOf(config: Config): Layer['settings'] {
+  const value = (key: string): unknown =>
+    key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | null)?.[part] ?? null, config);
+  return new Map([...fields.keys()].map((key) => [key, { value: value(key), where: 'config.yaml' }]));
+}
+
+/** Opens the images and says how far it is. */
+export async function openImages(data: string, config: Config, printer: Printer): Promise<DataSplits> {
+  const progress = new CountProgress('images read', printer);
+  try {
+    return await openDataset(data, {
+      onBadImage: config.data.on_bad_image,
+      onBad: (bad) => printer.warn(`skipped ${bad.file}: ${bad.reason}`),
+      onNote: (note) => printer.warn(note),
+      onProgress: (done, total) => progress.update(done, total),
+    });
+  } finally {
+    progress.stop();
+  }
+}
+
+const IMAGENET = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] } as const;
+
+/** Fills in `data.mean` and `data.std`: ImageNet's for colour, the training set's own for grey. */
+export async function withStatistics(config: Config, train: ImageSet): Promise<Config> {
+  const { mean, std } = config.data;
+  if (mean !== null && std !== null) return config;
+  const own = train.channels === 1 ? await channelStatistics(train) : IMAGENET;
+  return { ...config, data: { ...config.data, mean: mean ?? [...own.mean], std: std ?? [...own.std] } };
+}
+
+/** What a step must know of the training set. Sets that fit into one binding stay on the device. */
+export function dataShape(config: Config, train: ImageSet, gpu: Pick<Gpu, 'target'>): DataShape {
+  const bytes = train.resident?.pixels.byteLength ?? Number.POSITIVE_INFINITY;
+  const fits = bytes <= Math.min(gpu.target.maxBindingBytes, gpu.target.maxBufferBytes);
+  const perChannel = (values: readonly number[] | null): number[] => {
+    const given = values ?? [];
+    return Array.from({ length: train.channels }, (_, i) => given[i] ?? given[0] ?? 0);
+  };
+  return {
+    channels: train.channels,
+    mean: perChannel(config.data.mean),
+    std: perChannel(config.data.std),
+    residentBytes: fits ? bytes : null,
+  };
+}

@@ -1,0 +1,111 @@
+import type { ImageSet } from '../data/dataset.js';
+import { subset } from '../data/dataset.js';
+import type { Gpu } from '../gpu/device.js';
+import { Draws } from '../rng.js';
+import type { NetworkShape } from '../sop/networks.js';
+import { Encoder, type Weights } from './encoder.js';
+import { classify, type KnnResult } from './knn.js';
+import { type ImageFormat, preprocess } from './preprocess.js';
+import { type Nearest, nearest, normalizeRows } from './similarity.js';
+import { type Spread, spread } from './spread.js';
+
+/** Images that features are compared on. `queries` null: each gallery image against all others. */
+export interface Protocol {
+  readonly gallery: ImageSet;
+  readonly queries: ImageSet | null;
+  readonly k: readonly number[];
+}
+
+/** What neighbours say; null where there are no labels. */
+export interface Comparison {
+  readonly knn: KnnResult;
+  readonly nearest: Nearest;
+}
+
+export interface Evaluation {
+  readonly comparison: Comparison | null;
+  readonly spread: Spread;
+}
+
+/** Images of an evaluation in the middle of training: enough for a standard error of one point, few enough to be quick. */
+const GALLERY = 5000;
+const QUERIES = 2000;
+
+/** The part of a data set that is looked at while training goes on: the same images for the same seed. */
+export function quickProtocol(train: ImageSet, test: ImageSet | null, k: readonly number[], seed: number): Protocol {
+  const some = (set: ImageSet, count: number, item: number): ImageSet => {
+    if (set.count <= count) return set;
+    const order = new Draws({ seed, purpose: 'evaluation', item }).permutation(set.count);
+    return subset(set, order.slice(0, count).sort());
+  };
+  return { gallery: some(train, GALLERY, 0), queries: test?.labels && train.labels ? some(test, QUERIES, 1) : null, k };
+}
+
+/** Measures an encoder by the k-NN protocol (method.md section 6) and by the spread of its features. Browser-safe. */
+export class Evaluator {
+  private constructor(
+    private readonly gpu: Gpu,
+    private readonly encoder: Encoder,
+    private readonly format: ImageFormat,
+    readonly protocol: Protocol,
+  ) {}
+
+  static async create(gpu: Gpu, shape: NetworkShape, format: ImageFormat, protocol: Protocol): Promise<Evaluator> {
+    return new Evaluator(gpu, await Encoder.create(gpu, shape, EVALUATION_BATCH), format, protocol);
+  }
+
+  /** Evaluates these weights. `progress` counts images. */
+  async evaluate(weights: Weights, progress?: (done: number, total: number) => void): Promise<Evaluation> {
+    this.encoder.load(weights);
+    const { gallery, queries } = this.protocol;
+    const total = gallery.count + (queries?.count ?? 0);
+    const features = async (set: ImageSet, before: number): Promise<Float32Array> =>
+      normalizeRows(
+        await this.encoder.features(
+          set.count,
+          async (index) => preprocess(await set.read(index), this.format),
+          (done) => progress?.(before + done, total),
+        ),
+        this.encoder.width,
+      );
+    const galleryFeatures = await features(gallery, 0);
+    const queryFeatures = queries ? await features(queries, gallery.count) : galleryFeatures;
+    const { width } = this.encoder;
+    return {
+      comparison: await this.compare(galleryFeatures, queryFeatures, width),
+      spread: spread(galleryFeatures.subarray(0, SPREAD_ROWS * width), width),
+    };
+  }
+
+  /** The same protocol on normalised pixels. */
+  async evaluatePixels(): Promise<Comparison | null> {
+    const { gallery, queries } = this.protocol;
+    const width = this.format.channels * this.format.size ** 2;
+    const pixels = async (set: ImageSet): Promise<Float32Array> => {
+      const values = new Float32Array(set.count * width);
+      const raw = { ...this.format, mean: this.format.mean.map(() => 0), std: this.format.std.map(() => 1) };
+      for (let i = 0; i < set.count; i++) values.set(preprocess(await set.read(i), raw), i * width);
+      return normalizeRows(values, width);
+    };
+    const galleryPixels = await pixels(gallery);
+    return this.compare(galleryPixels, queries ? await pixels(queries) : galleryPixels, width);
+  }
+
+  destroy(): void {
+    this.encoder.destroy();
+  }
+
+  private async compare(gallery: Float32Array, queries: Float32Array, width: number): Promise<Comparison | null> {
+    const { gallery: set, queries: querySet, k } = this.protocol;
+    const labels = { gallery: set.labels, queries: (querySet ?? set).labels };
+    if (!labels.gallery || !labels.queries) return null;
+    const found = await nearest(this.gpu, queries, gallery, width, Math.max(...k), { skipSelf: querySet === null });
+    const classes = 1 + [...labels.gallery, ...labels.queries].reduce((most, label) => Math.max(most, label), 0);
+    return { knn: classify(found, labels.gallery, labels.queries, classes, k), nearest: found };
+  }
+}
+
+/** Images of one forward pass. */
+const EVALUATION_BATCH = 64;
+/** Rows of the covariance: its cost is rows x width^2. */
+const SPREAD_ROWS = 2000;

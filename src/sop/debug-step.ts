@@ -1,0 +1,233 @@
+import type { NamedArray } from '../data/safetensors.js';
+import { ExitCode, SopError } from '../errors.js';
+import type { Gpu } from '../gpu/device.js';
+import { Graph } from '../graph/graph.js';
+import { elements, type Tensor } from '../graph/tensor.js';
+import { ADAMW } from '../optim/adamw.js';
+import { compile } from '../plan/compile.js';
+import { plan } from '../plan/plan.js';
+import { type Elements, Replay } from '../plan/replay.js';
+import { type DebugInput, readDebugInput } from './debug-input.js';
+import { maskInputs } from './masks.js';
+import { studentSpecs } from './networks.js';
+import { dropPathRates } from './setup.js';
+import { elementsFor, stateEntries } from './state.js';
+import { type MicroBatch, type TrainStep, traceTrainStep } from './train-step.js';
+
+/**
+ * One training step with everything given: weights, views, masks, anchors, memories (interface.md, `debug step`). Returns
+ * every intermediate value, all gradients and the updated state. The step is the one that `train` runs, traced with the
+ * same function; only anchors, views and draws come from the file.
+ * Throws `SopError` 65 for a tensor that is missing or does not fit, 64 or 78 for a setting.
+ */
+export async function debugStep(
+  gpu: Gpu,
+  tensors: ReadonlyMap<string, NamedArray>,
+  metadata: ReadonlyMap<string, string>,
+  where: string,
+): Promise<NamedArray[]> {
+  const given = readDebugInput(tensors, metadata, where, gpu.target);
+  const { shape } = given;
+  const { vit } = shape.network;
+  const graph = new Graph();
+  const globalViews = graph.input('views.global', [2 * shape.batch, vit.channels, vit.imageSize, vit.imageSize]);
+  const locals = (given.views - 2) * shape.batch;
+  const localViews =
+    locals > 0 ? graph.input('views.local', [locals, vit.channels, given.localSize, given.localSize]) : undefined;
+  const step = traceTrainStep(graph, shape, [localViews ? [globalViews, localViews] : [globalViews]]);
+  const [batch] = step.batches;
+  const outputs = outputTensors(step, batch);
+  const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [...outputs.values()])));
+  try {
+    replay.write(globalViews, given.floats('views.global'));
+    if (localViews) replay.write(localViews, given.floats('views.local'));
+    writeState(replay, step, given);
+    writeInputs(replay, batch, given);
+    writeAnchors(replay, graph, given);
+    writeScalars(replay, step, given);
+    await replay.run();
+    await replay.settled();
+    return await collect(replay, step, batch, outputs, given);
+  } finally {
+    replay.destroy();
+  }
+}
+
+/** Tensors that only live inside the step, by the name of the file that they come out under. */
+function outputTensors({ loss }: TrainStep, { embeddings, cls, patch }: MicroBatch): Map<string, Tensor> {
+  const outputs = new Map([
+    ['loss', loss.total],
+    ['loss_cls', loss.cls],
+    ['loss_patch', loss.patch],
+    ['student.cls', embeddings.student.cls],
+    ['student.patch', embeddings.student.patch],
+    ['teacher.cls', embeddings.teacher.cls],
+    ['teacher.patch', embeddings.teacher.patch],
+  ]);
+  for (const [name, tasks] of [
+    ['cls', cls],
+    ['patch', patch],
+  ] as const) {
+    tasks.forEach(({ prototypes, student, teacher }, task) => {
+      outputs.set(`prob.student.${name}/${task}`, student);
+      outputs.set(`prob.teacher.${name}/${task}`, teacher);
+      if (!prototypes.neighbours) return;
+      outputs.set(`neighbours.${name}/${task}`, prototypes.neighbours.index);
+      outputs.set(`scores.${name}/${task}`, prototypes.neighbours.score);
+    });
+  }
+  return outputs;
+}
+
+function writeState(replay: Replay, step: TrainStep, { tensors, shape, where }: DebugInput): void {
+  for (const entry of stateEntries(step, shape.network)) {
+    const array = tensors.get(entry.name);
+    if (array) replay.write(entry.tensor, elementsFor(entry, array, where));
+    else if (entry.name.startsWith('moment')) replay.write(entry.tensor, new Float32Array(elements(entry.shape)));
+    else throw missing(where, entry.name);
+  }
+}
+
+function writeInputs(replay: Replay, { inputs }: MicroBatch, given: DebugInput): void {
+  const { shape, masks, patchRows } = given;
+  const lists = maskInputs({
+    masks,
+    patchRows,
+    batch: shape.batch,
+    patches: given.patches,
+    maskedPatches: shape.maskedPatches,
+    layout: 'all',
+  });
+  replay.write(inputs.mask, lists.mask);
+  replay.write(inputs.maskedRows, lists.maskedRows);
+  replay.write(inputs.teacherRows, lists.teacherRows);
+  replay.write(inputs.patchPairs.partners, lists.partners);
+  replay.write(inputs.patchPairs.weights, lists.weights);
+  replay.write(inputs.insertedRows, lists.insertedRows);
+  if (!inputs.keep) return;
+  const { depth } = shape.network.vit;
+  const rates = dropPathRates(given.dropPath, depth);
+  const sequences = given.views * shape.batch;
+  const keep = new Float32Array(2 * depth * sequences);
+  rates.forEach((rate, block) => {
+    (['attn', 'mlp'] as const).forEach((branch, i) => {
+      const kept = given.floats(`keep.${block}.${branch}`);
+      keep.set(
+        kept.map((value) => value / (1 - rate)),
+        (2 * block + i) * sequences,
+      );
+    });
+  });
+  replay.write(inputs.keep, keep);
+}
+
+function writeAnchors(replay: Replay, graph: Graph, given: DebugInput): void {
+  for (const name of ['cls', 'patch'] as const) {
+    const { tasks, anchors } = given.shape[name];
+    for (let task = 0; task < tasks; task++) {
+      const tensor = graph.tensors.find(({ label }) => label === `anchors.${name}.${task}`);
+      if (tensor)
+        replay.write(
+          tensor,
+          Uint32Array.from(given.integers(`anchors.${name}`).subarray(task * anchors, (task + 1) * anchors)),
+        );
+    }
+  }
+}
+
+function writeScalars(replay: Replay, { scalars }: TrainStep, { values }: DebugInput): void {
+  replay.setScalar(scalars.lr, values.lr);
+  replay.setScalar(scalars.weightDecay, values.weightDecay);
+  replay.setScalar(scalars.momentum, values.momentum);
+  replay.setScalar(scalars.studentTemp, values.studentTemp);
+  replay.setScalar(scalars.teacherTemp, values.teacherTemp);
+  replay.setScalar(scalars.step, values.step);
+  replay.setScalar(scalars.correction1, 1 - ADAMW.beta1 ** values.step);
+  replay.setScalar(scalars.correction2, 1 - ADAMW.beta2 ** values.step);
+}
+
+async function collect(
+  replay: Replay,
+  step: TrainStep,
+  { inputs }: MicroBatch,
+  outputs: ReadonlyMap<string, Tensor>,
+  given: DebugInput,
+): Promise<NamedArray[]> {
+  const { shape, maskedCount } = given;
+  const flagged = (await replay.read(step.flag))[0];
+  const arrays: NamedArray[] = [];
+  const tasks = new Map<string, { tensor: Tensor; data: Elements }[]>();
+  for (const [key, tensor] of outputs) {
+    const [name = key, task] = key.split('/');
+    const data = await replay.read(tensor);
+    if (task === undefined) arrays.push(named(name, tensor.shape, data));
+    else tasks.set(name, [...(tasks.get(name) ?? []), { tensor, data }]);
+  }
+  const partners = (await replay.read(inputs.patchPairs.partners)) as Uint32Array;
+  for (const [name, results] of tasks) {
+    const picked = results.map(({ tensor, data }) => {
+      const width = tensor.shape.at(-1) ?? 1;
+      if (name === 'prob.student.patch')
+        return { shape: [maskedCount, width], data: data.slice(0, maskedCount * width) };
+      if (name !== 'prob.teacher.patch') return { shape: tensor.shape, data };
+      // The teacher's probabilities of all patches are there; the file wants those of the masked ones.
+      const rows = new Float32Array(maskedCount * width);
+      for (let row = 0; row < maskedCount; row++)
+        rows.set(data.subarray(partners[2 * row]! * width, (partners[2 * row]! + 1) * width), row * width);
+      return { shape: [maskedCount, width], data: rows };
+    });
+    arrays.push(stack(name, picked));
+  }
+  const patch = arrays.findIndex(({ name }) => name === 'student.patch');
+  const width = shape.network.head.out;
+  const all = arrays[patch];
+  if (all?.dtype === 'F32')
+    arrays[patch] = { ...all, shape: [maskedCount, width], data: all.data.slice(0, maskedCount * width) };
+  const teacherPatch = arrays.findIndex(({ name }) => name === 'teacher.patch');
+  const flat = arrays[teacherPatch];
+  if (flat?.dtype === 'F32') arrays[teacherPatch] = { ...flat, shape: [2 * shape.batch, given.patches, width] };
+
+  const shapes = new Map(studentSpecs(shape.network).map((spec) => [spec.name, spec.shape]));
+  for (const [name, tensor] of step.gradients)
+    arrays.push(named(`grad.${name}`, shapes.get(name) ?? tensor.shape, await replay.read(tensor)));
+  for (const { name, shape: outer, tensor } of stateEntries(step, shape.network)) {
+    if (!name.startsWith('moment')) arrays.push(named(`updated.${name}`, outer, await replay.read(tensor)));
+  }
+  if (flagged) {
+    throw new SopError(ExitCode.internal, {
+      what: 'the step met a number that is not finite',
+      where: given.where,
+      why: `place ${flagged} of [loss, gradients]: nothing was updated`,
+      fix: 'check the inputs for NaN and infinity',
+    });
+  }
+  return arrays;
+}
+
+function named(name: string, shape: readonly number[], data: Elements): NamedArray {
+  if (data instanceof Float32Array) return { name, dtype: 'F32', shape, data };
+  return { name, dtype: 'I32', shape, data: Int32Array.from(data) };
+}
+
+/** Results of all tasks along a new first axis. */
+function stack(
+  name: string,
+  parts: readonly { readonly shape: readonly number[]; readonly data: Elements }[],
+): NamedArray {
+  const [first] = parts;
+  const shape = [parts.length, ...(first?.shape ?? [])];
+  const size = elements(first?.shape ?? []);
+  const data =
+    first?.data instanceof Float32Array ? new Float32Array(parts.length * size) : new Uint32Array(parts.length * size);
+  for (const [i, part] of parts.entries()) data.set(part.data, i * size);
+  return named(name, shape, data);
+}
+
+function missing(where: string, name: string): SopError {
+  return new SopError(ExitCode.data, {
+    what: 'tensor is missing',
+    where: `${where}, ${name}`,
+    why: 'a step needs it',
+    fix: 'add it to the file',
+  });
+}

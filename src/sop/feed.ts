@@ -1,0 +1,237 @@
+import { drawView, encodeViews, type ImageSource, newViewArrays, type ViewKind } from '../data/augment.js';
+import type { DecodedImage, ImageSet } from '../data/dataset.js';
+import { Prefetcher } from '../data/prefetch.js';
+import { shrink } from '../data/shrink.js';
+import { ExitCode, SopError } from '../errors.js';
+import type { Tensor } from '../graph/tensor.js';
+import { gridSide } from '../nn/vit.js';
+import { Draws, permutation } from '../rng.js';
+import { drawMask, maskInputs } from './masks.js';
+import { dropPathRates } from './setup.js';
+import type { Write } from './trainer.js';
+import { type Training, UPLOAD_AREA, type ViewDraws } from './training.js';
+
+/** Everything that the host writes for one step. */
+export interface StepBatch {
+  /** Optimizer step, counted from 0. */
+  readonly step: number;
+  readonly epoch: number;
+  readonly writes: readonly Write[];
+}
+
+/** Steps in an epoch: the last incomplete batch is dropped. Throws `SopError` 66 for a set smaller than a batch. */
+export function stepsPerEpoch(count: number, batch: number, accumulate: number): number {
+  const steps = Math.floor(count / (batch * accumulate));
+  if (steps > 0) return steps;
+  throw new SopError(ExitCode.noInput, {
+    what: 'the set is smaller than a batch',
+    where: '--data',
+    why: `${count} images, a step takes ${batch * accumulate}`,
+    fix: `lower --batch-size to ${count} or less, or give more images`,
+  });
+}
+
+/**
+ * Draws and encodes what each step reads: image order, crops, masks, dropped branches, patches for E_P. All of it is a pure
+ * function of (seed, epoch, step, item), so a resumed run continues as if it had never stopped. Images of sets that are not
+ * resident are decoded ahead of their step.
+ */
+export class Feed {
+  readonly stepsPerEpoch: number;
+  private readonly prefetcher: Prefetcher;
+  private order: { epoch: number; indices: Uint32Array } = { epoch: -1, indices: new Uint32Array() };
+
+  constructor(
+    private readonly training: Training,
+    private readonly set: ImageSet,
+    firstStep: number,
+  ) {
+    const { train, optim } = training.config;
+    this.stepsPerEpoch = stepsPerEpoch(set.count, train.batch_size, optim.accumulate);
+    this.prefetcher = new Prefetcher(set, (step) => this.indices(step), { firstStep });
+  }
+
+  /** The images of a resident set, to be written once; nothing otherwise. */
+  static residentPixels({ views }: Training, set: ImageSet): Write[] {
+    const pixels = views[0]?.pixels;
+    if (!pixels || !set.resident) return [];
+    const words = new Uint32Array(pixels.shape[0] ?? 0);
+    new Uint8Array(words.buffer).set(set.resident.pixels);
+    return [[pixels, words]];
+  }
+
+  /** The next step's batch, in order. */
+  async next(): Promise<StepBatch> {
+    const batch = await this.prefetcher.next();
+    if (!batch) throw new RangeError('the feed is closed');
+    const { step, indices, images } = batch;
+    const size = this.training.config.train.batch_size;
+    const writes = this.training.views.flatMap((_, micro) =>
+      this.microBatch(
+        step,
+        micro,
+        indices.slice(micro * size, (micro + 1) * size),
+        images.slice(micro * size, (micro + 1) * size),
+      ),
+    );
+    return { step, epoch: this.epochOf(step), writes };
+  }
+
+  close(): void {
+    this.prefetcher.close();
+  }
+
+  private epochOf(step: number): number {
+    return Math.floor(step / this.stepsPerEpoch);
+  }
+
+  private indices(step: number): Uint32Array {
+    const { train, optim } = this.training.config;
+    const epoch = this.epochOf(step);
+    if (this.order.epoch !== epoch) this.order = { epoch, indices: permutation(train.seed, epoch, this.set.count) };
+    const images = train.batch_size * optim.accumulate;
+    const start = (step % this.stepsPerEpoch) * images;
+    return this.order.indices.slice(start, start + images);
+  }
+
+  private microBatch(
+    step: number,
+    micro: number,
+    indices: readonly number[],
+    images: readonly DecodedImage[],
+  ): Write[] {
+    const { training } = this;
+    const views = training.views[micro];
+    const batch = training.step.batches[micro];
+    if (!views || !batch) throw new RangeError(`no micro-batch ${micro}`);
+    const firstItem = micro * indices.length;
+    const { writes, placed } =
+      training.data.residentBytes === null
+        ? this.upload(views.pixels, images)
+        : { writes: [], placed: this.inPlace(indices) };
+    return [
+      ...writes,
+      ...this.draw(views.global, ['global0', 'global1'], step, firstItem, placed),
+      ...(views.local
+        ? this.draw(
+            views.local,
+            new Array<ViewKind>(training.config.views.local_count).fill('local'),
+            step,
+            firstItem,
+            placed,
+          )
+        : []),
+      ...this.masks(step, firstItem, micro),
+      ...this.kept(step, firstItem, micro),
+    ];
+  }
+
+  /** Where the images of a resident set lie. */
+  private inPlace(indices: readonly number[]): ImageSource[] {
+    const { resident, channels } = this.set;
+    if (!resident) throw new RangeError('the set is not resident');
+    const { width, height } = resident;
+    return indices.map((index) => ({ width, height, offset: index * width * height * channels }));
+  }
+
+  /** The pixels of a batch, one image behind the other. */
+  private upload(pixels: Tensor, images: readonly DecodedImage[]): { writes: Write[]; placed: ImageSource[] } {
+    const words = new Uint32Array(pixels.shape[0] ?? 0);
+    const bytes = new Uint8Array(words.buffer);
+    const area = UPLOAD_AREA * this.training.config.model.image_size ** 2;
+    let offset = 0;
+    const placed = images.map((image) => {
+      const { width, height, data } = shrink(image, area);
+      bytes.set(data, offset);
+      const place = { width, height, offset };
+      offset += data.length;
+      return place;
+    });
+    return { writes: [[pixels, words]], placed };
+  }
+
+  /** Parameters of the views of these kinds, view-major. */
+  private draw(
+    { table, draws }: ViewDraws,
+    kinds: readonly ViewKind[],
+    step: number,
+    firstItem: number,
+    placed: readonly ImageSource[],
+  ): Write[] {
+    const { train, augment, views } = this.training.config;
+    const parameters = kinds.flatMap((kind, view) =>
+      placed.map((image, i) => {
+        // Views of one image are items of their own; local ones come after the two global ones.
+        const item = (firstItem + i) * VIEWS_OF_IMAGE + (kind === 'local' ? 2 : 0) + view;
+        return drawView(new Draws({ seed: train.seed, purpose: 'augment', step, item }), kind, image, {
+          augment,
+          views,
+        });
+      }),
+    );
+    const arrays = newViewArrays(parameters.length);
+    encodeViews(arrays, parameters, placed);
+    return [
+      [table, arrays.table],
+      [draws, arrays.draws],
+    ];
+  }
+
+  private masks(step: number, firstItem: number, micro: number): Write[] {
+    const { config, shape, step: traced } = this.training;
+    const inputs = traced.batches[micro]!.inputs;
+    const side = gridSide(config.model.image_size, config.model.patch_size);
+    const patches = side * side;
+    const { seed } = config.train;
+    const { kind, ratio, ratio_var: ratioVar } = config.mask;
+    const masks = new Uint8Array(2 * shape.batch * patches);
+    for (let row = 0; row < 2 * shape.batch; row++) {
+      const item = 2 * (firstItem + (row % shape.batch)) + Math.floor(row / shape.batch);
+      masks.set(
+        drawMask(new Draws({ seed, purpose: 'mask', step, item }), { kind, ratio, ratioVar }, [side, side]),
+        row * patches,
+      );
+    }
+    const patchRows = Int32Array.from({ length: shape.batch }, (_, i) =>
+      new Draws({ seed, purpose: 'patchRow', step, item: firstItem + i }).below(patches),
+    );
+    const lists = maskInputs({
+      masks,
+      patchRows,
+      batch: shape.batch,
+      patches,
+      maskedPatches: shape.maskedPatches,
+      layout: 'train',
+    });
+    return [
+      [inputs.mask, lists.mask],
+      [inputs.maskedRows, lists.maskedRows],
+      [inputs.teacherRows, lists.teacherRows],
+      [inputs.patchPairs.partners, lists.partners],
+      [inputs.patchPairs.weights, lists.weights],
+      [inputs.insertedRows, lists.insertedRows],
+    ];
+  }
+
+  /** Stochastic depth: each branch of each block is kept with probability 1 - rate and divided by it, for each view alone. */
+  private kept(step: number, firstItem: number, micro: number): Write[] {
+    const { config, shape, step: traced } = this.training;
+    const { keep } = traced.batches[micro]!.inputs;
+    if (!keep) return [];
+    const rates = dropPathRates(config.model.drop_path, shape.network.vit.depth);
+    const sequences = keep.shape[1] ?? 0;
+    const values = new Float32Array(2 * rates.length * sequences);
+    for (let sequence = 0; sequence < sequences; sequence++) {
+      const item = (firstItem + (sequence % shape.batch)) * VIEWS_OF_IMAGE + Math.floor(sequence / shape.batch);
+      const random = new Draws({ seed: config.train.seed, purpose: 'dropPath', step, item });
+      rates.forEach((rate, block) => {
+        for (const branch of [0, 1])
+          values[(2 * block + branch) * sequences + sequence] = random.chance(1 - rate) ? 1 / (1 - rate) : 0;
+      });
+    }
+    return [[keep, values]];
+  }
+}
+
+/** More views than any image has (`views.local_count` is at most 64): numbers views across images. */
+const VIEWS_OF_IMAGE = 128;

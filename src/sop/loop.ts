@@ -1,0 +1,162 @@
+import { type Config, runLength } from '../config/schema.js';
+import { ExitCode, SopError } from '../errors.js';
+import { type RunSchedules, runSchedules, scaledRate } from '../optim/schedules.js';
+import type { Feed } from './feed.js';
+import type { StepResult, StepValues, Trainer } from './trainer.js';
+
+/** A finished step. */
+export interface StepRecord extends StepResult {
+  /** Optimizer steps done, this one included. */
+  readonly step: number;
+  readonly epoch: number;
+  readonly values: StepValues;
+  /** From the end of the step before to the end of this one. */
+  readonly seconds: number;
+  readonly images: number;
+}
+
+/** How long a run is and where in it a step lies. */
+export interface RunClock {
+  /** Steps of the whole run; null for a run that lasts a given time. */
+  readonly totalSteps: number | null;
+  /** Seconds of the whole run; null for a run of a given number of steps. */
+  readonly totalSeconds: number | null;
+  /**
+   * Values of the step that follows `done` finished ones after `elapsed` seconds of training, or null when the run is over.
+   */
+  values(done: number, elapsed: number): StepValues | null;
+}
+
+/** The schedules of a configuration over its run (method.md section 5). For runs by time they follow the share that is over. */
+export function runClock(config: Config, stepsPerEpoch: number): RunClock {
+  const { unit, value } = runLength(config);
+  if (unit === 'minutes') {
+    const totalSeconds = 60 * value;
+    if (config.optim.warmup === null || config.sop.teacher_temp_warmup_epochs > 0) {
+      throw new SopError(ExitCode.config, {
+        what: 'warm-up in epochs of a run by time',
+        where: config.optim.warmup === null ? 'optim.warmup_epochs' : 'sop.teacher_temp_warmup_epochs',
+        why: 'how many epochs the time holds is not known before it is over',
+        fix: 'give optim.warmup, a share of the run, and leave the teacher temperature constant',
+      });
+    }
+    const schedules = schedulesOf(config, 1, 0, config.optim.warmup, 0);
+    return {
+      totalSteps: null,
+      totalSeconds,
+      values: (done, elapsed) => (elapsed >= totalSeconds ? null : stepValues(schedules, done, elapsed / totalSeconds)),
+    };
+  }
+  const totalSteps = unit === 'steps' ? value : value * stepsPerEpoch;
+  const warmup =
+    config.optim.warmup === null
+      ? Math.round((config.optim.warmup_epochs ?? 0) * stepsPerEpoch)
+      : Math.round(config.optim.warmup * totalSteps);
+  const schedules = schedulesOf(
+    config,
+    totalSteps,
+    1,
+    Math.min(warmup, totalSteps),
+    config.sop.teacher_temp_warmup_epochs * stepsPerEpoch,
+  );
+  return {
+    totalSteps,
+    totalSeconds: null,
+    values: (done) => (done >= totalSteps ? null : stepValues(schedules, done, done)),
+  };
+}
+
+function schedulesOf(
+  config: Config,
+  total: number,
+  iteration: number,
+  lrWarmup: number,
+  teacherTempWarmup: number,
+): RunSchedules {
+  const { optim, sop, train } = config;
+  return runSchedules({
+    total,
+    iteration,
+    lr: scaledRate(optim.lr, train.batch_size, optim.accumulate),
+    minLr: optim.min_lr,
+    lrWarmup,
+    weightDecay: optim.weight_decay,
+    weightDecayEnd: optim.weight_decay_end,
+    momentum: optim.momentum_teacher,
+    teacherTemp: sop.teacher_temp,
+    teacherTempStart: sop.teacher_temp_warmup,
+    teacherTempWarmup,
+  });
+}
+
+function stepValues(schedules: RunSchedules, done: number, position: number): StepValues {
+  return {
+    step: done + 1,
+    lr: schedules.lr(position),
+    weightDecay: schedules.weightDecay(position),
+    momentum: schedules.momentum(position),
+    teacherTemp: schedules.teacherTemp(position),
+  };
+}
+
+export interface LoopOptions {
+  /** Steps done before. */
+  readonly done: number;
+  /** Seconds of training before. */
+  readonly elapsed: number;
+  /** True when nothing may be started after step number `step` until its record was handled: checkpoints, evaluations, stops. */
+  barrier(step: number): boolean;
+  /** True when no further step shall begin. */
+  stopped(): boolean;
+}
+
+/**
+ * Runs steps and yields their records in order. While a record is handled the next step is already running, so the device
+ * never waits for the host, except after a `barrier`: then the state on the device is that of the record.
+ */
+export async function* runSteps(
+  trainer: Trainer,
+  feed: Feed,
+  clock: RunClock,
+  options: LoopOptions,
+): AsyncGenerator<StepRecord> {
+  const { optim, train } = trainer.training.config;
+  const images = train.batch_size * optim.accumulate;
+  let { done, elapsed } = options;
+  let last = performance.now();
+  const finish = async (running: Running): Promise<StepRecord> => {
+    const result = await running.result;
+    const now = performance.now();
+    const seconds = (now - last) / 1000;
+    last = now;
+    elapsed += seconds;
+    return { ...result, step: running.values.step, epoch: running.epoch, values: running.values, seconds, images };
+  };
+  let running: Running | null = null;
+  while (true) {
+    if (running && options.barrier(running.values.step)) {
+      yield await finish(running);
+      running = null;
+      // What the caller did at the barrier is not training time.
+      last = performance.now();
+    }
+    const values = options.stopped() ? null : clock.values(done, elapsed);
+    if (!values) break;
+    const batch = await feed.next();
+    await trainer.ready();
+    const result = trainer.step(batch.writes, values);
+    // A failure is met when its record is awaited; until then it must not count as unhandled.
+    result.catch(() => undefined);
+    done += 1;
+    const before: Running | null = running;
+    running = { result, values, epoch: batch.epoch };
+    if (before) yield await finish(before);
+  }
+  if (running) yield await finish(running);
+}
+
+interface Running {
+  readonly result: Promise<StepResult>;
+  readonly values: StepValues;
+  readonly epoch: number;
+}
