@@ -10,12 +10,12 @@
 //
 // entry point `subgroup_tile`: one tile by one subgroup, without shared memory. A lane keeps all rows of the tile for its own
 // columns in named scalars: both software adapters are bound by load instructions, and so each loaded value meets as many
-// others as registers and compile time allow. A lane loads rows lane, lane + lanes, ... of a; broadcasts hand them round.
+// others as registers and compile time allow. A lane loads rows lane, lane + lanes, ... of a and hands them round. The tile
+// goes through an array at the end, because a store written out for each element takes longer to compile than all the rest.
 //
 // entry point `workgroup_tile`: 16 x 16 invocations, a block x block register tile each, slices of a and b in shared memory.
 //
-// Edges: indices are clamped instead of guarded (a masked branch is executed anyway), so rows beyond the last one compute
-// the last one again and store the same bits; stores in columns beyond the last one are left out.
+// Edges: indices of loads are clamped instead of guarded (a masked branch is executed anyway), stores are guarded.
 
 import type { Kernel } from '../src/graph/kernel.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
@@ -51,15 +51,41 @@ const PLACE = wgsl`
 const times = (count: number, line: (i: number) => string): string =>
   Array.from({ length: count }, (_, i) => line(i)).join('\n');
 
-/** Tile of one subgroup: `rows` rows by `columns` columns a lane. */
 export interface SubgroupTile {
   readonly lanes: number;
+  /** Rows, a multiple of 4, and columns of each lane. */
   readonly rows: number;
   readonly columns: number;
+  /**
+   * Steps along the inner axis between stores to the accumulators: 1 where the compiler keeps variables in registers,
+   * more on SwiftShader, which writes each `var` to memory under a mask.
+   */
+  readonly unroll: number;
 }
 
-export function subgroupMatmul({ lanes, rows, columns }: SubgroupTile): Kernel {
+export function subgroupMatmul({ lanes, rows, columns, unroll }: SubgroupTile): Kernel {
   const loads = Math.ceil(rows / lanes);
+  const quad = lanes === 4;
+  // Step u of a group of steps: beyond the end it loads something valid and counts as zero.
+  const load = (buffer: 'a' | 'b', i: number, u: number): string => {
+    const at = `${buffer}_at${i}`;
+    const value =
+      u === 0
+        ? `${buffer}[${at}]`
+        : `select(0.0, ${buffer}[${at} + select(0u, ${u}u * ${buffer}_inner, in${u})], in${u})`;
+    return `    let ${buffer}${i}_${u} = ${value};`;
+  };
+  // With lanes of 4, swaps within the quad cost SwiftShader a sixth of a broadcast: register i then holds row i ^ lane.
+  const hand = (i: number): string =>
+    quad ? (['', 'quadSwapX', 'quadSwapY', 'quadSwapDiagonal'][i % 4] ?? '') : 'subgroupBroadcast';
+  const handed = (i: number, u: number): string => {
+    const from = `a${Math.floor(i / lanes)}_${u}`;
+    return `    let r${i}_${u} = ${hand(i)}(${quad ? from : `${from}, ${i % lanes}u`});`;
+  };
+  const accumulate = (i: number, j: number): string => {
+    const products = Array.from({ length: unroll }, (_, u) => ` + r${i}_${u} * b${j}_${u}`);
+    return `    y${i}_${j} = ${products.reduce((sum, term) => `(${sum}${term})`, `y${i}_${j}`)};`;
+  };
   return kernel({
     label: 'matmul.subgroup_tile',
     enable: ['subgroups'],
@@ -68,23 +94,27 @@ export function subgroupMatmul({ lanes, rows, columns }: SubgroupTile): Kernel {
     code: wgsl`
 @compute @workgroup_size(${lanes})
 fn subgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-            @builtin(subgroup_invocation_id) lane: u32) {
+                 @builtin(subgroup_invocation_id) lane: u32) {
 ${PLACE}
   let top = workgroup.y * ${rows}u;
   let left = workgroup.x * ${lanes * columns}u + lane;
-  let a_inner = params.a_inner; let b_inner = params.b_inner;
-  let a0 = batch * params.a_batch + begin * params.a_inner;
-  let b0 = batch * params.b_batch + begin * params.b_inner;
-${times(loads, (i) => `  var a_at${i} = a0 + min(top + lane + ${i * lanes}u, params.rows - 1u) * params.a_row;`)}
-${times(columns, (j) => `  var b_at${j} = b0 + min(left + ${j * lanes}u, params.columns - 1u) * params.b_column;`)}
+  let a_inner = params.a_inner;
+  let b_inner = params.b_inner;
+  let a_start = batch * params.a_batch + begin * a_inner;
+  let b_start = batch * params.b_batch + begin * b_inner;
+${times(loads, (i) => `  var a_at${i} = a_start + min(top + lane + ${i * lanes}u, params.rows - 1u) * params.a_row;`)}
+${times(columns, (j) => `  var b_at${j} = b_start + min(left + ${j * lanes}u, params.columns - 1u) * params.b_column;`)}
 ${times(rows, (i) => times(columns, (j) => `  var y${i}_${j} = 0.0;`))}
-  for (var k = begin; k < end; k++) {
-${times(loads, (i) => `    let a${i} = a[a_at${i}]; a_at${i} += a_inner;`)}
-${times(columns, (j) => `    let b${j} = b[b_at${j}]; b_at${j} += b_inner;`)}
+  for (var k = begin; k < end; k += ${unroll}u) {
+${times(unroll - 1, (u) => `    let in${u + 1} = k + ${u + 1}u < end;`)}
+${times(unroll, (u) => times(loads, (i) => load('a', i, u)))}
+${times(unroll, (u) => times(columns, (j) => load('b', j, u)))}
+${times(loads, (i) => `    a_at${i} += ${unroll}u * a_inner;`)}
+${times(columns, (j) => `    b_at${j} += ${unroll}u * b_inner;`)}
 ${times(
   rows,
-  (i) => `    let r${i} = subgroupBroadcast(a${Math.floor(i / lanes)}, ${i % lanes}u);
-${times(columns, (j) => `    y${i}_${j} += r${i} * b${j};`)}`,
+  (i) => `${times(unroll, (u) => handed(i, u))}
+${times(columns, (j) => accumulate(i, j))}`,
 )}
   }
   var tile: array<f32, ${rows * columns}>;
@@ -94,7 +124,12 @@ ${times(rows, (i) => times(columns, (j) => `  tile[${i * columns + j}] = y${i}_$
     if (column < params.columns) {
       let bias_j = select(0.0, bias[select(0u, column, biased)], biased);
       for (var i = 0u; i < ${rows}u; i++) {
-        if (top + i < params.rows) { y[y_batch + (top + i) * params.columns + column] = tile[i * ${columns}u + j] + bias_j; }
+#if ${quad}
+        let row = top + (i ^ lane);
+#else
+        let row = top + i;
+#endif
+        if (row < params.rows) { y[y_batch + row * params.columns + column] = tile[i * ${columns}u + j] + bias_j; }
       }
     }
   }
@@ -132,7 +167,7 @@ fn workgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_work
 ${PLACE}
   let top = workgroup.y * ${tile}u;
   let left = workgroup.x * ${tile}u;
-  let a0 = batch * params.a_batch;
+  let a_start = batch * params.a_batch;
   let b0 = batch * params.b_batch;
 ${times(block, (i) => times(block, (j) => `  var y${i}_${j} = 0.0;`))}
   for (var k0 = begin; k0 < end; k0 += ${SIDE}u) {

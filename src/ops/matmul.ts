@@ -132,7 +132,7 @@ export function tile(sizes: Product, target: Target): Tiling {
   const columns = 8;
   const groups = Math.ceil(sizes.columns / (columns * lanes)) * Math.ceil(sizes.rows / rows) * sizes.batch;
   return {
-    kernel: subgroupMatmul({ lanes, rows, columns }),
+    kernel: subgroupMatmul({ lanes, rows, columns, unroll: lanes === 4 ? 4 : 1 }),
     tileRows: rows,
     tileColumns: columns * lanes,
     splits: split(sizes, groups, 4),
