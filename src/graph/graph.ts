@@ -59,7 +59,8 @@ export class Graph {
   /** A number that the host sets before each step. The same name gives the same scalar, of one type. */
   scalar(name: string, dtype: Scalar['dtype'] = 'f32'): Scalar {
     const known = this.scalars.find((scalar) => scalar.name === name);
-    if (known && known.dtype !== dtype) throw new GraphError(name, `is a scalar of ${known.dtype} already, not of ${dtype}`);
+    if (known && known.dtype !== dtype)
+      throw new GraphError(name, `is a scalar of ${known.dtype} already, not of ${dtype}`);
     if (known) return known;
     if (this.scalars.length === SCALAR_SLOTS)
       throw new GraphError(name, `more than ${SCALAR_SLOTS} scalars in one graph`);

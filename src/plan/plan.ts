@@ -55,7 +55,8 @@ export interface Plan {
  */
 export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = []): Plan {
   for (const tensor of kept) {
-    if (graph.tensors[tensor.id] !== tensor) throw new GraphError(tensor.label, 'is kept, but belongs to another graph');
+    if (graph.tensors[tensor.id] !== tensor)
+      throw new GraphError(tensor.label, 'is kept, but belongs to another graph');
   }
   const buffers: PlannedBuffer[] = [];
   const ranges = new Map<Tensor, Range>();
