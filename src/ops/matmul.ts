@@ -1,5 +1,5 @@
 import { subgroupMatmul, workgroupMatmul, workgroupTileSide } from '../../shaders/matmul.wgsl.js';
-import type { Target } from '../gpu/target.js';
+import type { Target, TargetKind } from '../gpu/target.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Kernel } from '../graph/kernel.js';
 import { type Attributes, defineOp, GraphError, input, type Launch, output, scratch } from '../graph/op.js';
@@ -18,7 +18,8 @@ export interface Product extends MatmulAttributes {
 
 /** How a product is computed: a tile of y for each workgroup, and the inner axis in `splits` parts. */
 export interface Tiling {
-  readonly kernel: Kernel;
+  /** Writes the kernel: some thousand lines, so only of the tiling that was chosen. */
+  readonly kernel: () => Kernel;
   readonly tileRows: number;
   readonly tileColumns: number;
   readonly splits: number;
@@ -43,12 +44,12 @@ export const matmul = defineOp<MatmulAttributes>({
   },
   scratch({ inputs: [a, b], attrs, target }) {
     const sizes = product(a, b, attrs);
-    const { splits } = tile(sizes, target);
+    const { splits } = chooseTiling(sizes, target);
     return splits > 1 ? [f32(splits, sizes.batch, sizes.rows, sizes.columns)] : [];
   },
   launches({ inputs: [a, b, bias], attrs, target }) {
     const sizes = product(a, b, attrs);
-    return matmulLaunches(sizes, tile(sizes, target), bias !== undefined);
+    return matmulLaunches(sizes, chooseTiling(sizes, target), bias !== undefined);
   },
   derivative(graph, node, [dy], needs) {
     if (!dy) return [null, null, null];
@@ -97,7 +98,7 @@ export function matmulLaunches(
 ): Launch[] {
   const { batch, rows, columns, inner, transA, transB } = sizes;
   const multiply: Launch = {
-    kernel,
+    kernel: kernel(),
     bindings: { a: input(0), b: input(1), bias: input(biased ? 2 : 0), y: splits > 1 ? scratch(0) : output(0) },
     params: {
       rows,
@@ -119,30 +120,76 @@ export function matmulLaunches(
   return splits > 1 ? [multiply, columnSumLaunch(scratch(0), output(0), splits, size, splits)] : [multiply];
 }
 
-/** A tile, and splits of the inner axis where the tiles alone are too few to keep the adapter busy. */
-export function tile(sizes: Product, target: Target): Tiling {
-  const lanes = target.subgroupSize;
-  if (target.kind === 'gpu' || lanes === 0) {
-    const side = workgroupTileSide(4);
-    const kernel = workgroupMatmul({ block: 4, transA: sizes.transA, transB: sizes.transB });
-    const groups = Math.ceil(sizes.columns / side) * Math.ceil(sizes.rows / side) * sizes.batch;
-    return { kernel, tileRows: side, tileColumns: side, splits: split(sizes, groups, 128) };
-  }
-  const rows = 16;
-  const columns = 8;
-  const groups = Math.ceil(sizes.columns / (columns * lanes)) * Math.ceil(sizes.rows / rows) * sizes.batch;
-  return {
-    kernel: subgroupMatmul({ lanes, rows, columns, unroll: lanes === 4 ? 4 : 1 }),
-    tileRows: rows,
-    tileColumns: columns * lanes,
-    splits: split(sizes, groups, 4),
-  };
+/** What a tile costs: time in ns that one workgroup spends on a step along the inner axis and on its end. */
+interface Candidate {
+  readonly kernel: () => Kernel;
+  readonly tileRows: number;
+  readonly tileColumns: number;
+  readonly step: number;
+  readonly store: number;
 }
 
-function split({ inner }: Product, groups: number, wanted: number): number {
-  const splits = Math.min(Math.ceil(wanted / groups), Math.floor(inner / 128));
-  const span = Math.ceil(inner / Math.max(1, splits));
-  return Math.ceil(inner / span);
+/**
+ * Times of one subgroup in ns (of the software adapters measured, of a GPU reasoned from its lanes and memory), and how
+ * many workgroups it should have to be busy: few more than cores, or some for each multiprocessor.
+ */
+const TIMES = {
+  lavapipe: { load: 11, hand: 0.6, multiply: 0.5, launch: 25_000, busy: 4 },
+  swiftshader: { load: 14, hand: 2, multiply: 1.3, launch: 20_000, busy: 4 },
+  gpu: { load: 5, hand: 0, multiply: 1.2, launch: 5_000, busy: 128 },
+} as const satisfies Record<TargetKind, object>;
+
+/** Largest number of parts of the inner axis, and the shortest part worth a workgroup. */
+const MAX_SPLITS = 64;
+const MIN_SPAN = 32;
+
+/**
+ * The tiling with the least estimated time: rounds of workgroups, each `inner` steps and one end; splitting the inner axis
+ * fills the adapter where the tiles are too few (weight gradients), and costs a launch that adds the parts.
+ *
+ * Few tiles to choose from, and on lavapipe the largest (256 accumulators: 1.5 times the rate of 128) wins wherever the
+ * product fills it: a model then compiles one or two pipelines for all its products.
+ */
+export function chooseTiling(sizes: Product, target: Target): Tiling {
+  const { batch, rows, columns, inner } = sizes;
+  const { load, launch, busy } = TIMES[target.kind];
+  let best: { tiling: Tiling; time: number } | undefined;
+  for (const { kernel, tileRows, tileColumns, step, store } of candidates(sizes, target)) {
+    const tiles = Math.ceil(rows / tileRows) * Math.ceil(columns / tileColumns) * batch;
+    for (let wanted = 1; wanted <= Math.min(MAX_SPLITS, Math.max(1, inner / MIN_SPAN)); wanted++) {
+      const span = Math.ceil(inner / wanted);
+      const splits = Math.ceil(inner / span);
+      const addition = launch + (((splits + 1) * batch * rows * columns) / (target.subgroupSize || 32) / busy) * load;
+      const time = Math.ceil((tiles * splits) / busy) * (span * step + store) + (splits > 1 ? addition : 0);
+      if (best === undefined || time < best.time) best = { tiling: { kernel, tileRows, tileColumns, splits }, time };
+    }
+  }
+  if (best === undefined) throw new GraphError('matmul', `no tiling for ${target.name}`);
+  return best.tiling;
+}
+
+function candidates({ transA, transB }: Product, target: Target): Candidate[] {
+  const { load, hand, multiply } = TIMES[target.kind];
+  const lanes = target.subgroupSize;
+  if (target.kind === 'gpu' || lanes === 0) {
+    return [4, 2].map((block) => ({
+      kernel: () => workgroupMatmul({ block, transA, transB }),
+      tileRows: workgroupTileSide(block),
+      tileColumns: workgroupTileSide(block),
+      step: 2 * block * load + block * block * multiply,
+      store: block * block * load,
+    }));
+  }
+  const unroll = target.kind === 'swiftshader' ? 4 : 1;
+  return [32, 8].flatMap((rows) =>
+    [8, 2].map((columns) => ({
+      kernel: () => subgroupMatmul({ lanes, rows, columns, unroll }),
+      tileRows: rows,
+      tileColumns: columns * lanes,
+      step: (Math.ceil(rows / lanes) + columns) * load + rows * hand + rows * columns * multiply,
+      store: rows * columns * load,
+    })),
+  );
 }
 
 function product(a: Spec | undefined, b: Spec | undefined, attrs: MatmulAttributes): Product {
