@@ -7,8 +7,8 @@
 //   stage    [n, channels, size, size] scratch: the view before contrast, later blurred along x
 //   partial  [n, parts]                scratch: sums of grey values, for the mean that contrast blends with
 //
-// `resize`: an invocation makes ROWS output rows of one column. It walks the source rows that any of them needs and filters
-// each along x once, so nothing has to be stored between the axes and crops may have any size. The kernel is PIL's bicubic
+// `resize`: an invocation makes ROWS output rows of one column. It walks the source rows that any of them needs, four columns
+// at a time, and sums them up under the weights of both axes: nothing has to be stored between the axes and crops may have any size. The kernel is PIL's bicubic
 // (A = -0.5) over max(1, reduction) source pixels; it sees nothing outside the crop and its weights sum to 1. Jitter up to
 // contrast, which alone needs the whole view, happens in the same place.
 // `mean`: a level of the sum of grey values; every part adds values of fixed places, so that the sum has one shape.
@@ -49,17 +49,31 @@ const times = (count: number, line: (i: number) => string): string =>
 const INVOCATION = `@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) local: u32`;
 const PLACE = `
-  let group = flat_group(workgroup, groups);
-  let view = group / params.tiles;
-  let place = (group % params.tiles) * ${AUGMENT_WORKGROUP}u + local;
+  let tile = divide(flat_group(workgroup, groups), params.tiles);
+  let view = tile.quotient;
+  let place = tile.rest * ${AUGMENT_WORKGROUP}u + local;
   let size = params.size;
   let table_row = view * ${TABLE_WIDTH}u;
   let draws_row = view * ${DRAWS_WIDTH}u;
 `;
 
+/**
+ * `divide(n, d)` for quotients below 2^20: n / d in floats is off by one at most. A CPU has no vector instruction that
+ * divides integers; ten such divisions took longer than all else in `resize`.
+ */
+const DIVIDE = wgsl`
+struct Division { quotient: u32, rest: u32 }
+fn divide(n: u32, d: u32) -> Division {
+  let near = i32(f32(n) / f32(d));
+  let rest = i32(n) - near * i32(d);
+  let change = select(0, 1, rest >= i32(d)) - select(0, 1, rest < 0);
+  return Division(u32(near + change), u32(rest - change * i32(d)));
+}
+`;
+
 /** One pixel of all channels, its grey value, and clamping. */
 function pixelType(channels: Channels): string {
-  return wgsl`${GRID}
+  return wgsl`${GRID}${DIVIDE}
 #if ${channels === 3}
 alias Pixel = vec3<f32>;
 fn luma(pixel: Pixel) -> f32 { return dot(pixel, vec3(0.299, 0.587, 0.114)); }
@@ -121,7 +135,7 @@ const FACTORS = `vec4(draws[draws_row + ${DRAWS.brightness}u], draws[draws_row +
     draws[draws_row + ${DRAWS.saturation}u], draws[draws_row + ${DRAWS.hue}u])`;
 
 /** Colour planes that `resize` sums: one vec4 (ROWS rows) each. */
-const PLANES = ['r', 'g', 'b'] as const;
+const PLANES = ['red', 'green', 'blue'] as const;
 
 export function augmentResize(channels: Channels): Kernel {
   const planes = PLANES.slice(0, channels);
@@ -136,19 +150,18 @@ export function augmentResize(channels: Channels): Kernel {
     },
     params: { tiles: 'u32', size: 'u32', last_word: 'u32' },
     code: wgsl`${pixelType(channels)}${jitterFunction(channels)}
-fn cubic(distance: vec4<f32>) -> vec4<f32> {
-  let x = min(abs(distance), vec4(2.0));
-  let near = (1.5 * x - 2.5) * x * x + 1.0;
-  let far = -0.5 * (((x - 5.0) * x + 8.0) * x - 4.0);
-  return select(far, near, x < vec4(1.0));
+// PIL's bicubic, piecewise in |x| < 1 and |x| < 2, written as a sum of two pieces that vanish where they end.
+fn cubic(x: vec4<f32>) -> vec4<f32> {
+  let far = max(vec4(0.0), 2.0 - abs(x));
+  let near = max(vec4(0.0), 1.0 - abs(x));
+  return 0.5 * far * far * (far - 1.0) + near * near * (1.0 - 2.0 * near);
 }
 
 // Centre of output i in a source of this length, split into whole and fraction: a float alone would lose the fraction.
 struct Centre { whole: i32, fraction: f32 }
 fn centre(i: u32, length: u32) -> Centre {
-  let doubled = (2u * i + 1u) * length;
-  let whole = doubled / (2u * params.size);
-  return Centre(i32(whole), f32(doubled - whole * 2u * params.size) / f32(2u * params.size));
+  let split = divide((2u * i + 1u) * length, 2u * params.size);
+  return Centre(i32(split.quotient), f32(split.rest) / f32(2u * params.size));
 }
 fn first_tap(at: Centre, stretch: f32) -> i32 {
   return max(0, at.whole + i32(floor(at.fraction - 2.0 * stretch + 0.5)));
@@ -166,8 +179,9 @@ fn joined(low: u32, high: u32, shift: u32) -> vec4<f32> {
 @compute @workgroup_size(${AUGMENT_WORKGROUP})
 fn resize(${INVOCATION}) {
   ${PLACE}
-  let x = place % size;
-  let band = place / size;
+  let column = divide(place, size);
+  let x = column.rest;
+  let band = column.quotient;
   if (band * ${AUGMENT_ROWS}u >= size) { return; }
   let image_width = table[table_row + ${TABLE.width}u];
   let crop_width = table[table_row + ${TABLE.cropWidth}u];
@@ -177,56 +191,50 @@ fn resize(${INVOCATION}) {
   let first_byte = table[table_row + ${TABLE.offset}u] + first_pixel * ${channels}u;
 
   let stretch_x = max(1.0, f32(crop_width) / f32(size));
+  let narrow_x = min(1.0, f32(size) / f32(crop_width));
   let centre_x = centre(select(x, size - 1u - x, (flags & ${FLAG.flip}u) != 0u), crop_width);
   let first_x = first_tap(centre_x, stretch_x);
   let end_x = end_tap(centre_x, stretch_x, crop_width);
-  let origin_x = vec4<f32>(0.5, 1.5, 2.5, 3.5) - f32(centre_x.whole) - centre_x.fraction;
+  let origin_x = vec4(0.5, 1.5, 2.5, 3.5) - centre_x.fraction;
 
   let y = band * ${AUGMENT_ROWS}u;
-  let last_y = min(y + ${AUGMENT_ROWS - 1}u, size - 1u);
   let stretch_y = max(1.0, f32(crop_height) / f32(size));
-  let top = centre(y, crop_height);
-  let bottom = centre(last_y, crop_height);
+  let narrow_y = min(1.0, f32(size) / f32(crop_height));
 ${times(AUGMENT_ROWS, (k) => `  let centre_${k} = centre(y + ${k}u, crop_height);`)}
   let whole_y = vec4(${times(AUGMENT_ROWS, (k) => `centre_${k}.whole,`)});
-  let fraction_y = vec4(${times(AUGMENT_ROWS, (k) => `centre_${k}.fraction,`)});
-  let end_y = end_tap(bottom, stretch_y, crop_height);
+  let origin_y = 0.5 - vec4(${times(AUGMENT_ROWS, (k) => `centre_${k}.fraction,`)});
+  let first_y = first_tap(centre_0, stretch_y);
+  let end_y = end_tap(centre_${AUGMENT_ROWS - 1}, stretch_y, crop_height);
 
 ${planes.map((plane) => `  var ${plane} = vec4(0.0);`).join('\n')}
   var weight_x = 0.0;
   var weight_y = vec4(0.0);
-  for (var row = first_tap(top, stretch_y); row < end_y; row++) {
-    let byte = first_byte + (u32(row) * image_width + u32(first_x)) * ${channels}u;
-    let shift = 8u * (byte & 3u);
-    var index = byte >> 2u;
-    var low = word(index);
-    weight_x = 0.0;
-${planes.map((plane) => `    var row_${plane} = 0.0;`).join('\n')}
-    for (var tap = first_x; tap < end_x; tap += 4) {
-      let inside = vec4(tap) + vec4(0, 1, 2, 3) < vec4(end_x);
-      let weights = select(vec4(0.0), cubic((f32(tap) + origin_x) / stretch_x), inside);
-      weight_x += dot(weights, vec4(1.0));
+  for (var tap = first_x; tap < end_x; tap += 4) {
+    let inside = vec4(tap) + vec4(0, 1, 2, 3) < vec4(end_x);
+    let weights_x = select(vec4(0.0), cubic((f32(tap - centre_x.whole) + origin_x) * narrow_x), inside);
+    weight_x += dot(weights_x, vec4(1.0));
+    weight_y = vec4(0.0);
+    var byte = first_byte + (u32(first_y) * image_width + u32(tap)) * ${channels}u;
+    for (var row = first_y; row < end_y; row++) {
+      let weights_y = cubic((vec4<f32>(row - whole_y) + origin_y) * narrow_y);
+      weight_y += weights_y;
+      let index = byte >> 2u;
+      let shift = 8u * (byte & 3u);
+      let first = word(index);
+      let second = word(index + 1u);
 #if ${channels === 3}
-      let second = word(index + 1u);
       let third = word(index + 2u);
-      let fourth = word(index + 3u);
-      let a = joined(low, second, shift);
+      let a = joined(first, second, shift);
       let b = joined(second, third, shift);
-      let c = joined(third, fourth, shift);
-      row_r += dot(weights, vec4(a.x, a.w, b.z, c.y));
-      row_g += dot(weights, vec4(a.y, b.x, b.w, c.z));
-      row_b += dot(weights, vec4(a.z, b.y, c.x, c.w));
-      low = fourth;
+      let c = joined(third, word(index + 3u), shift);
+      red += weights_y * dot(weights_x, vec4(a.x, a.w, b.z, c.y));
+      green += weights_y * dot(weights_x, vec4(a.y, b.x, b.w, c.z));
+      blue += weights_y * dot(weights_x, vec4(a.z, b.y, c.x, c.w));
 #else
-      let second = word(index + 1u);
-      row_r += dot(weights, joined(low, second, shift));
-      low = second;
+      red += weights_y * dot(weights_x, joined(first, second, shift));
 #endif
-      index += ${channels}u;
+      byte += image_width * ${channels}u;
     }
-    let weights = cubic((vec4<f32>(row - whole_y) + 0.5 - fraction_y) / stretch_y);
-    weight_y += weights;
-${planes.map((plane) => `    ${plane} += weights * row_${plane};`).join('\n')}
   }
 
   let scale = 1.0 / (weight_x * weight_y);
@@ -304,8 +312,9 @@ export function augmentColour(channels: Channels): Kernel {
 @compute @workgroup_size(${AUGMENT_WORKGROUP})
 fn colour(${INVOCATION}) {
   ${PLACE}
-  let x = place % size;
-  let first_y = (place / size) * ${AUGMENT_ROWS}u;
+  let column = divide(place, size);
+  let x = column.rest;
+  let first_y = column.quotient * ${AUGMENT_ROWS}u;
   let flags = table[table_row + ${TABLE.flags}u];
   let order = table[table_row + ${TABLE.order}u];
   let factors = ${FACTORS};
@@ -342,7 +351,7 @@ export function augmentBlur(axis: 'x' | 'y'): Kernel {
     label: `augment.blur_${axis}`,
     bindings: { table: read('u32'), draws: read('f32'), source: read('f32'), result: write('f32') },
     params: { tiles: 'u32', size: 'u32', channels: 'u32', ...FINISH_PARAMS },
-    code: wgsl`${GRID}${FINISH}
+    code: wgsl`${GRID}${DIVIDE}${FINISH}
 // A triangle wave over the line: ... 2 1 0 1 2 ... size - 2, size - 1, size - 2 ...
 fn reflected(i: i32, size: i32) -> u32 {
   let period = max(1, 2 * size - 2);
@@ -355,28 +364,28 @@ fn blur_${axis}(${INVOCATION}) {
   ${PLACE}
   let sigma = draws[draws_row + ${DRAWS.sigma}u];
   let bands = (size + 3u) / 4u;
-  let plane = place / (size * bands);
-  let rest = place % (size * bands);
+  let split = divide(place, size * bands);
+  let plane = split.quotient;
 #if ${axis === 'x'}
-  let line = rest / bands;
-  let first = 4u * (rest % bands);
+  let segment = divide(split.rest, bands);
+  let line = segment.quotient;
+  let first = 4u * segment.rest;
 #else
-  let line = rest % size;
-  let first = 4u * (rest / size);
+  let segment = divide(split.rest, size);
+  let line = segment.rest;
+  let first = 4u * segment.quotient;
 #endif
   if (sigma <= 0.0 || plane >= params.channels) { return; }
   let origin = (view * params.channels + plane) * size * size + line * ${across};
   let radius = i32(ceil(3.0 * sigma));
   let exponent = -0.5 / (sigma * sigma);
   var window = vec4(0.0);
-  for (var i = 0; i < 3; i++) {
-    window = vec4(window.yzw, source[origin + reflected(i32(first) - radius + i, i32(size)) * ${along}]);
-  }
   var sum = vec4(0.0);
   var total = 0.0;
-  for (var offset = -radius; offset <= radius; offset++) {
+  for (var offset = -radius - 3; offset <= radius; offset++) {
     window = vec4(window.yzw, source[origin + reflected(i32(first) + offset + 3, i32(size)) * ${along}]);
-    let weight = exp(f32(offset * offset) * exponent);
+    // The first three only fill the window.
+    let weight = select(0.0, exp(f32(offset * offset) * exponent), offset >= -radius);
     sum += weight * window;
     total += weight;
   }
