@@ -18,6 +18,7 @@ import { posResampleTests } from './pos_resample.js';
 import { residualTests } from './residual.js';
 import { sampleRowsTests } from './sample_rows.js';
 import { sumTests } from './sum.js';
+import { supportTests } from './support.js';
 import { updateAdamwTests } from './update_adamw.js';
 import { updateEmaTests } from './update_ema.js';
 import { updateFifoTests } from './update_fifo.js';
@@ -44,6 +45,7 @@ export const opTests: readonly AnyOpTest[] = [
   residualTests,
   sampleRowsTests,
   sumTests,
+  supportTests,
   updateAdamwTests,
   updateEmaTests,
   updateFifoTests,

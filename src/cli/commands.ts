@@ -1,5 +1,6 @@
 import { type Command, defineCommand } from './command.js';
-import { requiredFlag } from './flags.js';
+import { positiveFlag, requiredFlag, switchFlag, textFlag } from './flags.js';
+import { keysHelp, trainingFlags } from './options.js';
 
 /**
  * Every command: its flags and the function that does the work, loaded when it is called.
@@ -27,6 +28,28 @@ export const commands: readonly Command[] = [
       const message = wrong.length > 0 ? tests : report.choice;
       return { result: report, failure: report.exitCode === 0 ? undefined : { exitCode: report.exitCode, message } };
     },
+  }),
+  defineCommand({
+    path: ['quickstart'],
+    summary: 'train a small model on Fashion-MNIST in minutes and show what it learned',
+    example: 'sop-gpu quickstart --minutes 2',
+    flags: { minutes: positiveFlag('--minutes <n>', 'minutes of training (default: by adapter, 2 to 5)') },
+    run: async ({ flags, common, printer }) =>
+      (await import('./quickstart.js')).quickstartCommand(flags, common, printer),
+  }),
+  defineCommand({
+    path: ['train'],
+    summary: 'pre-train a Vision Transformer without labels',
+    example: 'sop-gpu train --data photos/ --preset small-64 --out runs/photos',
+    flags: {
+      ...trainingFlags,
+      out: textFlag('--out <dir>', 'folder of the run: settings, metrics, checkpoints, weights'),
+      resume: switchFlag('--resume', 'go on with the run in --out'),
+      init: textFlag('--init <file.safetensors>', 'weights to begin with (timm, Hugging Face or our names)'),
+      profile: switchFlag('--profile', 'time every dispatch of some steps: a table, and a trace for chrome://tracing'),
+    },
+    more: keysHelp,
+    run: async ({ flags, common, printer }) => (await import('./train.js')).trainCommand(flags, common, printer),
   }),
 ];
 

@@ -28,9 +28,18 @@ interface Progress {
   best: number;
 }
 
+/** How a training ended. */
+export interface TrainingOutcome extends Outcome {
+  readonly steps: number;
+  /** Seconds of training. */
+  readonly seconds: number;
+  /** Of the finished teacher; null where a signal stopped the run. */
+  readonly evaluation: Evaluation | null;
+}
+
 /** The training itself: setup, steps, evaluations, checkpoints, the end. */
-export async function runTraining(setup: TrainSetup, training: Training): Promise<Outcome> {
-  const { config, splits, gpu, run, resume, printer } = setup;
+export async function runTraining(setup: TrainSetup, training: Training): Promise<TrainingOutcome> {
+  const { config, splits, run, resume, printer } = setup;
   const { count } = splits.train;
   printPlan(training, printer, count);
   const trainer = await createTrainer(setup, training);
@@ -41,9 +50,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   const metrics = MetricsFile.open(run.metrics, progress.step);
   const feed = new Feed(training, splits.train, progress.step);
   const clock = runClock(config, feed.stepsPerEpoch);
-  const protocol = quickProtocol(splits.train, splits.test, config.eval.k, config.train.seed);
-  const format = { ...training.data, size: config.model.image_size };
-  const evaluator = await Evaluator.create(gpu, training.shape.network, format, protocol);
+  const evaluator = setup.evaluator ?? (await quickEvaluator(setup, training));
   const stop = watchSignals({ onRequest: (signal) => printer.line(`${signal}: finishing the step, then saving`) });
   const line = new TrainProgress(printer, config.log.every);
   const saver = new Saver(setup, trainer, progress);
@@ -77,7 +84,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     await saver.save('last');
     if (stop.exitCode !== null) {
       printer.line(`stopped after step ${progress.step}; go on with --resume`);
-      return { stoppedBy: stop.exitCode };
+      return { stoppedBy: stop.exitCode, steps: progress.step, seconds: progress.elapsed, evaluation: null };
     }
     const final = await evaluate({
       step: progress.step,
@@ -89,14 +96,9 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       `done     ${progress.step} steps in ${formatDuration(progress.elapsed)}, ${formatRate((progress.step * training.config.train.batch_size * config.optim.accumulate) / progress.elapsed)} images/s`,
     );
     printer.line(`weights  ${run.exported}`);
-    return {
-      result: {
-        steps: progress.step,
-        seconds: progress.elapsed,
-        knn: final.comparison?.knn.top1 ?? null,
-        ...final.spread,
-      },
-    };
+    const { step: steps, elapsed: seconds } = progress;
+    const result = { steps, seconds, knn: final.comparison?.knn.top1 ?? null, ...final.spread };
+    return { result, steps, seconds, evaluation: final };
   } finally {
     line.stop();
     stop.dispose();
@@ -130,6 +132,12 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     }
     return result;
   }
+}
+
+/** The evaluator of a run that brings none: some images of its own set, the same ones for the same seed. */
+async function quickEvaluator({ config, splits, gpu }: TrainSetup, { shape, data }: Training): Promise<Evaluator> {
+  const protocol = quickProtocol(splits.train, splits.test, config.eval.k, config.train.seed);
+  return Evaluator.create(gpu, shape.network, { ...data, size: config.model.image_size }, protocol);
 }
 
 /** Writes checkpoints, and says when the next one is due. */

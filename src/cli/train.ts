@@ -9,6 +9,7 @@ import { openDataset } from '../data/node/open.js';
 import { lockFolder } from '../data/node/run-lock.js';
 import { channelStatistics } from '../data/statistics.js';
 import { ExitCode, SopError } from '../errors.js';
+import type { Evaluator } from '../eval/evaluator.js';
 import type { Gpu } from '../gpu/device.js';
 import { openNodeGpu } from '../node.js';
 import { stepsPerEpoch } from '../sop/feed.js';
@@ -28,7 +29,7 @@ import {
   writeEnvironment,
   writeRunConfig,
 } from './run-folder.js';
-import { runTraining } from './run-training.js';
+import { runTraining, type TrainingOutcome } from './run-training.js';
 
 export interface TrainOptions extends ConfigOptions {
   readonly out: string | undefined;
@@ -71,7 +72,10 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
   try {
     if (lock.note) printer.warn(lock.note);
     await removeStaleTemporaries(out);
-    const gpu = await openNodeGpu({ ...(common.adapter !== undefined && { adapter: common.adapter }) });
+    const gpu = await openNodeGpu({
+      quiet: common.quiet,
+      ...(common.adapter !== undefined && { adapter: common.adapter }),
+    });
     const complete = await withStatistics(config, splits.train);
     return await trainInFolder({ config: complete, splits, gpu, run, resume, init: options.init, printer });
   } finally {
@@ -90,10 +94,12 @@ export interface TrainSetup {
   readonly resume: boolean;
   readonly init: string | undefined;
   readonly printer: Printer;
+  /** Measures the teacher; one on the quick protocol when left out. */
+  readonly evaluator?: Evaluator;
 }
 
 /** Traces, prints what will happen, and trains. */
-export async function trainInFolder(setup: TrainSetup): Promise<Outcome> {
+export async function trainInFolder(setup: TrainSetup): Promise<TrainingOutcome> {
   const { config, splits, gpu, run, resume, printer } = setup;
   if (!resume) {
     await writeRunConfig(run, config, process.argv.slice(2).join(' '));

@@ -17,6 +17,7 @@ import { posResample, posResampleBackward } from './pos_resample.js';
 import { residual, residualBackward } from './residual.js';
 import { sampleRows } from './sample_rows.js';
 import { sum } from './sum.js';
+import { support } from './support.js';
 import { updateAdamw } from './update_adamw.js';
 import { updateEma } from './update_ema.js';
 import { updateFifo } from './update_fifo.js';
@@ -54,6 +55,7 @@ export const ops = [
   sampleRows,
   scatterRows,
   sum,
+  support,
   updateAdamw,
   updateEma,
   updateFifo,

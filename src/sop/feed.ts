@@ -1,4 +1,4 @@
-import { drawView, encodeViews, type ImageSource, newViewArrays, type ViewKind } from '../data/augment.js';
+import { drawView, encodeViews, type ImageSource, type ViewKind } from '../data/augment.js';
 import type { DecodedImage, ImageSet } from '../data/dataset.js';
 import { Prefetcher } from '../data/prefetch.js';
 import { shrink } from '../data/shrink.js';
@@ -159,21 +159,18 @@ export class Feed {
     placed: readonly ImageSource[],
   ): Write[] {
     const { train, augment, views } = this.training.config;
-    const parameters = kinds.flatMap((kind, view) =>
+    const drawn = kinds.flatMap((kind, view) =>
       placed.map((image, i) => {
         // Views of one image are items of their own; local ones come after the two global ones.
         const item = (firstItem + i) * VIEWS_OF_IMAGE + (kind === 'local' ? 2 : 0) + view;
-        return drawView(new Draws({ seed: train.seed, purpose: 'augment', step, item }), kind, image, {
-          augment,
-          views,
-        });
+        const random = new Draws({ seed: train.seed, purpose: 'augment', step, item });
+        return { image, parameters: drawView(random, kind, image, { augment, views }) };
       }),
     );
-    const arrays = newViewArrays(parameters.length);
-    encodeViews(arrays, parameters, placed);
+    const encoded = encodeViews(drawn);
     return [
-      [table, arrays.table],
-      [draws, arrays.draws],
+      [table, encoded.table],
+      [draws, encoded.draws],
     ];
   }
 
