@@ -58,8 +58,8 @@ const PLACE = `
 `;
 
 /**
- * `divide(n, d)` for quotients below 2^20: n / d in floats is off by one at most. A CPU has no vector instruction that
- * divides integers; ten such divisions took longer than all else in `resize`.
+ * `divide(n, d)` for n below 2^31 and quotients below 2^20: n / d in floats is off by one at most. A CPU has no vector
+ * instruction that divides integers.
  */
 const DIVIDE = wgsl`
 struct Division { quotient: u32, rest: u32 }
@@ -214,6 +214,7 @@ ${planes.map((plane) => `  var ${plane} = vec4(0.0);`).join('\n')}
     let weights_x = select(vec4(0.0), cubic((f32(tap - centre_x.whole) + origin_x) * narrow_x), inside);
     weight_x += dot(weights_x, vec4(1.0));
     weight_y = vec4(0.0);
+${planes.map((plane) => `    var sum_${plane} = vec4(0.0);`).join('\n')}
     var byte = first_byte + (u32(first_y) * image_width + u32(tap)) * ${channels}u;
     for (var row = first_y; row < end_y; row++) {
       let weights_y = cubic((vec4<f32>(row - whole_y) + origin_y) * narrow_y);
@@ -227,14 +228,16 @@ ${planes.map((plane) => `  var ${plane} = vec4(0.0);`).join('\n')}
       let a = joined(first, second, shift);
       let b = joined(second, third, shift);
       let c = joined(third, word(index + 3u), shift);
-      red += weights_y * dot(weights_x, vec4(a.x, a.w, b.z, c.y));
-      green += weights_y * dot(weights_x, vec4(a.y, b.x, b.w, c.z));
-      blue += weights_y * dot(weights_x, vec4(a.z, b.y, c.x, c.w));
+      sum_red += weights_y * dot(weights_x, vec4(a.x, a.w, b.z, c.y));
+      sum_green += weights_y * dot(weights_x, vec4(a.y, b.x, b.w, c.z));
+      sum_blue += weights_y * dot(weights_x, vec4(a.z, b.y, c.x, c.w));
 #else
-      red += weights_y * dot(weights_x, joined(first, second, shift));
+      sum_red += weights_y * dot(weights_x, joined(first, second, shift));
 #endif
       byte += image_width * ${channels}u;
     }
+    // Sums of sums: a crop of a photograph has thousands of terms for each output, too many for one chain of roundings.
+${planes.map((plane) => `    ${plane} += sum_${plane};`).join('\n')}
   }
 
   let scale = 1.0 / (weight_x * weight_y);
@@ -352,11 +355,12 @@ export function augmentBlur(axis: 'x' | 'y'): Kernel {
     bindings: { table: read('u32'), draws: read('f32'), source: read('f32'), result: write('f32') },
     params: { tiles: 'u32', size: 'u32', channels: 'u32', ...FINISH_PARAMS },
     code: wgsl`${GRID}${DIVIDE}${FINISH}
-// A triangle wave over the line: ... 2 1 0 1 2 ... size - 2, size - 1, size - 2 ...
-fn reflected(i: i32, size: i32) -> u32 {
-  let period = max(1, 2 * size - 2);
-  let folded = ((i % period) + period) % period;
-  return u32(min(folded, period - folded) % size);
+// A triangle wave over the line: ... 2 1 0 1 2 ... size - 2, size - 1, size - 2 ... Half a step keeps i / period off whole
+// numbers, where rounding would decide.
+fn reflected(i: i32) -> u32 {
+  let period = max(1, 2 * i32(params.size) - 2);
+  let folded = i - period * i32(floor((f32(i) + 0.5) / f32(period)));
+  return u32(min(folded, period - folded));
 }
 
 @compute @workgroup_size(${AUGMENT_WORKGROUP})
@@ -383,7 +387,7 @@ fn blur_${axis}(${INVOCATION}) {
   var sum = vec4(0.0);
   var total = 0.0;
   for (var offset = -radius - 3; offset <= radius; offset++) {
-    window = vec4(window.yzw, source[origin + reflected(i32(first) + offset + 3, i32(size)) * ${along}]);
+    window = vec4(window.yzw, source[origin + reflected(i32(first) + offset + 3) * ${along}]);
     // The first three only fill the window.
     let weight = select(0.0, exp(f32(offset * offset) * exponent), offset >= -radius);
     sum += weight * window;
