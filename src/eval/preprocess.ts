@@ -52,14 +52,11 @@ function plane({ width, height, data }: DecodedImage, channels: number, channel:
   const source = Float64Array.from({ length: width * height }, (_, i) => data[i * channels + channel]! / 255);
   if (width === size && height === size) return source;
   const shorter = Math.round(size * RESIZE_OVER_CROP);
-  const scale = shorter / Math.min(width, height);
-  // As torchvision: the longer side is cut to a whole number, the crop's corner is rounded.
-  const target = {
-    width: width <= height ? shorter : Math.trunc(width * scale),
-    height: height <= width ? shorter : Math.trunc(height * scale),
-  };
-  const left = Math.round((target.width - size) / 2);
-  const top = Math.round((target.height - size) / 2);
+  // As torchvision: the longer side is cut to a whole number, the crop's corner is rounded, halves to even.
+  const side = (length: number): number => Math.floor((shorter * length) / Math.min(width, height));
+  const target = { width: side(width), height: side(height) };
+  const left = roundHalfEven((target.width - size) / 2);
+  const top = roundHalfEven((target.height - size) / 2);
   const across = taps(width, target.width, left, size);
   const down = taps(height, target.height, top, size);
   const rows = new Float64Array(size * height);
@@ -79,6 +76,11 @@ function plane({ width, height, data }: DecodedImage, channels: number, channel:
     }
   });
   return result;
+}
+
+function roundHalfEven(value: number): number {
+  const below = Math.floor(value);
+  return value - below === 0.5 ? below + (below % 2) : Math.round(value);
 }
 
 /** PIL's antialiased bicubic filter (A = -0.5) for target pixels `offset` ... `offset + count - 1` of a side. */

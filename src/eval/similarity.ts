@@ -14,9 +14,11 @@ export interface Nearest {
   readonly score: Float32Array;
 }
 
-/** Rows of one similarity block: 256 x 16384 f32 are 16 MiB. */
+/** Rows of one similarity block: 256 x 16384 f32 are 16 MiB. Wide rows (raw pixels of photographs) come in fewer. */
 const QUERY_BLOCK = 256;
 const GALLERY_BLOCK = 16384;
+/** Bytes of a block of rows at most: half of the smallest binding limit. */
+const BLOCK_BYTES = 64 * 2 ** 20;
 
 /** Divides each row of `values` [rows, width] by its L2 norm; rows of zeros stay. */
 export function normalizeRows(values: Float32Array, width: number): Float32Array<ArrayBuffer> {
@@ -48,7 +50,8 @@ export async function nearest(
   const score = new Float32Array(count * kept).fill(Number.NEGATIVE_INFINITY);
 
   const graph = new Graph();
-  const block = { q: Math.min(QUERY_BLOCK, count), g: Math.min(GALLERY_BLOCK, rows) };
+  const fits = Math.max(1, Math.floor(BLOCK_BYTES / (4 * width)));
+  const block = { q: Math.min(QUERY_BLOCK, count, fits), g: Math.min(GALLERY_BLOCK, rows, fits) };
   const a = graph.input('queries', [block.q, width]);
   const b = graph.input('gallery', [block.g, width]);
   const products = graph.one(matmul, [a, b], { transA: false, transB: true });
