@@ -10,7 +10,7 @@
 // for large a the exponential is zero and t small.
 
 import type { Kernel } from '../src/graph/kernel.js';
-import { each, elementType, real } from './lib/each.js';
+import { type EachLayout, each, elementType, real } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 
 const TAIL = [
@@ -28,7 +28,7 @@ fn tail(a: real, gauss: real) -> real {
 }
 `;
 
-export function geluForward({ vec4 }: { vec4: boolean }): Kernel {
+export function geluForward({ vec4, layout }: { vec4: boolean; layout: EachLayout }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'gelu.forward',
@@ -40,11 +40,12 @@ export function geluForward({ vec4 }: { vec4: boolean }): Kernel {
   let v = x[i];
   let a = abs(v);
   y[i] = 0.5 * (v + a) - a * tail(a, gauss(a));`,
+      layout,
     )}`,
   });
 }
 
-export function geluBackward({ vec4 }: { vec4: boolean }): Kernel {
+export function geluBackward({ vec4, layout }: { vec4: boolean; layout: EachLayout }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'gelu.backward',
@@ -58,6 +59,7 @@ export function geluBackward({ vec4 }: { vec4: boolean }): Kernel {
   let density = gauss(a);
   let q = tail(a, density);
   dx[i] = dy[i] * (select(q, 1.0 - q, v >= real(0.0)) + ${1 / Math.sqrt(2 * Math.PI)} * v * density);`,
+      layout,
     )}`,
   });
 }

@@ -6,16 +6,17 @@
 // forward    y = x + keep branch
 // backward   dbranch = keep dy   (dx = dy needs no kernel)
 //
-// One dispatch for a segment of equally long sequences: element i of the segment is in its sequence i / span.
+// One dispatch for a segment of equally long sequences, one row of workgroups for a sequence: so keep is one number for a
+// workgroup, found without division.
 
 import type { Kernel } from '../src/graph/kernel.js';
-import { each, elementType } from './lib/each.js';
+import { type EachLayout, each, elementType } from './lib/each.js';
 import { kernel, read, write } from './lib/kernel.js';
 
-/** All in elements: the segment's `count` begin at `first`, a sequence has `span`; its keeps begin at `first_keep`. */
-const PARAMS = { count: 'u32', first: 'u32', span: 'u32', first_keep: 'u32' } as const;
+/** In elements: `count` of one sequence, the segment's `first`; `first_keep`: number of its first sequence's keep. */
+const PARAMS = { count: 'u32', first: 'u32', first_keep: 'u32' } as const;
 
-export function residualForward({ vec4 }: { vec4: boolean }): Kernel {
+export function residualForward({ vec4, layout }: { vec4: boolean; layout: EachLayout }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'residual.forward',
@@ -24,13 +25,14 @@ export function residualForward({ vec4 }: { vec4: boolean }): Kernel {
     code: each(
       'forward',
       `
-  let at = params.first + i;
-  y[at] = x[at] + keep[params.first_keep + i / params.span] * branch[at];`,
+  let at = params.first + batch * params.count + i;
+  y[at] = x[at] + keep[params.first_keep + batch] * branch[at];`,
+      { ...layout, batched: true },
     ),
   });
 }
 
-export function residualBackward({ vec4 }: { vec4: boolean }): Kernel {
+export function residualBackward({ vec4, layout }: { vec4: boolean; layout: EachLayout }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'residual.backward',
@@ -39,8 +41,9 @@ export function residualBackward({ vec4 }: { vec4: boolean }): Kernel {
     code: each(
       'backward',
       `
-  let at = params.first + i;
-  dbranch[at] = keep[params.first_keep + i / params.span] * dy[at];`,
+  let at = params.first + batch * params.count + i;
+  dbranch[at] = keep[params.first_keep + batch] * dy[at];`,
+      { ...layout, batched: true },
     ),
   });
 }

@@ -1,5 +1,5 @@
 import { geluBackward as backwardKernel, geluForward as forwardKernel } from '../../shaders/gelu.wgsl.js';
-import { eachGrid } from '../../shaders/lib/each.js';
+import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, GraphError, input, output } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
 
@@ -18,14 +18,15 @@ function division(x: Spec | undefined): { vec4: boolean; count: number } {
 export const gelu = defineOp<NoAttributes>({
   name: 'gelu',
   infer: ([x]) => [f32(...(x?.shape ?? []))],
-  launches({ inputs: [x] }) {
+  launches({ inputs: [x], target }) {
     const { vec4, count } = division(x);
+    const layout = eachLayout(target);
     return [
       {
-        kernel: forwardKernel({ vec4 }),
+        kernel: forwardKernel({ vec4, layout }),
         bindings: { x: input(0), y: output(0) },
         params: { count },
-        workgroups: eachGrid(count),
+        workgroups: eachGrid(count, layout),
       },
     ];
   },
@@ -42,14 +43,15 @@ export const geluBackward = defineOp<NoAttributes>({
     }
     return [f32(...x.shape)];
   },
-  launches({ inputs: [x] }) {
+  launches({ inputs: [x], target }) {
     const { vec4, count } = division(x);
+    const layout = eachLayout(target);
     return [
       {
-        kernel: backwardKernel({ vec4 }),
+        kernel: backwardKernel({ vec4, layout }),
         bindings: { x: input(0), dy: input(1), dx: output(0) },
         params: { count },
-        workgroups: eachGrid(count),
+        workgroups: eachGrid(count, layout),
       },
     ];
   },

@@ -1,7 +1,7 @@
-import { eachGrid } from '../../shaders/lib/each.js';
+import { type EachLayout, eachBatchGrid, eachLayout } from '../../shaders/lib/each.js';
 import { residualBackward as backwardKernel, residualForward as forwardKernel } from '../../shaders/residual.wgsl.js';
 import type { Kernel } from '../graph/kernel.js';
-import { defineOp, GraphError, input, type Launch, type Operand, output } from '../graph/op.js';
+import { defineOp, GraphError, input, type Launch, type OpCall, type Operand, output } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
 import { checkSegments, placeSegments, type Segment, totalSequences } from './segments.js';
 
@@ -22,19 +22,19 @@ function check(op: string, x: Spec | undefined, keep: Spec | undefined, { row, s
 /** One launch a segment. */
 function launches(
   x: Spec | undefined,
-  { row, segments }: ResidualAttributes,
-  choose: (options: { vec4: boolean }) => Kernel,
+  { attrs: { row, segments }, target }: OpCall<ResidualAttributes>,
+  choose: (options: { vec4: boolean; layout: EachLayout }) => Kernel,
   bindings: Readonly<Record<string, Operand>>,
 ): Launch[] {
   const columns = x?.shape[1] ?? 1;
   const vec4 = columns % 4 === 0;
   const width = vec4 ? columns / 4 : columns;
-  const kernel = choose({ vec4 });
-  return placeSegments(segments).map(({ count, length, firstRow, firstSequence }) => {
-    const total = count * length * width;
-    const firstKeep = row * totalSequences(segments) + firstSequence;
-    const params = { count: total, first: firstRow * width, span: length * width, first_keep: firstKeep };
-    return { kernel, bindings, params, workgroups: eachGrid(total) };
+  const layout = eachLayout(target);
+  const kernel = choose({ vec4, layout });
+  return placeSegments(segments).map(({ count: sequences, length, firstRow, firstSequence }) => {
+    const count = length * width;
+    const params = { count, first: firstRow * width, first_keep: row * totalSequences(segments) + firstSequence };
+    return { kernel, bindings, params, workgroups: eachBatchGrid(count, sequences, layout) };
   });
 }
 
@@ -51,8 +51,8 @@ export const residual = defineOp<ResidualAttributes>({
     }
     return [f32(...x.shape)];
   },
-  launches: ({ inputs: [x], attrs }) =>
-    launches(x, attrs, forwardKernel, { x: input(0), branch: input(1), keep: input(2), y: output(0) }),
+  launches: (call) =>
+    launches(call.inputs[0], call, forwardKernel, { x: input(0), branch: input(1), keep: input(2), y: output(0) }),
   derivative(graph, { inputs: [, , keep], attrs }, [dy], [, needBranch]) {
     if (!dy || !keep) return [null, null, null];
     return [dy, needBranch ? graph.one(residualBackward, [dy, keep], attrs) : null, null];
@@ -67,7 +67,7 @@ export const residualBackward = defineOp<ResidualAttributes>({
     check('residual_backward', dy, keep, attrs);
     return [f32(...(dy?.shape ?? []))];
   },
-  launches: ({ inputs: [dy], attrs }) =>
-    launches(dy, attrs, backwardKernel, { dy: input(0), keep: input(1), dbranch: output(0) }),
+  launches: (call) =>
+    launches(call.inputs[0], call, backwardKernel, { dy: input(0), keep: input(1), dbranch: output(0) }),
   cost: ([dy]) => ({ flops: elements(dy?.shape ?? []), bytes: 8 * elements(dy?.shape ?? []) }),
 });
