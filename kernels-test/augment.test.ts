@@ -56,6 +56,7 @@ test('debug augment names what is wrong with its input', async () => {
   };
   await refuse('crop', first(28), /inside 28 x 28/);
   await refuse('crop', first(-1), /inside 28 x 28/);
+  await refuse('jitter', first(Number.POSITIVE_INFINITY), /finite/);
   await refuse('jitter_order', first(4), /once each/);
   await refuse('blur', first(Number.NaN), /blur/);
 });

@@ -7,10 +7,10 @@
 //   stage    [n, channels, size, size] scratch: the view before contrast, later blurred along x
 //   partial  [n, parts]                scratch: sums of grey values, for the mean that contrast blends with
 //
-// `resize`: an invocation makes ROWS output rows of one column. It walks the source rows that any of them needs, four columns
-// at a time, and sums them up under the weights of both axes: nothing has to be stored between the axes and crops may have any size. The kernel is PIL's bicubic
-// (A = -0.5) over max(1, reduction) source pixels; it sees nothing outside the crop and its weights sum to 1. Jitter up to
-// contrast, which alone needs the whole view, happens in the same place.
+// `resize`: an invocation makes ROWS output rows of one column. It walks the source rows that any of them needs, four source
+// columns at a time, and sums them up under the weights of both axes: nothing is stored between the axes, and crops may have
+// any size. The kernel is PIL's bicubic (A = -0.5) over max(1, reduction) source pixels; it sees nothing outside the crop
+// and its weights sum to 1. Jitter before contrast, which alone needs the whole view, happens here too.
 // `mean`: a level of the sum of grey values; every part adds values of fixed places, so that the sum has one shape.
 // `colour`: contrast and what follows. Views without blur are finished here.
 // `blur_x`, `blur_y`: Gaussian over +-ceil(3 sigma), four outputs an invocation in a sliding window; edges are reflected
@@ -288,10 +288,13 @@ fn mean(${INVOCATION}) {
   });
 }
 
-/** Solarize and normalise; mean and 1 / std of the channels are params. */
+/**
+ * Solarize and normalise; mean and 1 / std of the channels are params. The threshold is 128 / 255 less a few roundings: a
+ * source byte of 128 is inverted on every adapter.
+ */
 const FINISH = wgsl`
 fn finish(value: f32, flags: u32, channel: u32) -> f32 {
-  let solarized = (flags & ${FLAG.solarize}u) != 0u && value >= 128.0 / 255.0;
+  let solarized = (flags & ${FLAG.solarize}u) != 0u && value >= 128.0 / 255.0 - 0x1p-20;
   let means = vec3(params.mean_0, params.mean_1, params.mean_2);
   let scales = vec3(params.scale_0, params.scale_1, params.scale_2);
   return (select(value, 1.0 - value, solarized) - means[channel]) * scales[channel];
@@ -382,7 +385,8 @@ fn blur_${axis}(${INVOCATION}) {
   if (sigma <= 0.0 || plane >= params.channels) { return; }
   let origin = (view * params.channels + plane) * size * size + line * ${across};
   let radius = i32(ceil(3.0 * sigma));
-  let exponent = -0.5 / (sigma * sigma);
+  // Below 0.01 all neighbours weigh 0 anyway, and the square would underflow.
+  let exponent = -0.5 / (max(sigma, 0.01) * max(sigma, 0.01));
   var window = vec4(0.0);
   var sum = vec4(0.0);
   var total = 0.0;

@@ -25,7 +25,7 @@ export async function debugAugment(
   metadata: ReadonlyMap<string, string>,
 ): Promise<NamedArray[]> {
   const images = tensors.get('images');
-  if (images?.dtype !== 'U8' || images.shape.length !== 4)
+  if (images?.dtype !== 'U8' || images.shape.length !== 4 || images.data.length === 0)
     throw malformed('images', 'u8 [B, H, W, C]', describe(images));
   const [count = 0, height = 0, width = 0, channels = 0] = images.shape;
   if (channels !== 1 && channels !== 3) throw malformed('images', '1 or 3 channels', describe(images));
@@ -92,7 +92,9 @@ function readViews(tensors: ReadonlyMap<string, NamedArray>, count: number, imag
       throw malformed('jitter_order', '0, 1, 2, 3 once each', `row ${i}: ${order}`);
     const blur = sigma[i] ?? 0;
     if (!(blur >= 0 && blur <= SIGMA_LIMIT)) throw malformed('blur', `from 0 to ${SIGMA_LIMIT}`, `row ${i}: ${blur}`);
-    const [brightness = 1, contrast = 1, saturation = 1, hue = 0] = factors.subarray(4 * i, 4 * i + 4);
+    const row = factors.subarray(4 * i, 4 * i + 4);
+    if (!row.every(Number.isFinite)) throw malformed('jitter', 'finite numbers', `row ${i}: ${row}`);
+    const [brightness = 1, contrast = 1, saturation = 1, hue = 0] = row;
     return {
       crop,
       flip: flip[i] !== 0,

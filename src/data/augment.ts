@@ -60,14 +60,12 @@ export function drawView(
   image: ImageSize,
   { views, augment }: DrawOptions,
 ): ViewParameters {
-  const [smallest, largest] = kind === 'local' ? views.local_scale : views.global_scale;
-  const crop = drawCrop(draws, image, [smallest ?? 1, largest ?? 1]);
+  const crop = drawCrop(draws, image, kind === 'local' ? views.local_scale : views.global_scale);
   const flip = draws.chance(augment.flip);
   const jitter = draws.chance(augment.jitter) ? drawJitter(draws, augment) : NO_JITTER;
   const grey = draws.chance(augment.grey);
-  const blurred = draws.chance(augment.blur[KIND[kind]] ?? 0);
-  const sigma = blurred ? draws.uniform(augment.blur_sigma[0], augment.blur_sigma[1]) : 0;
-  return { crop, flip, jitter, grey, sigma, solarize: draws.chance(augment.solarize[KIND[kind]] ?? 0) };
+  const sigma = draws.chance(augment.blur[KIND[kind]]) ? draws.uniform(...augment.blur_sigma) : 0;
+  return { crop, flip, jitter, grey, sigma, solarize: draws.chance(augment.solarize[KIND[kind]]) };
 }
 
 /**
