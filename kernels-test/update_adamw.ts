@@ -72,7 +72,7 @@ export const updateAdamwTests = [
         }),
       };
     }),
-    // The moments and the update, of two square roots and three divisions, take 12 roundings; an element is at most five
+    // The moments and the update, with two square roots, two divisions and a reciprocal, take 12 roundings; an element is at most five
     // times the RMS; the sums of squares have terms of one sign.
     tolerance: () => 5 * 12 * EPSILON,
   }),

@@ -5,13 +5,13 @@
 //   teacher    [Rt, K]   Pt
 //   partners   [R, 2]    u32, rows of the teacher; NONE where there is no (second) one
 //   weights    [R]       0: the row contributes exactly 0, whatever it holds
-//   terms      [R]       contribution of each row
+//   sums       [R]       contribution of each row
 //   dloss      [1]
 //   dstudent   [R, K]
 //
 // TINY is the smallest normal number: a probability that underflowed has a finite logarithm. Probabilities are read as bits:
-// `log` and comparisons lose a NaN on some adapters, and one in a row that counts must reach the loss. The loss is the sum
-// of the terms by `sum.total`. Logarithms are computed once a row, the partners' rows added before.
+// `log` and comparisons lose a NaN on some adapters, and one in a row that counts must reach the loss, which is
+// `sum.total` of the contributions. Logarithms are computed once a row, the partners' rows added before.
 
 import type { Kernel } from '../src/graph/kernel.js';
 import { FINITE } from './lib/finite.js';
@@ -19,11 +19,10 @@ import { GRID } from './lib/grid.js';
 import { type KernelDeclaration, kernel, read, wgsl, write } from './lib/kernel.js';
 import { treeSum } from './lib/reduce.js';
 
-export const CROSS_ENTROPY_WORKGROUP = 64;
-
-/** Elements come by four where K divides by four. */
+/** A workgroup of `lanes` works on a row, by four elements where K divides by four. */
 export interface CrossEntropyVariant {
   readonly vec4: boolean;
+  readonly lanes: number;
 }
 
 const params = { rows: 'u32', width: 'u32' } satisfies KernelDeclaration['params'];
@@ -44,19 +43,18 @@ const NONE = 0xffffffffu;
 const TINY_BITS = 0x00800000u;
 const TINY = 1.17549435e-38;
 
+/** How many partners a row has, and where their rows begin. */
 struct Partners { count: u32, first: u32, second: u32 }
-fn partners_of(row: u32) -> Partners {
+fn partners_of(row: u32, width: u32) -> Partners {
   let both = partners[row];
   let has = vec2<u32>(both != vec2<u32>(NONE));
-  return Partners(has.x + has.y, select(both.y, both.x, has.x == 1u), both.y);
+  return Partners(has.x + has.y, width * select(both.y, both.x, has.x == 1u), width * both.y);
 }
 
 /** A loop, because an absent partner then costs nothing: software adapters execute both sides of an if. */
 fn targets(of_row: Partners, i: u32) -> Value {
   var sum = Value(0.0);
-  for (var p = 0u; p < of_row.count; p++) {
-    sum += teacher[select(of_row.first, of_row.second, p == 1u) * params.width + i];
-  }
+  for (var p = 0u; p < of_row.count; p++) { sum += teacher[select(of_row.first, of_row.second, p == 1u) + i]; }
   return sum;
 }
 
@@ -64,7 +62,7 @@ fn weightless(row: u32) -> bool { return (bitcast<u32>(weights[row]) << 1u) == 0
 `;
 }
 
-export function crossEntropyTerms(variant: CrossEntropyVariant & { readonly lanes: number }): Kernel {
+export function crossEntropyTerms(variant: CrossEntropyVariant): Kernel {
   const { vec4, lanes } = variant;
   const element = vec4 ? 'vec4<f32>' : 'f32';
   return kernel({
@@ -85,12 +83,13 @@ fn terms(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) c
          @builtin(local_invocation_index) local: u32) {
   let group = flat_group(workgroup, count);
   let row = min(group, params.rows - 1u);
-  let of_row = partners_of(row);
-  let end = select(params.width, 0u, weightless(row) || of_row.count == 0u);
+  let width = params.width;
+  let of_row = partners_of(row, width);
+  let end = select(width, 0u, weightless(row) || of_row.count == 0u);
   var sum = Value(0.0);
   var hit = false;
   for (var i = local; i < end; i += ${lanes}u) {
-    let bits = student[row * params.width + i];
+    let bits = student[row * width + i];
     let target_sum = targets(of_row, i);
     let target_bits = bitcast<Bits>(target_sum);
     hit |= any((bits & Bits(EXPONENT)) == Bits(EXPONENT)) | any((target_bits & Bits(EXPONENT)) == Bits(EXPONENT));
@@ -106,7 +105,8 @@ fn terms(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) c
 }
 
 export function crossEntropyBackward(variant: CrossEntropyVariant): Kernel {
-  const element = variant.vec4 ? 'vec4<f32>' : 'f32';
+  const { vec4, lanes } = variant;
+  const element = vec4 ? 'vec4<f32>' : 'f32';
   return kernel({
     label: 'cross_entropy.backward',
     bindings: {
@@ -119,17 +119,20 @@ export function crossEntropyBackward(variant: CrossEntropyVariant): Kernel {
     },
     params,
     code: wgsl`${GRID}${pairs(variant)}
-@compute @workgroup_size(${CROSS_ENTROPY_WORKGROUP})
+@compute @workgroup_size(${lanes})
 fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
             @builtin(local_invocation_index) local: u32) {
-  let at = flat_group(workgroup, count) * ${CROSS_ENTROPY_WORKGROUP}u + local;
-  if (at >= params.rows * params.width) { return; }
-  let row = at / params.width;
-  let p = student[at];
+  let row = flat_group(workgroup, count);
+  if (row >= params.rows) { return; }
+  let width = params.width;
+  let of_row = partners_of(row, width);
+  let zero = weightless(row);
   let scale = -dloss[0] * weights[row];
-  let gradient = scale * targets(partners_of(row), at % params.width) / p;
-  let vanished = bitcast<Bits>(p) < Bits(TINY_BITS);
-  dstudent[at] = select(select(gradient, Value(0.0), vanished), Value(0.0), weightless(row));
+  for (var i = local; i < width; i += ${lanes}u) {
+    let p = student[row * width + i];
+    let gradient = select(scale * targets(of_row, i) / p, Value(0.0), bitcast<Bits>(p) < Bits(TINY_BITS));
+    dstudent[row * width + i] = select(gradient, Value(0.0), zero);
+  }
 }
 `,
   });

@@ -16,7 +16,7 @@
 //   sums         [groups]   sums of p^2 and u^2 over ADAMW_SPAN elements each
 //   norms        [2]        sums of p^2 and u^2
 //
-// stage `step`: a workgroup a span, four elements an invocation; stage `total`: one workgroup adds the spans.
+// stage `step`: a workgroup a span, up to 16 invocations a table entry, four elements at a time; stage `total`: one workgroup adds the spans.
 
 import type { Kernel } from '../src/graph/kernel.js';
 import { GRID } from './lib/grid.js';
@@ -25,8 +25,12 @@ import { treeSum } from './lib/reduce.js';
 
 /** Elements of one workgroup. */
 export const ADAMW_SPAN = 1024;
+/** Elements that share an entry of the table, and how often four of them. */
+const BLOCK = 64;
+const VECTORS = BLOCK / 4;
 
 export function updateAdamwStep({ lanes }: { lanes: number }): Kernel {
+  const team = Math.min(lanes, VECTORS);
   return kernel({
     label: 'update_adamw.step',
     bindings: {
@@ -40,7 +44,7 @@ export function updateAdamwStep({ lanes }: { lanes: number }): Kernel {
       sums: write('vec2<f32>'),
     },
     params: {
-      vectors: 'u32',
+      blocks: 'u32',
       spans: 'u32',
       beta1: 'f32',
       beta2: 'f32',
@@ -62,34 +66,41 @@ const DECAYS = 0x80000000u;
 fn step(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
   let group = flat_group(workgroup, count);
-  let end = min(params.vectors, (group + 1u) * ${ADAMW_SPAN / 4}u);
+  let end = min(params.blocks, (group + 1u) * ${ADAMW_SPAN / BLOCK}u);
+  // Loads of uniforms in the loop would cost as much as loads of numbers.
   let lr = scalar_f32(params.lr_slot);
   let weight_decay = scalar_f32(params.decay_slot);
-  let correction1 = scalar_f32(params.correction1_slot);
-  let correction2 = scalar_f32(params.correction2_slot);
+  let inverse1 = 1.0 / scalar_f32(params.correction1_slot);
+  let inverse2 = 1.0 / scalar_f32(params.correction2_slot);
+  let beta = vec2<f32>(params.beta1, params.beta2);
+  let rest = vec2<f32>(params.rest1, params.rest2);
+  let eps = params.eps;
+  let clip = params.clip;
   let refused = flag[0] != 0u;
   var of_parameters = vec4<f32>(0.0);
   var of_update = vec4<f32>(0.0);
-  for (var i = group * ${ADAMW_SPAN / 4}u + local; i < end; i += ${lanes}u) {
-    let entry = table[i / 16u];
+  for (var block = group * ${ADAMW_SPAN / BLOCK}u + local / ${team}u; block < end; block += ${lanes / team}u) {
+    let entry = table[block];
     if (entry == PADDING) { continue; }
     let norm = sqrt(squares[entry & ~DECAYS]);
-    let factor = select(1.0, min(1.0, params.clip / (norm + 1e-6)), params.clip > 0.0);
+    let factor = select(1.0, min(1.0, clip / (norm + 1e-6)), clip > 0.0);
     let decay = select(0.0, weight_decay, (entry & DECAYS) != 0u);
-    let g = factor * gradients[i];
-    let m = params.beta1 * moment1[i] + params.rest1 * g;
-    let v = params.beta2 * moment2[i] + params.rest2 * g * g;
-    let p = parameters[i];
-    let u = lr * (decay * p + (m / correction1) / (sqrt(v / correction2) + params.eps));
-    let update = select(u, vec4<f32>(0.0), refused);
-    let next = p - update;
-    if (!refused) {
-      parameters[i] = next;
-      moment1[i] = m;
-      moment2[i] = v;
+    for (var i = block * ${VECTORS}u + local % ${team}u; i < (block + 1u) * ${VECTORS}u; i += ${team}u) {
+      let g = factor * gradients[i];
+      let m = beta.x * moment1[i] + rest.x * g;
+      let v = beta.y * moment2[i] + rest.y * g * g;
+      let p = parameters[i];
+      let u = lr * (decay * p + (m * inverse1) / (sqrt(v * inverse2) + eps));
+      let update = select(u, vec4<f32>(0.0), refused);
+      let next = p - update;
+      if (!refused) {
+        parameters[i] = next;
+        moment1[i] = m;
+        moment2[i] = v;
+      }
+      of_parameters += next * next;
+      of_update += update * update;
     }
-    of_parameters += next * next;
-    of_update += update * update;
   }
   let p_sum = tree_sum(local, (of_parameters.x + of_parameters.y) + (of_parameters.z + of_parameters.w));
   let u_sum = tree_sum(local, (of_update.x + of_update.y) + (of_update.z + of_update.w));

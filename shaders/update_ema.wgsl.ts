@@ -11,9 +11,10 @@ import type { Kernel } from '../src/graph/kernel.js';
 import { GRID } from './lib/grid.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 
-export const EMA_WORKGROUP = 64;
+/** Elements (or fours of them) of one invocation. */
+export const EMA_TURNS = 16;
 
-export function updateEma({ vec4 }: { vec4: boolean }): Kernel {
+export function updateEma({ vec4, lanes }: { vec4: boolean; lanes: number }): Kernel {
   const element = vec4 ? 'vec4<f32>' : 'f32';
   return kernel({
     label: 'update_ema.forward',
@@ -21,13 +22,17 @@ export function updateEma({ vec4 }: { vec4: boolean }): Kernel {
     params: { count: 'u32', momentum_slot: 'u32' },
     scalars: true,
     code: wgsl`${GRID}
-@compute @workgroup_size(${EMA_WORKGROUP})
+@compute @workgroup_size(${lanes})
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
            @builtin(local_invocation_index) local: u32) {
-  let i = flat_group(workgroup, count) * ${EMA_WORKGROUP}u + local;
-  if (i >= params.count || flag[0] != 0u) { return; }
-  let before = average[i];
-  average[i] = before + (1.0 - scalar_f32(params.momentum_slot)) * (source[i] - before);
+  if (flag[0] != 0u) { return; }
+  let group = flat_group(workgroup, count);
+  let end = min(params.count, (group + 1u) * ${lanes * EMA_TURNS}u);
+  let rest = 1.0 - scalar_f32(params.momentum_slot);
+  for (var i = group * ${lanes * EMA_TURNS}u + local; i < end; i += ${lanes}u) {
+    let before = average[i];
+    average[i] = before + rest * (source[i] - before);
+  }
 }
 `,
   });

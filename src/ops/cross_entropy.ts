@@ -1,8 +1,4 @@
-import {
-  crossEntropyBackward as backwardKernel,
-  CROSS_ENTROPY_WORKGROUP,
-  crossEntropyTerms,
-} from '../../shaders/cross_entropy.wgsl.js';
+import { crossEntropyBackward as backwardKernel, crossEntropyTerms } from '../../shaders/cross_entropy.wgsl.js';
 import { grid } from '../../shaders/lib/grid.js';
 import { sumTotal } from '../../shaders/sum.wgsl.js';
 import { defineOp, GraphError, input, output, scratch } from '../graph/op.js';
@@ -85,12 +81,12 @@ export const crossEntropyBackward = defineOp<NoAttributes>({
     const [rows, width] = sizes(inputs);
     return [f32(rows, width)];
   },
-  launches({ inputs }) {
+  launches({ inputs, target }) {
     const [rows, columns] = sizes(inputs);
     const { vec4, width } = variant(columns);
     return [
       {
-        kernel: backwardKernel({ vec4 }),
+        kernel: backwardKernel({ vec4, lanes: lanes(target) }),
         bindings: {
           student: input(0),
           teacher: input(1),
@@ -100,7 +96,7 @@ export const crossEntropyBackward = defineOp<NoAttributes>({
           dstudent: output(0),
         },
         params: { rows, width },
-        workgroups: grid(rows * width, CROSS_ENTROPY_WORKGROUP),
+        workgroups: grid(rows, 1),
       },
     ];
   },

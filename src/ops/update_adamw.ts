@@ -67,7 +67,7 @@ export const updateAdamw = defineOp<UpdateAdamwAttributes>({
           sums: scratch(0),
         },
         params: {
-          vectors: elements(parameters?.shape ?? []) / 4,
+          blocks: elements(parameters?.shape ?? []) / PACK_ALIGNMENT,
           spans: count,
           beta1,
           beta2,

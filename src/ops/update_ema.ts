@@ -1,7 +1,8 @@
 import { grid } from '../../shaders/lib/grid.js';
-import { EMA_WORKGROUP, updateEma as updateEmaKernel } from '../../shaders/update_ema.wgsl.js';
+import { EMA_TURNS, updateEma as updateEmaKernel } from '../../shaders/update_ema.wgsl.js';
 import { defineOp, GraphError, input, type Scalar } from '../graph/op.js';
 import { elements, showShape } from '../graph/tensor.js';
+import { lanes } from './lanes.js';
 
 /**
  * Exponential moving average of the teacher (method.md section 5): target = m target + (1 - m) source, unless the flag is
@@ -19,16 +20,16 @@ export const updateEma = defineOp<{ readonly momentum: Scalar }>({
     }
     return [];
   },
-  launches({ inputs: [, target, source], attrs: { momentum } }) {
+  launches({ inputs: [, target, source], attrs: { momentum }, target: adapter }) {
     const n = elements(target?.shape ?? []);
     const vec4 = n % 4 === 0 && elements(source?.shape ?? []) % 4 === 0;
     const count = vec4 ? n / 4 : n;
     return [
       {
-        kernel: updateEmaKernel({ vec4 }),
+        kernel: updateEmaKernel({ vec4, lanes: lanes(adapter) }),
         bindings: { flag: input(0), average: input(1), source: input(2) },
         params: { count, momentum_slot: momentum.slot },
-        workgroups: grid(count, EMA_WORKGROUP),
+        workgroups: grid(count, EMA_TURNS * lanes(adapter)),
       },
     ];
   },
