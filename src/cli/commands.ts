@@ -1,5 +1,6 @@
 import { type Command, defineCommand } from './command.js';
-import { positiveFlag, requiredFlag, switchFlag, textFlag } from './flags.js';
+import { choiceFlag, integersFlag, positiveFlag, requiredFlag, switchFlag, textFlag } from './flags.js';
+import { debugFlags, networkFlag, weightsFlags } from './model-flags.js';
 import { keysHelp, trainingFlags } from './options.js';
 
 /**
@@ -7,6 +8,75 @@ import { keysHelp, trainingFlags } from './options.js';
  * To add one: a file with a function of typed options, and an entry here.
  */
 export const commands: readonly Command[] = [
+  defineCommand({
+    path: ['eval', 'knn'],
+    summary: 'k-NN classification with frozen features: what they are worth without any training on labels',
+    example: 'sop-gpu eval knn --run runs/x --data fashion-mnist --json knn.json',
+    flags: {
+      ...weightsFlags,
+      data: requiredFlag(
+        '--data <path or name>',
+        'gallery; a set with train/ and val/ or test/ is gallery and queries',
+      ),
+      queries: textFlag(
+        '--queries <path or name>',
+        'queries of their own; without any, each gallery image is left out once',
+      ),
+      k: integersFlag('--k <list>', 'numbers of neighbours that vote (default 10,20,100,200)'),
+      untrained: switchFlag('--untrained', 'the same encoder before training, from train.seed'),
+      pixels: switchFlag('--pixels', 'L2-normalised raw pixels instead of features; needs no weights'),
+    },
+    run: async ({ flags, common, printer }) => (await import('./eval-knn.js')).evalKnnCommand(flags, common, printer),
+  }),
+  defineCommand({
+    path: ['embed'],
+    summary:
+      'write the features of a set: f32, after the final norm, not L2-normalised; names and labels beside as .json',
+    example: 'sop-gpu embed --run runs/x --data photos/ --output features.npy',
+    flags: {
+      ...weightsFlags,
+      data: requiredFlag('--data <path or name>', 'folder of images, IDX or CIFAR files, or fashion-mnist'),
+      split: choiceFlag('--split <name>', ['train', 'test'], 'part of a set that has both (default train)'),
+      output: requiredFlag('--output <file>', 'x.npy, or x.safetensors (tensors features, labels)'),
+    },
+    run: async ({ flags, common, printer }) => (await import('./embed.js')).embedCommand(flags, common, printer),
+  }),
+  defineCommand({
+    path: ['export'],
+    summary: 'write a backbone for other programs',
+    example: 'sop-gpu export --run runs/x --format hf --output my-vit/',
+    flags: {
+      ...weightsFlags,
+      output: requiredFlag('--output <file or dir>', 'timm: a safetensors file; hf: a folder'),
+      format: choiceFlag('--format <name>', ['timm', 'hf'], 'whose names (default timm)'),
+      network: networkFlag,
+    },
+    run: async ({ flags, printer }) => (await import('./export.js')).exportCommand(flags, printer),
+  }),
+  defineCommand({
+    path: ['plan'],
+    summary: 'memory, work and dispatches of a training step, before anything runs and without a device',
+    example: 'sop-gpu plan --preset vit-s --batch-size 64',
+    flags: trainingFlags,
+    more: keysHelp,
+    run: async ({ flags, printer }) => (await import('./plan.js')).planCommand(flags, printer),
+  }),
+  defineCommand({
+    path: ['debug', 'step'],
+    summary: 'one training step with weights, views, masks, anchors and memories from a file',
+    example: 'sop-gpu debug step --input step.safetensors --output result.safetensors',
+    flags: debugFlags,
+    run: async ({ flags, common, printer }) =>
+      (await import('./debug-step.js')).debugStepCommand(flags, common, printer),
+  }),
+  defineCommand({
+    path: ['debug', 'augment'],
+    summary: 'the augmentation of given images with given draws',
+    example: 'sop-gpu debug augment --input images.safetensors --output views.safetensors',
+    flags: debugFlags,
+    run: async ({ flags, common, printer }) =>
+      (await import('./debug-step.js')).debugAugmentCommand(flags, common, printer),
+  }),
   defineCommand({
     path: ['check-data'],
     summary: 'read every file of a data set and report',

@@ -1,0 +1,157 @@
+import { openDataset } from '../data/node/open.js';
+import { ExitCode, SopError } from '../errors.js';
+import { classify, standardError } from '../eval/knn.js';
+import { nearest } from '../eval/similarity.js';
+import { openNodeGpu } from '../node.js';
+import type { Outcome } from './command.js';
+import { type FeatureOptions, featureRows, pixelRows, type Sets } from './knn-rows.js';
+import type { CommonOptions } from './options.js';
+import type { Printer } from './printer.js';
+import { CountProgress } from './progress.js';
+import { table } from './table.js';
+
+export interface EvalKnnOptions extends FeatureOptions {
+  readonly data: string;
+  readonly queries: string | undefined;
+  readonly k: readonly number[] | undefined;
+  readonly pixels: boolean;
+}
+
+/** Numbers of neighbours of the protocol (method.md section 6). */
+const PROTOCOL_K = [10, 20, 100, 200] as const;
+
+/** `sop-gpu eval knn`: weighted k-NN classification with frozen features (method.md section 6). */
+export async function evalKnnCommand(
+  options: EvalKnnOptions,
+  common: CommonOptions,
+  printer: Printer,
+): Promise<Outcome> {
+  if (options.untrained && options.pixels) {
+    const why = 'pixels need no encoder';
+    throw new SopError(ExitCode.usage, {
+      what: '--untrained and --pixels are given together',
+      where: 'eval knn',
+      why,
+      fix: 'give one of them',
+    });
+  }
+  const sets = await openSets(options, printer);
+  const gpu = await openNodeGpu({ quiet: common.quiet, adapter: common.adapter });
+  try {
+    const rows = await (options.pixels ? pixelRows(options, sets, printer) : featureRows(options, sets, gpu, printer));
+    const leaveOneOut = sets.queries === null;
+    const asked = options.k ?? PROTOCOL_K;
+    const search = new CountProgress('queries compared', printer);
+    const queryCount = (sets.queries ?? sets.gallery).count;
+    const found = await nearest(gpu, rows.queries, rows.gallery, rows.width, Math.max(...asked), {
+      skipSelf: leaveOneOut,
+      progress: (done) => search.update(Math.floor(done), queryCount),
+    }).finally(() => search.stop());
+    const { labels, classes } = matchClasses(sets, printer);
+    const result = classify(found, labels.gallery, labels.queries, classes, asked);
+    const left = asked.filter((k) => k > found.k);
+    if (left.length > 0)
+      printer.line(`left out: k = ${left.join(', ')}, the gallery has only ${found.k} images to vote`);
+
+    const top1 = result.top1[result.bestK] ?? Number.NaN;
+    const error = standardError(top1, queryCount);
+    const cells = Object.entries(result.top1).map(([k, value]) => [
+      k,
+      value.toFixed(2),
+      (result.top5[k] ?? Number.NaN).toFixed(2),
+    ]);
+    printer.line(`gallery  ${sets.gallery.name}: ${sets.gallery.count} images, ${classes} classes`);
+    printer.line(
+      leaveOneOut
+        ? 'queries  the same images, each left out of its own gallery'
+        : `queries  ${sets.queries?.name}: ${queryCount} images`,
+    );
+    printer.line(`features ${rows.what}`);
+    for (const line of table(['k', 'top-1 %', 'top-5 %'], cells)) printer.line(line);
+    printer.line(
+      `best     k = ${result.bestK}: ${top1.toFixed(2)} % (standard error ${error.toFixed(2)}), on ${gpu.target.name}`,
+    );
+    return {
+      result: {
+        gallery: sets.gallery.count,
+        queries: queryCount,
+        top1: result.top1,
+        top5: result.top5,
+        best_k: result.bestK,
+        standard_error: error,
+        leave_one_out: leaveOneOut,
+        classes,
+        features: options.pixels ? 'pixels' : options.untrained ? 'untrained' : 'trained',
+        images_per_s: rows.imagesPerSecond,
+        adapter: gpu.target.name,
+      },
+    };
+  } finally {
+    await gpu.close();
+  }
+}
+
+async function openSets({ data, queries }: EvalKnnOptions, printer: Printer): Promise<Sets> {
+  const onNote = (note: string): void => printer.line(note);
+  const splits = await openWithProgress(data, onNote, printer);
+  const asked = queries === undefined ? undefined : await openWithProgress(queries, onNote, printer);
+  const sets = { gallery: splits.train, queries: asked ? (asked.test ?? asked.train) : splits.test };
+  for (const [set, flag, path] of [
+    [sets.gallery, '--data', data],
+    [sets.queries, queries === undefined ? '--data' : '--queries', queries ?? data],
+  ] as const) {
+    if (!set || set.labels) continue;
+    const fix = 'put the images into one folder a class';
+    throw new SopError(ExitCode.noInput, {
+      what: 'no labels',
+      where: `${flag} ${path}`,
+      why: 'the vote is about classes',
+      fix,
+    });
+  }
+  if (!sets.queries && sets.gallery.count < 2) {
+    const fix = 'give a larger set, or --queries';
+    throw new SopError(ExitCode.noInput, {
+      what: 'too few images',
+      where: data,
+      why: 'one image has no neighbours',
+      fix,
+    });
+  }
+  return sets;
+}
+
+async function openWithProgress(path: string, onNote: (note: string) => void, printer: Printer) {
+  const progress = new CountProgress('images read', printer);
+  const onProgress = (done: number, total: number): void => progress.update(done, total);
+  return openDataset(path, { onNote, onProgress }).finally(() => progress.stop());
+}
+
+/**
+ * Labels of both sets in the gallery's numbers. Classes go by their names where both sets have names; one that the gallery
+ * lacks can never be voted for, and a line says so.
+ */
+function matchClasses({ gallery, queries }: Sets, printer: Printer) {
+  const own = gallery.labels ?? new Int32Array();
+  if (!queries?.labels) return { labels: { gallery: own, queries: own }, classes: classCount([own], gallery.classes) };
+  if (!gallery.classes || !queries.classes) {
+    const labels = { gallery: own, queries: queries.labels };
+    return { labels, classes: classCount([own, queries.labels], gallery.classes) };
+  }
+  const names = [...gallery.classes];
+  const unknown = queries.classes.filter((name) => !names.includes(name));
+  names.push(...unknown);
+  if (unknown.length > 0)
+    printer.warn(`classes without gallery images are never right: ${unknown.slice(0, 8).join(', ')}`);
+  const numbers = queries.classes.map((name) => names.indexOf(name));
+  return {
+    labels: { gallery: own, queries: queries.labels.map((label) => numbers[label] ?? -1) },
+    classes: names.length,
+  };
+}
+
+function classCount(labels: readonly Int32Array[], classes: readonly string[] | null): number {
+  return labels
+    .flatMap((list) => [list.reduce((most, label) => Math.max(most, label + 1), 0)])
+    .reduce((a, b) => Math.max(a, b), classes?.length ?? 0);
+}
