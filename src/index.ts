@@ -1,3 +1,35 @@
-export * from './errors.js';
-export * from './gpu/device.js';
-export * from './gpu/target.js';
+/**
+ * Public API of sop-gpu, the same in Node and in browsers. `sop-gpu/node` adds what only Node has: opening an adapter
+ * through Dawn.
+ */
+
+export { resolveConfig } from './config/resolve.js';
+export { type Config, ConfigSchema } from './config/schema.js';
+export { type DataSplits, type DecodedImage, type ImageSet, residentSet, subset } from './data/dataset.js';
+export { decodeSafetensors, encodeSafetensors, type NamedArray } from './data/safetensors.js';
+export { channelStatistics } from './data/statistics.js';
+export { ExitCode, SopError } from './errors.js';
+export { Encoder, type Weights } from './eval/encoder.js';
+export { type Evaluation, Evaluator, type Protocol, quickProtocol } from './eval/evaluator.js';
+export { classify, type KnnResult, standardError } from './eval/knn.js';
+export { type ImageFormat, preprocess } from './eval/preprocess.js';
+export { type Nearest, nearest, normalizeRows } from './eval/similarity.js';
+export { type Spread, spread } from './eval/spread.js';
+export { type AdapterDescription, type Gpu, type OpenOptions, openGpu } from './gpu/device.js';
+export { defaultTarget, type Target } from './gpu/target.js';
+export { differentiate } from './graph/differentiate.js';
+export { Graph, type Node } from './graph/graph.js';
+export { defineOp, type Op } from './graph/op.js';
+export type { Tensor } from './graph/tensor.js';
+export { ops } from './ops/index.js';
+export { type Compiled, compile } from './plan/compile.js';
+export { type Plan, plan } from './plan/plan.js';
+export { Replay } from './plan/replay.js';
+export { debugStep } from './sop/debug-step.js';
+export { Feed, type StepBatch } from './sop/feed.js';
+export { initialWeights } from './sop/initialize.js';
+export { type RunClock, runClock, runSteps, type StepRecord } from './sop/loop.js';
+export { networkShape } from './sop/setup.js';
+export { type TrainStep, traceTrainStep } from './sop/train-step.js';
+export { type StepResult, type StepValues, Trainer } from './sop/trainer.js';
+export { type DataShape, type Training, traceTraining } from './sop/training.js';

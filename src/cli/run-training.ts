@@ -5,6 +5,7 @@ import { writeSafetensorsFile } from '../data/node/files.js';
 import type { NamedArray } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import { type Evaluation, Evaluator, quickProtocol } from '../eval/evaluator.js';
+import { describePlan, planSummary } from '../plan/report.js';
 import { Feed, stepsPerEpoch } from '../sop/feed.js';
 import { runClock, runSteps, type StepRecord } from '../sop/loop.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
@@ -237,8 +238,10 @@ async function createTrainer({ gpu, printer }: TrainSetup, training: Training): 
   }
 }
 
+/** What will happen, before step 1; all of the configuration goes to the log. */
 function printPlan(training: Training, printer: Printer, count: number): void {
   printer.line(`run      ${describeLength(training, count)}`);
+  for (const line of planSummary(describePlan(training.plan))) printer.line(line);
 }
 
 function metricsLine(record: StepRecord): { step: number } & Record<string, unknown> {

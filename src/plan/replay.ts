@@ -1,3 +1,4 @@
+import { type Span, timePasses } from '../gpu/profiler.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
 import { GraphError, type Scalar } from '../graph/op.js';
 import { bytes, type Tensor } from '../graph/tensor.js';
@@ -122,6 +123,16 @@ export class Replay {
     }
   }
 
+  /** Runs one step like `run`, timing every dispatch: its time on the device, in the order of the plan. */
+  async profile(): Promise<Span[]> {
+    this.device.queue.writeBuffer(this.compiled.scalars, 0, this.scalarBytes);
+    const { commands, gpu } = this.compiled;
+    return timePasses(
+      gpu,
+      commands.map((command) => (pass: GPUComputePassEncoder) => dispatch(pass, command)),
+    );
+  }
+
   /** Resolves when the device has nothing left to do. */
   async settled(): Promise<void> {
     await Promise.race([this.device.queue.onSubmittedWorkDone(), this.compiled.gpu.failed]);
@@ -149,11 +160,7 @@ export class Replay {
     this.submits.forEach((commands, i) => {
       const encoder = this.device.createCommandEncoder({ label: `step.${i}` });
       const pass = encoder.beginComputePass({ label: `step.${i}` });
-      for (const { pipeline, bindGroup, launch } of commands) {
-        pass.setPipeline(pipeline.pipeline);
-        pass.setBindGroup(0, bindGroup);
-        pass.dispatchWorkgroups(...launch.workgroups);
-      }
+      for (const command of commands) dispatch(pass, command);
       pass.end();
       if (staging && i === this.submits.length - 1) this.copyFetched(encoder, staging);
       this.device.queue.submit([encoder.finish()]);
@@ -181,6 +188,12 @@ export class Replay {
       return data;
     });
   }
+}
+
+function dispatch(pass: GPUComputePassEncoder, { pipeline, bindGroup, launch }: Command): void {
+  pass.setPipeline(pipeline.pipeline);
+  pass.setBindGroup(0, bindGroup);
+  pass.dispatchWorkgroups(...launch.workgroups);
 }
 
 function typed({ dtype }: Tensor, buffer: ArrayBuffer): Elements {

@@ -37,7 +37,7 @@ export async function debugStep(
   const step = traceTrainStep(graph, shape, [localViews ? [globalViews, localViews] : [globalViews]]);
   const [batch] = step.batches;
   const outputs = outputTensors(step, batch);
-  const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [...outputs.values()])));
+  const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [...outputs.values(), step.flag])));
   try {
     replay.write(globalViews, given.floats('views.global'));
     if (localViews) replay.write(localViews, given.floats('views.local'));

@@ -1,4 +1,4 @@
-import { drawView, encodeViews, type ImageSource, type ViewKind } from '../data/augment.js';
+import { drawView, encodeViews, type ImageSource, newViewArrays, type ViewKind } from '../data/augment.js';
 import type { DecodedImage, ImageSet } from '../data/dataset.js';
 import { Prefetcher } from '../data/prefetch.js';
 import { shrink } from '../data/shrink.js';
@@ -159,18 +159,21 @@ export class Feed {
     placed: readonly ImageSource[],
   ): Write[] {
     const { train, augment, views } = this.training.config;
-    const drawn = kinds.flatMap((kind, view) =>
+    const parameters = kinds.flatMap((kind, view) =>
       placed.map((image, i) => {
         // Views of one image are items of their own; local ones come after the two global ones.
         const item = (firstItem + i) * VIEWS_OF_IMAGE + (kind === 'local' ? 2 : 0) + view;
-        const random = new Draws({ seed: train.seed, purpose: 'augment', step, item });
-        return { image, parameters: drawView(random, kind, image, { augment, views }) };
+        return drawView(new Draws({ seed: train.seed, purpose: 'augment', step, item }), kind, image, {
+          augment,
+          views,
+        });
       }),
     );
-    const encoded = encodeViews(drawn);
+    const arrays = newViewArrays(parameters.length);
+    encodeViews(arrays, parameters, placed);
     return [
-      [table, encoded.table],
-      [draws, encoded.draws],
+      [table, arrays.table],
+      [draws, arrays.draws],
     ];
   }
 
