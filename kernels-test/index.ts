@@ -12,6 +12,7 @@ import { l2NormalizeTests } from './l2_normalize.js';
 import { layernormTests } from './layernorm.js';
 import { matmulTests } from './matmul.js';
 import { meanPatchesTests } from './mean_patches.js';
+import { neighboursTests } from './neighbours.js';
 import { packNormsTests } from './pack_norms.js';
 import { patchifyTests } from './patchify.js';
 import { posResampleTests } from './pos_resample.js';
@@ -39,6 +40,7 @@ export const opTests: readonly AnyOpTest[] = [
   layernormTests,
   matmulTests,
   meanPatchesTests,
+  neighboursTests,
   packNormsTests,
   patchifyTests,
   posResampleTests,

@@ -11,6 +11,7 @@ import { l2Normalize, l2NormalizeBackward } from './l2_normalize.js';
 import { layernorm, layernormBackwardInput, layernormBackwardParameters } from './layernorm.js';
 import { matmul } from './matmul.js';
 import { meanPatches, meanPatchesBackward } from './mean_patches.js';
+import { neighbours } from './neighbours.js';
 import { packNorms } from './pack_norms.js';
 import { patchify } from './patchify.js';
 import { posResample, posResampleBackward } from './pos_resample.js';
@@ -46,6 +47,7 @@ export const ops = [
   matmul,
   meanPatches,
   meanPatchesBackward,
+  neighbours,
   packNorms,
   patchify,
   posResample,

@@ -1,0 +1,98 @@
+import { type NeighboursAttributes, neighbours } from '../src/ops/neighbours.js';
+import { type Case, EPSILON, opTest, type Random, type Values } from './declare.js';
+
+interface Found {
+  readonly row: number;
+  readonly score: number;
+}
+
+/** Rows that may be found for `anchor`, in the order in which they are. */
+function ranked(
+  memory: ArrayLike<number>,
+  width: number,
+  anchors: ArrayLike<number>,
+  anchor: number,
+  search: NeighboursAttributes['search'],
+): Found[] {
+  const left = new Set(search === 'all' ? [anchor] : [...Array.from(anchors), anchor]);
+  const found: Found[] = [];
+  for (let row = 0; row < memory.length / width; row++) {
+    if (left.has(row)) continue;
+    let score = 0;
+    for (let i = 0; i < width; i++) score += memory[anchor * width + i]! * memory[row * width + i]!;
+    found.push({ row, score });
+  }
+  return found.sort((a, b) => b.score - a.score || a.row - b.row);
+}
+
+/** f32 rows of unit norm of which every `copies`-th repeats an earlier one, bit by bit. */
+function drawRows(n: number, width: number, copies: number, random: Random): Float32Array {
+  const rows = new Float32Array(n * width);
+  for (let row = 0; row < n; row++) {
+    const from = row > 0 && copies > 0 && row % copies === 0 ? random.below(row) : row;
+    if (from < row) rows.copyWithin(row * width, from * width, (from + 1) * width);
+    else {
+      const values = Array.from({ length: width }, () => random.normal());
+      const norm = Math.hypot(...values);
+      rows.set(
+        values.map((value) => value / norm),
+        row * width,
+      );
+    }
+  }
+  return rows;
+}
+
+/** Whether scores that differ decide an order by less than f32 can be asked to see. */
+function nearTie(found: readonly Found[], k: number): boolean {
+  return found.some(({ score }, i) => {
+    const gap = i < k ? score - (found[i + 1]?.score ?? -2) : 1;
+    return gap !== 0 && gap < 1e-6;
+  });
+}
+
+function neighboursCase(
+  [n, width, count, k]: readonly [n: number, width: number, count: number, k: number],
+  search: NeighboursAttributes['search'] = 'all',
+  copies = 0,
+): Case<NeighboursAttributes> {
+  // Steps that are coprime to n visit each row once.
+  const anchors = Array.from({ length: count }, (_, i) => (i * 17 + 3) % n);
+  const memory = (random: Random): Float32Array => {
+    for (;;) {
+      const rows = drawRows(n, width, copies, random);
+      if (!anchors.some((anchor) => nearTie(ranked(rows, width, anchors, anchor, search), k))) return rows;
+    }
+  };
+  return {
+    inputs: [
+      { shape: [n, width], fill: memory },
+      { shape: [count], dtype: 'u32', fill: () => anchors },
+    ],
+    attrs: { k, search },
+  };
+}
+
+export const neighboursTests = [
+  opTest<NeighboursAttributes>({
+    op: neighbours,
+    reference({ inputs: [memory, anchors], specs, attrs: { k, search } }): readonly Values[] {
+      const width = specs[0]?.shape[1] ?? 1;
+      const found = Array.from(anchors!, (anchor) =>
+        ranked(memory!, width, anchors!, anchor, search).slice(0, k),
+      ).flat();
+      return [Float64Array.from(found, ({ row }) => row), Float64Array.from(found, ({ score }) => score)];
+    },
+    cases: [
+      neighboursCase([2, 3, 1, 1]),
+      neighboursCase([13, 7, 13, 12]),
+      neighboursCase([197, 65, 37, 4]),
+      neighboursCase([300, 64, 7, 8], 'all', 3),
+      neighboursCase([64, 16, 64, 16], 'all', 2),
+      neighboursCase([97, 33, 66, 8], 'non-anchors'),
+      neighboursCase([333, 8, 40, 1], 'non-anchors', 2),
+    ],
+    // One sum of `width` products in series, of RMS 1 / sqrt(width) all told, against scores of at least that RMS.
+    tolerance: ({ specs: [memory] }) => 2 * Math.sqrt(memory!.shape[1]!) * EPSILON,
+  }),
+];
