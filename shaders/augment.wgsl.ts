@@ -148,13 +148,15 @@ export function augmentResize(channels: Channels): Kernel {
       stage: write('f32'),
       partial: write('f32'),
     },
-    params: { tiles: 'u32', size: 'u32', last_word: 'u32' },
+    params: { tiles: 'u32', size: 'u32' },
     code: wgsl`${pixelType(channels)}${jitterFunction(channels)}
-// PIL's bicubic, piecewise in |x| < 1 and |x| < 2, written as a sum of two pieces that vanish where they end.
+// PIL's bicubic, piecewise in |x| < 1 and |x| < 2, written as a sum of two pieces that vanish where they end: most of the
+// arithmetic of an upscaled view is here.
 fn cubic(x: vec4<f32>) -> vec4<f32> {
-  let far = max(vec4(0.0), 2.0 - abs(x));
-  let near = max(vec4(0.0), 1.0 - abs(x));
-  return 0.5 * far * far * (far - 1.0) + near * near * (1.0 - 2.0 * near);
+  let to_end = max(vec4(0.0), 2.0 - abs(x));
+  let to_one = to_end - 1.0;
+  let near = max(vec4(0.0), to_one);
+  return 0.5 * to_end * to_end * to_one + near * near * (1.0 - (near + near));
 }
 
 // Centre of output i in a source of this length, split into whole and fraction: a float alone would lose the fraction.
@@ -170,10 +172,9 @@ fn end_tap(at: Centre, stretch: f32, length: u32) -> i32 {
   return min(i32(length), at.whole + i32(ceil(at.fraction + 2.0 * stretch - 0.5)));
 }
 
-fn word(index: u32) -> u32 { return pixels[min(index, params.last_word)]; }
 // Four bytes that begin inside 'low'. Two shifts, because one by 32 would be one by 0.
 fn joined(low: u32, high: u32, shift: u32) -> vec4<f32> {
-  return unpack4x8unorm((low >> shift) | ((high << 1u) << (31u - shift)));
+  return vec4<f32>((vec4((low >> shift) | ((high << 1u) << (31u - shift))) >> vec4(0u, 8u, 16u, 24u)) & vec4(255u));
 }
 
 @compute @workgroup_size(${AUGMENT_WORKGROUP})
@@ -201,9 +202,9 @@ fn resize(${INVOCATION}) {
   let stretch_y = max(1.0, f32(crop_height) / f32(size));
   let narrow_y = min(1.0, f32(size) / f32(crop_height));
 ${times(AUGMENT_ROWS, (k) => `  let centre_${k} = centre(y + ${k}u, crop_height);`)}
-  let whole_y = vec4(${times(AUGMENT_ROWS, (k) => `centre_${k}.whole,`)});
-  let origin_y = 0.5 - vec4(${times(AUGMENT_ROWS, (k) => `centre_${k}.fraction,`)});
   let first_y = first_tap(centre_0, stretch_y);
+  let whole_y = vec4<f32>(first_y - vec4(${times(AUGMENT_ROWS, (k) => `centre_${k}.whole,`)}));
+  let origin_y = (whole_y + 0.5 - vec4(${times(AUGMENT_ROWS, (k) => `centre_${k}.fraction,`)})) * narrow_y;
   let end_y = end_tap(centre_${AUGMENT_ROWS - 1}, stretch_y, crop_height);
 
 ${planes.map((plane) => `  var ${plane} = vec4(0.0);`).join('\n')}
@@ -216,18 +217,19 @@ ${planes.map((plane) => `  var ${plane} = vec4(0.0);`).join('\n')}
     weight_y = vec4(0.0);
 ${planes.map((plane) => `    var sum_${plane} = vec4(0.0);`).join('\n')}
     var byte = first_byte + (u32(first_y) * image_width + u32(tap)) * ${channels}u;
+    // The last words may lie beyond the pixels: WebGPU then reads some other word, and its bytes weigh nothing.
     for (var row = first_y; row < end_y; row++) {
-      let weights_y = cubic((vec4<f32>(row - whole_y) + origin_y) * narrow_y);
+      let weights_y = cubic(f32(row - first_y) * narrow_y + origin_y);
       weight_y += weights_y;
       let index = byte >> 2u;
       let shift = 8u * (byte & 3u);
-      let first = word(index);
-      let second = word(index + 1u);
+      let first = pixels[index];
+      let second = pixels[index + 1u];
 #if ${channels === 3}
-      let third = word(index + 2u);
+      let third = pixels[index + 2u];
       let a = joined(first, second, shift);
       let b = joined(second, third, shift);
-      let c = joined(third, word(index + 3u), shift);
+      let c = joined(third, pixels[index + 3u], shift);
       sum_red += weights_y * dot(weights_x, vec4(a.x, a.w, b.z, c.y));
       sum_green += weights_y * dot(weights_x, vec4(a.y, b.x, b.w, c.z));
       sum_blue += weights_y * dot(weights_x, vec4(a.z, b.y, c.x, c.w));
@@ -240,7 +242,7 @@ ${planes.map((plane) => `    var sum_${plane} = vec4(0.0);`).join('\n')}
 ${planes.map((plane) => `    ${plane} += sum_${plane};`).join('\n')}
   }
 
-  let scale = 1.0 / (weight_x * weight_y);
+  let scale = 1.0 / (255.0 * weight_x * weight_y);
   let factors = ${FACTORS};
   let order = table[table_row + ${TABLE.order}u];
   let steps = contrast_step(order);

@@ -58,7 +58,7 @@ export const augment = defineOp<AugmentAttributes>({
     const sums = [f32(n, count), ...(parts > 1 ? [f32(n, parts)] : []), f32(n)];
     return [f32(...(views?.shape ?? [])), ...sums];
   },
-  launches({ inputs: [pixels], outputs: [views], attrs }) {
+  launches({ outputs: [views], attrs }) {
     const n = views?.shape[0] ?? 0;
     const { channels, size } = attrs;
     const table = { table: input(1), draws: input(2) };
@@ -74,7 +74,7 @@ export const augment = defineOp<AugmentAttributes>({
       {
         kernel: augmentResize(channels),
         bindings: { pixels: input(0), ...table, stage: scratch(0), partial: scratch(1) },
-        params: { ...resize.params, last_word: elements(pixels?.shape ?? []) - 1 },
+        params: resize.params,
         workgroups: resize.workgroups,
       },
       ...means,
