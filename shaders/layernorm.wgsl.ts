@@ -9,18 +9,30 @@
 // backward_input       dx = r (g - mean(g) - xhat mean(g xhat)) with g = dy gamma
 // backward_parameters  partial sums of dgamma = sum_rows dy xhat and dbeta = sum_rows dy; column_sum adds the partial sums
 //
-// The variance is summed from differences to a pivot near the mean, so that statistics take one pass over memory:
-// var = mean((x - pivot)^2) - (mean - pivot)^2. With the mean of the row's first 4 LANES numbers as pivot (mean - pivot)^2
-// is at most W / (4 LANES) variances and typically 1 / (4 LANES), so hardly anything cancels.
+// Load instructions are what costs on software adapters. A short row stays in registers, so that only the first pass over it
+// loads. Of a longer one mean and variance are summed in one pass, from differences to a pivot near the mean:
+// var = mean((x - pivot)^2) - (mean - pivot)^2. With the mean of n numbers spread over the row as pivot, (mean - pivot)^2 is
+// 1 / n of the variance typically and W / n times it at most, so little cancels.
 
 import type { Kernel } from '../src/graph/kernel.js';
 import { each, elementType, real } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
-import { eachRow, type RowLayout, rowExtensions } from './lib/rows.js';
+import { eachRow, type RowLayout, rowElements, rowExtensions } from './lib/rows.js';
+
+/** Elements of a row that make the pivot. */
+const PIVOT = 8;
+
+export interface LayernormVariant {
+  readonly vec4: boolean;
+  readonly layout: RowLayout;
+  /** From `rowRegisters`. */
+  readonly registers: number;
+}
 
 /** `width` counts elements: groups of four columns with `vec4`. `columns` counts numbers. */
-export function layernormForward({ vec4, layout }: { vec4: boolean; layout: RowLayout }): Kernel {
+export function layernormForward({ vec4, layout, registers }: LayernormVariant): Kernel {
   const element = elementType(vec4);
+  const elements = rowElements(registers, { v: (i) => `x[first + ${i}]` });
   return kernel({
     label: 'layernorm.forward',
     enable: rowExtensions(layout),
@@ -35,25 +47,35 @@ export function layernormForward({ vec4, layout }: { vec4: boolean; layout: RowL
     code: wgsl`${real(vec4)}${eachRow(
       layout,
       'forward',
-      `
+      wgsl`
   let first = row * params.width;
+  var near = real();
+  ${elements.load}
+#if ${registers > 0}
+  ${elements.loop('near += v;')}
+  let pivot = row_sum(across(near)) / params.columns;
+#else
+  for (var n = 0u; n < ${PIVOT}u; n++) { near += x[first + n * params.width / ${PIVOT}u]; }
+  let pivot = across(near) / ${PIVOT * (vec4 ? 4 : 1)}.0;
+#endif
   var sum = real();
-  for (var i = lane; i < params.width; i += LANES) { sum += x[first + i]; }
-  let mean = row_sum(across(sum)) / params.columns;
   var squares = real();
-  for (var i = lane; i < params.width; i += LANES) {
-    let d = x[first + i] - mean;
-    squares += d * d;
-  }
-  let r = inverseSqrt(row_sum(across(squares)) / params.columns + params.eps);
-  for (var i = lane; i < params.width; i += LANES) { y[first + i] = (x[first + i] - mean) * r * gamma[i] + beta[i]; }
-  if (lane == 0u) { stats[row] = vec2(mean, r); }`,
+  ${elements.loop('let d = v - pivot; sum += d; squares += d * d;')}
+  let offset = row_sum(across(sum)) / params.columns;
+  let variance = row_sum(across(squares)) / params.columns - offset * offset;
+  let r = inverseSqrt(max(variance, 0.0) + params.eps);
+  ${elements.loop('y[first + i] = (v - pivot - offset) * r * gamma[i] + beta[i];')}
+  if (lane == 0u) { stats[row] = vec2(pivot + offset, r); }`,
     )}`,
   });
 }
 
-export function layernormBackwardInput({ vec4, layout }: { vec4: boolean; layout: RowLayout }): Kernel {
+export function layernormBackwardInput({ vec4, layout, registers }: LayernormVariant): Kernel {
   const element = elementType(vec4);
+  const elements = rowElements(registers, {
+    d: (i) => `x[first + ${i}] - mean`,
+    g: (i) => `dy[first + ${i}] * gamma[${i}]`,
+  });
   return kernel({
     label: 'layernorm.backward_input',
     enable: rowExtensions(layout),
@@ -74,16 +96,11 @@ export function layernormBackwardInput({ vec4, layout }: { vec4: boolean; layout
   let r = stats[row].y;
   var sum = real();
   var product = real();
-  for (var i = lane; i < params.width; i += LANES) {
-    let g = dy[first + i] * gamma[i];
-    sum += g;
-    product += g * (x[first + i] - mean);
-  }
+  ${elements.load}
+  ${elements.loop('sum += g; product += g * d;')}
   let mean_g = row_sum(across(sum)) / params.columns;
   let slope = row_sum(across(product)) / params.columns * r * r;
-  for (var i = lane; i < params.width; i += LANES) {
-    dx[first + i] = r * (dy[first + i] * gamma[i] - mean_g - (x[first + i] - mean) * slope);
-  }`,
+  ${elements.loop('dx[first + i] = r * (g - mean_g - d * slope);')}`,
     )}`,
   });
 }

@@ -4,8 +4,8 @@ import { wgsl } from './kernel.js';
 import { treeSum } from './reduce.js';
 
 /**
- * Who works on a row: one invocation (lavapipe: nothing to exchange), one subgroup that is a whole workgroup (exchange
- * without barriers), or a workgroup with shared memory (anything else).
+ * Who works on a row: one invocation (software adapters: nothing to exchange), one subgroup that is a whole workgroup (a
+ * GPU: exchange without barriers), or a workgroup with shared memory (a GPU without subgroups of one size).
  */
 export interface RowLayout {
   readonly by: 'invocation' | 'subgroup' | 'workgroup';
@@ -18,7 +18,7 @@ const INVOCATIONS = 32;
 
 /** The layout that is fastest on `target`. */
 export function rowLayout(target: Target): RowLayout {
-  if (target.kind === 'lavapipe') return { by: 'invocation', lanes: 1 };
+  if (target.kind !== 'gpu') return { by: 'invocation', lanes: 1 };
   if (target.subgroupSize > 1) return { by: 'subgroup', lanes: target.subgroupSize };
   return { by: 'workgroup', lanes: 64 };
 }
@@ -75,4 +75,38 @@ ${' '.repeat(name.length + 4)}@builtin(local_invocation_index) local: u32) {
 /** Workgroups of an `eachRow` entry point. */
 export function rowGrid({ by }: RowLayout, rows: number): readonly [number, number, number] {
   return grid(rows, by === 'invocation' ? INVOCATIONS : 1);
+}
+
+/** An invocation keeps up to this many elements of its row; more would spill, and take long to compile. */
+const MAX_REGISTERS = 16;
+
+/** Elements that each invocation keeps of rows of `width` elements, which is its whole share; 0: too many or uneven. */
+export function rowRegisters({ lanes }: RowLayout, width: number): number {
+  return width % lanes === 0 && width / lanes <= MAX_REGISTERS ? width / lanes : 0;
+}
+
+/**
+ * WGSL for an `eachRow` body that goes over a row more than once. `values` names expressions in the number of an element.
+ * `load` evaluates them once into registers if there are any; `loop(body)` runs a statement for each of this invocation's
+ * elements, with its number `i` and those names, which without registers are evaluated anew.
+ */
+export function rowElements(registers: number, values: Readonly<Record<string, (i: string) => string>>) {
+  const named = Object.entries(values);
+  if (registers === 0) {
+    const again = named.map(([name, value]) => `let ${name} = ${value('i')};`).join(' ');
+    const loop = (body: string): string =>
+      `for (var i = lane; i < params.width; i += LANES) { ${again} ${body.trim()} }`;
+    return { load: '', loop };
+  }
+  const unrolled = (statements: (k: number) => string): string =>
+    Array.from({ length: registers }, (_, k) => statements(k)).join('\n');
+  const index = (k: number): string => `lane + ${k}u * LANES`;
+  return {
+    load: unrolled((k) => named.map(([name, value]) => `let ${name}${k} = ${value(index(k))};`).join(' ')),
+    loop: (body: string): string =>
+      unrolled((k) => {
+        const kept = named.map(([name]) => `let ${name} = ${name}${k};`).join(' ');
+        return `{ let i = ${index(k)}; ${kept} ${body.trim()} }`;
+      }),
+  };
 }

@@ -4,7 +4,7 @@ import {
   layernormBackwardParameters as parametersKernel,
 } from '../../shaders/layernorm.wgsl.js';
 import { eachGrid } from '../../shaders/lib/each.js';
-import { rowGrid, rowLayout } from '../../shaders/lib/rows.js';
+import { rowGrid, rowLayout, rowRegisters } from '../../shaders/lib/rows.js';
 import { defineOp, GraphError, input, output, scratch } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
@@ -55,7 +55,7 @@ export const layernorm = defineOp<{ eps: number }>({
     const layout = rowLayout(target);
     return [
       {
-        kernel: forwardKernel({ vec4, layout }),
+        kernel: forwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
         bindings: { x: input(0), gamma: input(1), beta: input(2), y: output(0), stats: output(1) },
         params: { rows, width, columns, eps },
         workgroups: rowGrid(layout, rows),
@@ -89,7 +89,7 @@ export const layernormBackwardInput = defineOp<NoAttributes>({
     const layout = rowLayout(target);
     return [
       {
-        kernel: inputKernel({ vec4, layout }),
+        kernel: inputKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
         bindings: { x: input(0), gamma: input(1), stats: input(2), dy: input(3), dx: output(0) },
         params: { rows, width, columns },
         workgroups: rowGrid(layout, rows),
