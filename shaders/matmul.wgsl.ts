@@ -138,8 +138,11 @@ ${times(rows, (i) => times(columns, (j) => `  tile[${i * columns + j}] = y${i}_$
   });
 }
 
-/** Invocations of a workgroup of `workgroup_tile` along each axis, and its steps along the inner axis. */
+/** Invocations of a workgroup of `workgroup_tile` along each axis, and its steps along the inner axis per slice. */
 const SIDE = 16;
+
+/** Steps written out: enough to hide the loop, few enough for software adapters to compile (all 16 take them 8 s). */
+const STEPS = 4;
 
 export interface WorkgroupTile {
   /** Rows and columns of an invocation's register tile. */
@@ -168,7 +171,7 @@ ${PLACE}
   let top = workgroup.y * ${tile}u;
   let left = workgroup.x * ${tile}u;
   let a_start = batch * params.a_batch;
-  let b0 = batch * params.b_batch;
+  let b_start = batch * params.b_batch;
 ${times(block, (i) => times(block, (j) => `  var y${i}_${j} = 0.0;`))}
   for (var k0 = begin; k0 < end; k0 += ${SIDE}u) {
     for (var i = index; i < ${SIDE * tile}u; i += ${SIDE * SIDE}u) {
@@ -187,16 +190,20 @@ ${times(block, (i) => times(block, (j) => `  var y${i}_${j} = 0.0;`))}
       let column = i % ${tile}u;
 #endif
       // Steps beyond the end add zero: the value itself is put to zero, since 0 * NaN is not.
-      let a_value = a[a0 + min(top + row, params.rows - 1u) * params.a_row + min(k0 + a_step, end - 1u) * params.a_inner];
-      let b_value = b[b0 + min(left + column, params.columns - 1u) * params.b_column + min(k0 + b_step, end - 1u) * params.b_inner];
+      let a_value = a[a_start + min(top + row, params.rows - 1u) * params.a_row + min(k0 + a_step, end - 1u) * params.a_inner];
+      let b_value = b[b_start + min(left + column, params.columns - 1u) * params.b_column + min(k0 + b_step, end - 1u) * params.b_inner];
       a_slice[a_step * ${pitch}u + row] = select(0.0, a_value, k0 + a_step < end);
       b_slice[b_step * ${pitch}u + column] = select(0.0, b_value, k0 + b_step < end);
     }
     workgroupBarrier();
-    for (var k = 0u; k < ${SIDE}u; k++) {
-${times(block, (i) => `      let a${i} = a_slice[k * ${pitch}u + local.y + ${i * SIDE}u];`)}
-${times(block, (j) => `      let b${j} = b_slice[k * ${pitch}u + local.x + ${j * SIDE}u];`)}
-${times(block, (i) => times(block, (j) => `      y${i}_${j} += a${i} * b${j};`))}
+    let steps = min(${SIDE}u, end - k0);
+    for (var k = 0u; k < steps; k += ${STEPS}u) {
+${times(STEPS, (u) => {
+  const at = (side: 'x' | 'y', i: number): string => `(k + ${u}u) * ${pitch}u + local.${side} + ${i * SIDE}u`;
+  return `${times(block, (i) => `      let a${i}_${u} = a_slice[${at('y', i)}];`)}
+${times(block, (j) => `      let b${j}_${u} = b_slice[${at('x', j)}];`)}
+${times(block, (i) => times(block, (j) => `      y${i}_${j} += a${i}_${u} * b${j}_${u};`))}`;
+})}
     }
     workgroupBarrier();
   }

@@ -182,7 +182,7 @@ function candidates({ transA, transB }: Product, target: Target): Candidate[] {
   }
   const unroll = target.kind === 'swiftshader' ? 4 : 1;
   return [32, 8].flatMap((rows) =>
-    [8, 2].map((columns) => ({
+    [8, 4, 2].map((columns) => ({
       kernel: () => subgroupMatmul({ lanes, rows, columns, unroll }),
       tileRows: rows,
       tileColumns: columns * lanes,
