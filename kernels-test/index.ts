@@ -18,6 +18,7 @@ import { patchifyTests } from './patchify.js';
 import { posResampleTests } from './pos_resample.js';
 import { residualTests } from './residual.js';
 import { sampleRowsTests } from './sample_rows.js';
+import { sopProbabilitiesTests } from './sop_probabilities.js';
 import { sumTests } from './sum.js';
 import { supportTests } from './support.js';
 import { updateAdamwTests } from './update_adamw.js';
@@ -46,6 +47,7 @@ export const opTests: readonly AnyOpTest[] = [
   posResampleTests,
   residualTests,
   sampleRowsTests,
+  sopProbabilitiesTests,
   sumTests,
   supportTests,
   updateAdamwTests,

@@ -1,53 +1,54 @@
 import { support } from '../src/ops/support.js';
-import { type Case, EPSILON, opTest, type Random } from './declare.js';
+import { EPSILON, opTest, type Random } from './declare.js';
 
-type Attrs = { readonly contributions: 'soft' | 'one-hot'; readonly smoothing: number };
-
-/** Different rows as anchors; any rows as neighbours, with scores from -0.5 to 1. */
-function supportCase(n: number, width: number, anchors: number, k: number, attrs: Attrs): Case<Attrs> {
-  const below = (count: number, bound: number) => (random: Random) =>
-    Array.from({ length: count }, () => random.below(bound));
-  const scores = (random: Random) => Array.from({ length: anchors * k }, () => 1.5 * random.uniform() - 0.5);
-  const neighbours = [
-    { shape: [anchors, k], dtype: 'u32' as const, fill: below(anchors * k, n) },
-    { shape: [anchors, k], fill: scores },
+function supportCase(
+  memory: number,
+  sops: number,
+  neighbours: number,
+  depth: number,
+  contributions: 'soft' | 'one-hot',
+) {
+  const rows = (count: number) => (random: Random) => Array.from({ length: count }, () => random.below(memory));
+  const found = [
+    { shape: [sops, neighbours], dtype: 'u32' as const, fill: rows(sops * neighbours) },
+    // Normal scores: below 1 / K, above 1 and between.
+    { shape: [sops, neighbours] },
   ];
-  return {
-    inputs: [
-      { shape: [n, width], fill: 'unit-rows' },
-      { shape: [anchors], dtype: 'u32', fill: () => Array.from({ length: anchors }, (_, i) => (i * 7) % n) },
-      ...(k > 0 ? neighbours : []),
-    ],
-    attrs,
-  };
+  const given = [{ shape: [memory, depth] }, { shape: [sops], dtype: 'u32' as const, fill: rows(sops) }];
+  return { inputs: neighbours > 0 ? [...given, ...found] : given, attrs: { contributions, smoothing: 0.1 } };
 }
 
 export const supportTests = [
-  opTest<Attrs>({
+  opTest({
     op: support,
     reference({ inputs: [memory, anchors, index, score], specs, attrs: { contributions, smoothing } }) {
-      const [, width = 0] = specs[0]!.shape;
-      const k = specs[2]?.shape[1] ?? 0;
+      const depth = specs[0]!.shape[1]!;
+      const sops = anchors!.length;
       const rows: number[] = [];
       const shares: number[] = [];
       anchors!.forEach((anchor, i) => {
-        for (let member = 0; member <= k; member++) {
-          const place = i * k + member - 1;
-          const from = member === 0 ? anchor : index![place]!;
-          rows.push(...memory!.subarray(from * width, (from + 1) * width));
-          const share = member === 0 || contributions === 'one-hot' ? 1 - smoothing : score![place]!;
-          shares.push(Math.min(1, Math.max(1 / anchors!.length, share)));
+        rows.push(anchor);
+        shares.push(1 - smoothing);
+        const k = (index?.length ?? 0) / sops;
+        for (let n = i * k; n < (i + 1) * k; n++) {
+          rows.push(index![n]!);
+          shares.push(contributions === 'soft' ? score![n]! : 1 - smoothing);
         }
       });
-      return [Float64Array.from(rows), Float64Array.from(shares)];
+      const gathered = rows.flatMap((row) => [...memory!.subarray(row * depth, (row + 1) * depth)]);
+      return [
+        Float64Array.from(gathered),
+        Float64Array.from(shares, (share) => Math.min(1, Math.max(1 / sops, share))),
+      ];
     },
     cases: [
-      supportCase(5, 3, 2, 0, { contributions: 'soft', smoothing: 0.1 }),
-      supportCase(13, 7, 5, 4, { contributions: 'soft', smoothing: 0.1 }),
-      supportCase(197, 65, 64, 1, { contributions: 'one-hot', smoothing: 0.2 }),
-      supportCase(65, 64, 65, 8, { contributions: 'soft', smoothing: 0 }),
+      supportCase(1, 1, 0, 1, 'soft'),
+      supportCase(50, 7, 4, 64, 'soft'),
+      supportCase(50, 7, 3, 65, 'one-hot'),
+      supportCase(65, 33, 1, 12, 'one-hot'),
+      supportCase(65, 13, 16, 7, 'soft'),
     ],
-    // Copies; a contribution is rounded once.
-    tolerance: () => 2 * EPSILON,
+    // Copies; 1 - smoothing and 1 / K are rounded once, the RMS of s is at least 1 / K.
+    tolerance: ({ specs: [, anchors] }) => EPSILON * anchors!.shape[0]!,
   }),
 ];

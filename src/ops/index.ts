@@ -17,6 +17,7 @@ import { patchify } from './patchify.js';
 import { posResample, posResampleBackward } from './pos_resample.js';
 import { residual, residualBackward } from './residual.js';
 import { sampleRows } from './sample_rows.js';
+import { sopProbabilities, sopProbabilitiesBackward } from './sop_probabilities.js';
 import { sum } from './sum.js';
 import { support } from './support.js';
 import { updateAdamw } from './update_adamw.js';
@@ -56,6 +57,8 @@ export const ops = [
   residualBackward,
   sampleRows,
   scatterRows,
+  sopProbabilities,
+  sopProbabilitiesBackward,
   sum,
   support,
   updateAdamw,

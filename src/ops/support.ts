@@ -1,58 +1,57 @@
-import { grid } from '../../shaders/lib/grid.js';
-import { SUPPORT_WORKGROUP, support as supportKernel } from '../../shaders/support.wgsl.js';
+import { eachGrid } from '../../shaders/lib/each.js';
+import { support as supportKernel } from '../../shaders/support.wgsl.js';
 import { defineOp, GraphError, input, output } from '../graph/op.js';
 import { elements, f32, sameShape, showShape } from '../graph/tensor.js';
 
-export type SupportAttributes = {
-  readonly contributions: 'soft' | 'one-hot';
-  /** An anchor gives 1 - smoothing to its own prototype. */
-  readonly smoothing: number;
-};
+/** `contributions`: a neighbour gives its cosine to its own SOP (`soft`) or 1 - smoothing, as the anchor (`one-hot`). */
+export type SupportAttributes = { readonly contributions: 'soft' | 'one-hot'; readonly smoothing: number };
 
 /**
- * Support embeddings and contributions (method.md section 3, steps 3 and 4).
- * Inputs: memory [N, d], anchors u32 [K], and for k > 0 the neighbours: index u32 [K, k], score [K, k].
- * Outputs: D [K (k + 1), d], each anchor followed by its neighbours; s [K (k + 1)]. No derivative: memories get none.
+ * Support embeddings of K SOPs, and the share s_j of each that goes to its own SOP (method.md section 3, steps 3 and 4).
+ *
+ * Inputs: memory [N, d], anchors u32 [K] and, unless SOPs are anchors alone, index u32 [K, k] and score [K, k] as
+ * `neighbours` returns them. Outputs: D [K (k + 1), d], each anchor followed by its neighbours; s [K (k + 1)] in [1 / K, 1].
+ * No derivative: memories get no gradient. Throws `GraphError` when shapes disagree.
  */
 export const support = defineOp<SupportAttributes>({
   name: 'support',
   infer([memory, anchors, index, score]) {
-    const [, width = 0] = memory?.shape ?? [];
     const [count = 0] = anchors?.shape ?? [];
-    const k = index?.shape[1] ?? 0;
-    const fits =
-      anchors?.dtype === 'u32' &&
-      (!index ||
-        (index.dtype === 'u32' && sameShape(index.shape, [count, k]) && sameShape(score?.shape ?? [], [count, k])));
-    if (!fits) {
-      const shapes = [memory, anchors, index, score].map((spec) => showShape(spec?.shape ?? [])).join(' ');
-      throw new GraphError('support', `memory, anchors, neighbours and scores ${shapes} do not fit`);
+    const [, depth = 0] = memory?.shape ?? [];
+    const members = 1 + (index?.shape[1] ?? 0);
+    const found = !index || (index.shape[0] === count && sameShape(index.shape, score?.shape ?? []));
+    if (memory?.shape.length !== 2 || anchors?.shape.length !== 1 || !found) {
+      const shapes = [memory, anchors, index, score].map((spec) => showShape(spec?.shape ?? []));
+      throw new GraphError('support', `memory, anchors, index, score of ${shapes}`);
     }
-    return [f32(count * (k + 1), width), f32(count * (k + 1))];
+    return [f32(count * members, depth), f32(count * members)];
   },
-  launches({ inputs: [, anchors, index], outputs: [rows], attrs: { contributions, smoothing } }) {
-    const count = elements(rows?.shape ?? []);
-    const neighbours = index !== undefined;
+  launches({ inputs: [memory, anchors, index], outputs: [d], attrs: { contributions, smoothing } }) {
+    const depth = memory?.shape[1] ?? 1;
+    const vec4 = depth % 4 === 0;
+    const [neighbours, soft] = [index !== undefined, contributions === 'soft'];
+    const count = elements(d?.shape ?? []) / (vec4 ? 4 : 1);
     return [
       {
-        kernel: supportKernel({ neighbours, soft: contributions === 'soft' }),
+        kernel: supportKernel({ vec4, soft, neighbours }),
         bindings: {
           memory: input(0),
           anchors: input(1),
-          ...(neighbours && { index: input(2), score: input(3) }),
-          rows: output(0),
-          contributions: output(1),
+          ...(neighbours ? { found: input(2) } : {}),
+          ...(neighbours && soft ? { score: input(3) } : {}),
+          support: output(0),
+          s: output(1),
         },
         params: {
           count,
-          width: rows?.shape[1] ?? 1,
+          width: vec4 ? depth / 4 : depth,
           members: 1 + (index?.shape[1] ?? 0),
-          own: 1 - smoothing,
+          anchor_share: 1 - smoothing,
           least: 1 / (anchors?.shape[0] ?? 1),
         },
-        workgroups: grid(count, SUPPORT_WORKGROUP),
+        workgroups: eachGrid(count),
       },
     ];
   },
-  cost: (_inputs, [rows]) => ({ flops: 0, bytes: 8 * elements(rows?.shape ?? []) }),
+  cost: (_inputs, [d]) => ({ flops: 0, bytes: 8 * elements(d?.shape ?? []) }),
 });

@@ -1,0 +1,97 @@
+import type { Scalar } from '../src/graph/op.js';
+import { sopProbabilities, sopProbabilitiesBackward } from '../src/ops/sop_probabilities.js';
+import { EPSILON, opTest, type Random, type Values } from './declare.js';
+
+/** softmax(u D^T / tau) of one row, with the largest logit and the inverse of the sum of exponentials. */
+function softmaxRow(u: Values, d: Values, tau: number): { p: Values; most: number; inverse: number } {
+  const count = d.length / u.length;
+  const logits = new Float64Array(count);
+  for (let j = 0; j < count; j++) for (let c = 0; c < u.length; c++) logits[j]! += (u[c]! * d[j * u.length + c]!) / tau;
+  const most = logits.reduce((a, b) => Math.max(a, b));
+  const exponentials = logits.map((logit) => Math.exp(logit - most));
+  const inverse = 1 / exponentials.reduce((a, b) => a + b, 0);
+  return { p: exponentials.map((e) => e * inverse), most, inverse };
+}
+
+const sopCase = (rows: number, sops: number, members: number, depth: number, temperature: number) => ({
+  inputs: [
+    { shape: [rows, depth], fill: 'unit-rows' as const },
+    { shape: [sops * members, depth], fill: 'unit-rows' as const },
+    // Contributions lie in [1 / K, 1].
+    {
+      shape: [sops * members],
+      fill: (random: Random) => Array.from({ length: sops * members }, () => 1 - (1 - 1 / sops) * random.uniform()),
+    },
+  ],
+  attrs: (scalar: (name: string, value: number) => Scalar) => ({ members, temperature: scalar('tau', temperature) }),
+});
+
+export const sopProbabilitiesTests = [
+  opTest({
+    op: sopProbabilities,
+    reference({ inputs: [u, d, s], specs, outputs, attrs, scalar }) {
+      const depth = specs[0]!.shape[1]!;
+      const [rows, sops] = outputs[0]!.shape as [number, number];
+      const result = new Float64Array(rows * sops);
+      const stats = new Float64Array(rows * 2);
+      for (let row = 0; row < rows; row++) {
+        const { p, most, inverse } = softmaxRow(
+          u!.subarray(row * depth, (row + 1) * depth),
+          d!,
+          scalar(attrs.temperature),
+        );
+        stats.set([most, inverse], 2 * row);
+        p.forEach((pj, j) => {
+          const other = (1 - s![j]!) / (sops - 1);
+          for (let i = 0; i < sops; i++)
+            result[row * sops + i]! += pj * (i === Math.floor(j / attrs.members) ? s![j]! : other);
+        });
+      }
+      return [result, stats];
+    },
+    cases: [
+      sopCase(1, 2, 1, 1, 0.1),
+      sopCase(7, 5, 3, 17, 0.1),
+      sopCase(33, 20, 5, 16, 0.04),
+      sopCase(9, 5, 17, 20, 0.1),
+      sopCase(35, 70, 1, 8, 0.01),
+    ],
+    tolerance,
+    gradient: { inputs: [0], outputs: [0] },
+  }),
+  opTest({
+    op: sopProbabilitiesBackward,
+    reference({ inputs: [u, d, s, , , dp], specs, attrs, scalar }) {
+      const [rows, depth] = specs[0]!.shape as [number, number];
+      const sops = specs[5]!.shape[1]!;
+      const tau = scalar(attrs.temperature);
+      const du = new Float64Array(rows * depth);
+      for (let row = 0; row < rows; row++) {
+        const { p } = softmaxRow(u!.subarray(row * depth, (row + 1) * depth), d!, tau);
+        // dL/dp = dP Y^T, then through the softmax.
+        const g = dp!.subarray(row * sops, (row + 1) * sops);
+        const slopes = p.map((_, j) => {
+          const other = (1 - s![j]!) / (sops - 1);
+          return g.reduce((sum, value, i) => sum + value * (i === Math.floor(j / attrs.members) ? s![j]! : other), 0);
+        });
+        const mean = p.reduce((sum, pj, j) => sum + pj * slopes[j]!, 0);
+        p.forEach((pj, j) => {
+          const w = (pj * (slopes[j]! - mean)) / tau;
+          for (let c = 0; c < depth; c++) du[row * depth + c]! += w * d![j * depth + c]!;
+        });
+      }
+      return [du];
+    },
+    // Exercised through the cases of `sop_probabilities`: stats and P must belong to u.
+    cases: [],
+    tolerance,
+  }),
+];
+
+/**
+ * A logit of at most 1 / tau is off by EPSILON sqrt(depth) / tau at worst, and that is the relative error of its
+ * exponential; sums of J positive terms do not amplify it, differences in backward by a small factor.
+ */
+function tolerance(): number {
+  return 8 * EPSILON * 100;
+}

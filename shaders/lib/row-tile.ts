@@ -1,0 +1,122 @@
+import { wgsl } from './kernel.js';
+import { type Lanes, times } from './shared-values.js';
+
+/**
+ * A tile of a matrix product with rows on lanes: y[r, x] = sum_k a[r, k] b[x, k]. An invocation keeps `rows` whole rows of the
+ * tile (rows local, local + lanes, ... of it), so that what follows a product row by row, a softmax, a top-k list, needs no
+ * exchange and the product is never stored.
+ */
+export interface RowTile extends Lanes {
+  /** Rows of an invocation. */
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Rows of a workgroup's tile. */
+export const tileRows = ({ lanes, rows }: RowTile): number => lanes * rows;
+
+export interface RowTileOperands {
+  /** Names of the f32 bindings. */
+  readonly a: string;
+  readonly b: string;
+  /** WGSL of the element at which row `r` of the tile begins in a, column `x` in b: inside the buffer for any u32. */
+  aStart(r: string): string;
+  bStart(x: string): string;
+  /** WGSL of the distance of neighbouring k in b; in a it is 1. */
+  readonly bStep: string;
+  /** WGSL of the first k and of the one after the last. */
+  readonly begin: string;
+  readonly end: string;
+  /** Whether neighbouring columns, not neighbouring k, are neighbours in b: says which way workgroups load it. */
+  readonly columnsContiguous: boolean;
+}
+
+/** Steps along k that a workgroup loads at a time into workgroup memory. */
+const STEPS = 16;
+
+/** WGSL that goes to module scope. */
+export function rowTileDeclaration(tile: RowTile): string {
+  if (tile.subgroup) return '';
+  // One more keeps stores along k out of one memory bank.
+  return `var<workgroup> a_slice: array<f32, ${STEPS * (tileRows(tile) + 1)}>;
+var<workgroup> b_slice: array<f32, ${STEPS * (tile.columns + 1)}>;`;
+}
+
+/**
+ * WGSL statements that leave y in `acc`, an array of rows x columns numbers, row-major. Place them in uniform control flow.
+ *
+ * Subgroup variant: per k an invocation loads `rows` numbers of a and its share of b, and broadcasts hand b round; the sums
+ * are named scalars until the end, because arrays that are indexed by a variable later would live in memory.
+ */
+export function rowTile(tile: RowTile, operands: RowTileOperands): string {
+  const { rows, columns } = tile;
+  const sum = (r: number, x: number): string => `y${r}_${x}`;
+  return `${times(rows, (r) => times(columns, (x) => `var ${sum(r, x)} = 0.0;`))}
+${tile.subgroup ? bySubgroup(tile, operands, sum) : byWorkgroup(tile, operands, sum)}
+var acc: array<f32, ${rows * columns}>;
+${times(rows, (r) => times(columns, (x) => `acc[${r * columns + x}] = ${sum(r, x)};`))}`;
+}
+
+type Sum = (r: number, x: number) => string;
+
+function bySubgroup({ lanes, rows, columns }: RowTile, operands: RowTileOperands, sum: Sum): string {
+  const { a, b, aStart, bStart, bStep, begin, end } = operands;
+  const loads = Math.ceil(columns / lanes);
+  return `${times(rows, (r) => `var a_at${r} = ${aStart(`(local + ${r * lanes}u)`)} + ${begin};`)}
+${times(loads, (i) => `var b_at${i} = ${bStart(`(local + ${i * lanes}u)`)} + ${begin} * ${bStep};`)}
+for (var k = ${begin}; k < ${end}; k++) {
+${times(rows, (r) => `  let a${r} = ${a}[a_at${r}]; a_at${r} += 1u;`)}
+${times(loads, (i) => `  let b${i} = ${b}[b_at${i}]; b_at${i} += ${bStep};`)}
+${times(
+  columns,
+  (x) => `  let b_${x} = subgroupBroadcast(b${Math.floor(x / lanes)}, ${x % lanes}u);
+${times(rows, (r) => `  ${sum(r, x)} += a${r} * b_${x};`)}`,
+)}
+}`;
+}
+
+function byWorkgroup(tile: RowTile, operands: RowTileOperands, sum: Sum): string {
+  const { lanes, rows, columns } = tile;
+  const { a, b, aStart, bStart, bStep, begin, end, columnsContiguous } = operands;
+  const [aPitch, bPitch] = [tileRows(tile) + 1, columns + 1];
+  return wgsl`
+for (var k0 = ${begin}; k0 < ${end}; k0 += ${STEPS}u) {
+  workgroupBarrier();
+  for (var i = local; i < ${STEPS * tileRows(tile)}u; i += ${lanes}u) {
+    let step = i % ${STEPS}u;
+    let r = i / ${STEPS}u;
+    let value = ${a}[${aStart('r')} + min(k0 + step, ${end} - 1u)];
+    a_slice[step * ${aPitch}u + r] = select(0.0, value, k0 + step < ${end});
+  }
+  for (var i = local; i < ${STEPS * columns}u; i += ${lanes}u) {
+#if ${columnsContiguous}
+    let step = i / ${columns}u;
+    let x = i % ${columns}u;
+#else
+    let step = i % ${STEPS}u;
+    let x = i / ${STEPS}u;
+#endif
+    let value = ${b}[${bStart('x')} + min(k0 + step, ${end} - 1u) * ${bStep}];
+    b_slice[step * ${bPitch}u + x] = select(0.0, value, k0 + step < ${end});
+  }
+  workgroupBarrier();
+  for (var k = 0u; k < ${STEPS}u; k++) {
+${times(rows, (r) => `    let a${r} = a_slice[k * ${aPitch}u + local + ${r * lanes}u];`)}
+${times(
+  columns,
+  (x) => `    let b_${x} = b_slice[k * ${bPitch}u + ${x}u];
+${times(rows, (r) => `    ${sum(r, x)} += a${r} * b_${x};`)}`,
+)}
+  }
+}`;
+}
+
+/**
+ * `body(r)` for each row r of an invocation (WGSL, u32), to follow `rowTile`. A subgroup kernel loops: software adapters need
+ * about 50 ms to compile a memory access, so the bound is a param, which keeps them from unrolling it. A GPU must unroll it
+ * to keep `acc` in registers.
+ */
+export function eachTileRow({ rows, subgroup }: RowTile, body: (r: string) => string): string {
+  if (!subgroup) return times(rows, (r) => `{ ${body(`${r}u`)} }`);
+  return `for (var r = 0u; r < params.lane_rows; r++) { ${body('r')} }`;
+}

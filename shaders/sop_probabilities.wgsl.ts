@@ -1,0 +1,277 @@
+// sop_probabilities: P = softmax(u D^T / tau) Y, Y given by one number s_j for each row of D (method.md section 3, step 5).
+//
+//   u, du       [R, d]        embeddings
+//   D           [J, d]        support embeddings, SOP after SOP: SOP i owns rows i members ... (i + 1) members - 1
+//   s           [J]           what row j gives to its own SOP; the others get r_j = (1 - s_j) / (K - 1) each
+//   P, dP       [R, K]
+//   stats       [R] of (m, 1 / Z): largest logit and 1 / sum_j exp(l_j - m)
+//   partial     [R, tiles, 3] of a tile of SOPs: its largest logit m, z = sum exp(l - m), c = sum exp(l - m) r   (scratch)
+//   weights     [R, span]     dL/dl_j / tau of a span of j   (scratch of backward, reused for every span)
+//   sums        [R] of (a, G): a = sum_i dP_i P_i, G = sum_i dP_i
+//   du_partial  [splits, R, d]   (scratch)
+//
+// With p_j = exp(l_j - m) / Z:  P_i = sum_{j in SOP i} p_j (s_j - r_j) + sum_j p_j r_j. Logits are computed once:
+// tiles         unnormalised sums over each SOP, relative to the largest logit of the tile, into P; partial
+// normalize     statistics of each row from its partials; brings P to the scale of the row and adds c
+// backward: du = sum_j w_j D_j,  w_j = p_j (dp_j - a) / tau,  dp_j = (s_j - r_j) dP_i(j) + r_j G; for one span of j at a time
+// row_sums      a, G
+// weights       logits of the span again, and from them w
+// accumulate    du_partial[split] += its part of w D; column_sum adds the splits
+//
+// Rows of u are on lanes (lib/row-tile), so a row's maximum, sums and SOPs need no exchange.
+
+import type { Kernel } from '../src/graph/kernel.js';
+import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { rowMax } from './lib/row-max.js';
+import { eachTileRow, type RowTile, rowTile, rowTileDeclaration, tileRows } from './lib/row-tile.js';
+import { eachRow, type RowLayout, rowExtensions } from './lib/rows.js';
+import { sharedValues, times } from './lib/shared-values.js';
+
+/** Shape of the code: `columns` of the tile are whole SOPs of `members` rows of D. */
+export interface SopVariant extends RowTile {
+  readonly members: number;
+}
+
+/** SOPs of a tile. */
+export const tileSops = ({ columns, members }: SopVariant): number => columns / members;
+
+/** Lower than any logit, and small enough that differences stay finite. */
+const LOWEST = '-1e30';
+
+const PARAMS = {
+  rows: 'u32',
+  sops: 'u32',
+  depth: 'u32',
+  lane_rows: 'u32',
+  /** 1 / (K - 1): r_j = (1 - s_j) others. */
+  others: 'f32',
+  temperature: 'u32',
+} as const;
+
+/** Logits of a tile, scaled, in `acc`; `s_<x>`, `r_<x>` of its columns; `count` of them are inside D. */
+function logits(variant: SopVariant, tileNumber: string): { declaration: string; code: string } {
+  const { columns, members } = variant;
+  const contributions = sharedValues(
+    variant,
+    'contributions',
+    'f32',
+    columns,
+    (x) => `s[min(column0 + ${x}, support - 1u)]`,
+  );
+  return {
+    declaration: `${contributions.declaration}\n${rowTileDeclaration(variant)}`,
+    code: `
+  let support = params.sops * ${members}u;
+  let row0 = workgroup.x * ${tileRows(variant)}u;
+  let sop0 = (${tileNumber}) * ${tileSops(variant)}u;
+  let column0 = sop0 * ${members}u;
+  let count = support - column0;
+  let inverse = 1.0 / scalar_f32(params.temperature);
+  ${contributions.fill}
+${times(columns, (x) => `  let s_${x} = ${contributions.at(x)}; let r_${x} = (1.0 - s_${x}) * params.others;`)}
+${rowTile(variant, {
+  a: 'u',
+  b: 'd',
+  aStart: (r) => `min(row0 + ${r}, params.rows - 1u) * params.depth`,
+  bStart: (x) => `min(column0 + ${x}, support - 1u) * params.depth`,
+  bStep: '1u',
+  begin: '0u',
+  end: 'params.depth',
+  columnsContiguous: false,
+})}`,
+  };
+}
+
+const ARGUMENTS = `(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32)`;
+
+/** Workgroups (ceil(rows / tileRows), ceil(sops / tileSops)). */
+export function tiles(variant: SopVariant): Kernel {
+  const { columns, members, lanes, subgroup } = variant;
+  const { declaration, code } = logits(variant, 'workgroup.y');
+  const sops = tileSops(variant);
+  return kernel({
+    label: 'sop_probabilities.tiles',
+    enable: subgroup ? ['subgroups'] : [],
+    bindings: { u: read('f32'), d: read('f32'), s: read('f32'), p: write('f32'), partial_sums: write('f32') },
+    params: { ...PARAMS, tiles: 'u32' },
+    scalars: true,
+    code: wgsl`${declaration}
+@compute @workgroup_size(${lanes})
+fn tiles${ARGUMENTS} {
+${code}
+${eachTileRow(
+  variant,
+  (r) => `
+    let row = row0 + local + ${r} * ${lanes}u;
+    let at = ${r} * ${columns}u;
+${times(columns, (x) => `    let l${x} = select(${LOWEST}, acc[at + ${x}u] * inverse, ${x}u < count);`)}
+    var m = l0;
+${times(columns - 1, (x) => `    m = max(m, l${x + 1});`)}
+    var z = 0.0;
+    var c = 0.0;
+    var own: array<f32, ${sops}>;
+${times(
+  sops,
+  (i) => `    { var sum = 0.0;
+${times(members, (e) => {
+  const x = i * members + e;
+  return `      { let e = exp(l${x} - m); z += e; c += e * r_${x}; sum += e * (s_${x} - r_${x}); }`;
+})}
+      own[${i}] = sum; }`,
+)}
+    if (row < params.rows) {
+      let out = (row * params.tiles + workgroup.y) * 3u;
+      partial_sums[out] = m;
+      partial_sums[out + 1u] = z;
+      partial_sums[out + 2u] = c;
+      for (var i = 0u; i < min(${sops}u, params.sops - sop0); i++) { p[row * params.sops + sop0 + i] = own[i]; }
+    }`,
+)}
+}
+`,
+  });
+}
+
+/** `sops` of a tile in `tile_sops`. */
+export function normalize(layout: RowLayout): Kernel {
+  return kernel({
+    label: 'sop_probabilities.normalize',
+    enable: rowExtensions(layout),
+    bindings: { partial_sums: read('f32'), p: write('f32'), stats: write('vec2<f32>') },
+    params: { rows: 'u32', sops: 'u32', tiles: 'u32', tile_sops: 'u32' },
+    code: wgsl`${rowMax(layout)}${eachRow(
+      layout,
+      'normalize',
+      `
+  let first = row * params.tiles;
+  var most = ${LOWEST};
+  for (var t = lane; t < params.tiles; t += LANES) { most = max(most, partial_sums[3u * (first + t)]); }
+  let m = row_max(most);
+  var z = 0.0;
+  var c = 0.0;
+  for (var t = lane; t < params.tiles; t += LANES) {
+    let at = 3u * (first + t);
+    let scale = exp(partial_sums[at] - m);
+    z += scale * partial_sums[at + 1u];
+    c += scale * partial_sums[at + 2u];
+  }
+  let inverse = 1.0 / row_sum(z);
+  let others = row_sum(c);
+  for (var i = lane; i < params.sops; i += LANES) {
+    let scale = exp(partial_sums[3u * (first + i / params.tile_sops)] - m);
+    let at = row * params.sops + i;
+    p[at] = (p[at] * scale + others) * inverse;
+  }
+  if (lane == 0u) { stats[row] = vec2(m, inverse); }`,
+    )}`,
+  });
+}
+
+export function rowSums(layout: RowLayout): Kernel {
+  return kernel({
+    label: 'sop_probabilities.row_sums',
+    enable: rowExtensions(layout),
+    bindings: { p: read('f32'), dp: read('f32'), sums: write('vec2<f32>') },
+    params: { rows: 'u32', sops: 'u32' },
+    code: wgsl`${eachRow(
+      layout,
+      'row_sums',
+      `
+  var product = 0.0;
+  var total = 0.0;
+  for (var i = lane; i < params.sops; i += LANES) {
+    let g = dp[row * params.sops + i];
+    product += g * p[row * params.sops + i];
+    total += g;
+  }
+  let a = row_sum(product);
+  let all = row_sum(total);
+  if (lane == 0u) { sums[row] = vec2(a, all); }`,
+    )}`,
+  });
+}
+
+/** Workgroups (ceil(rows / tileRows), tiles of the span); the span begins at tile `first_tile` and is `span` columns wide. */
+export function weights(variant: SopVariant): Kernel {
+  const { columns, members, lanes, subgroup } = variant;
+  const { declaration, code } = logits(variant, 'params.first_tile + workgroup.y');
+  return kernel({
+    label: 'sop_probabilities.weights',
+    enable: subgroup ? ['subgroups'] : [],
+    bindings: {
+      u: read('f32'),
+      d: read('f32'),
+      s: read('f32'),
+      stats: read('vec2<f32>'),
+      sums: read('vec2<f32>'),
+      dp: read('f32'),
+      w: write('f32'),
+    },
+    params: { ...PARAMS, first_tile: 'u32', tile_sops: 'u32', span: 'u32' },
+    scalars: true,
+    code: wgsl`${declaration}
+@compute @workgroup_size(${lanes})
+fn weights${ARGUMENTS} {
+${code}
+${eachTileRow(
+  variant,
+  (r) => `
+    let inside = row0 + local + ${r} * ${lanes}u < params.rows;
+    let row = min(row0 + local + ${r} * ${lanes}u, params.rows - 1u);
+    let at = ${r} * ${columns}u;
+    let m = stats[row].x;
+    let scale = stats[row].y * inverse;
+    let a = sums[row].x;
+    let all = sums[row].y;
+    var own: array<f32, ${tileSops(variant)}>;
+    for (var i = 0u; i < ${subgroup ? 'params.tile_sops' : `${tileSops(variant)}u`}; i++) { own[i] = dp[row * params.sops + min(sop0 + i, params.sops - 1u)]; }
+${times(columns, (x) => `    acc[at + ${x}u] = scale * exp(acc[at + ${x}u] * inverse - m) * ((s_${x} - r_${x}) * own[${Math.floor(x / members)}] + r_${x} * all - a);`)}
+    let out = row * params.span + workgroup.y * ${columns}u;
+    if (inside) { for (var x = 0u; x < min(${columns}u, count); x++) { w[out + x] = acc[at + x]; } }`,
+)}
+}
+`,
+  });
+}
+
+/** Workgroups (ceil(rows / tileRows), ceil(depth / columns), splits); `count` columns of w meet D from row `first` on. */
+export function accumulate(tile: RowTile): Kernel {
+  const { columns, lanes, subgroup } = tile;
+  return kernel({
+    label: 'sop_probabilities.accumulate',
+    enable: subgroup ? ['subgroups'] : [],
+    bindings: { w: read('f32'), d: read('f32'), du: write('f32') },
+    params: { rows: 'u32', depth: 'u32', lane_rows: 'u32', first: 'u32', count: 'u32', span: 'u32', split_span: 'u32' },
+    code: wgsl`${rowTileDeclaration(tile)}
+@compute @workgroup_size(${lanes})
+fn accumulate${ARGUMENTS} {
+  let row0 = workgroup.x * ${tileRows(tile)}u;
+  let column0 = workgroup.y * ${columns}u;
+  let begin = workgroup.z * params.split_span;
+  let end = min(params.count, begin + params.split_span);
+${rowTile(tile, {
+  a: 'w',
+  b: 'd',
+  aStart: (r) => `min(row0 + ${r}, params.rows - 1u) * params.span`,
+  bStart: (x) => `params.first * params.depth + min(column0 + ${x}, params.depth - 1u)`,
+  bStep: 'params.depth',
+  begin: 'begin',
+  end: 'end',
+  columnsContiguous: true,
+})}
+${eachTileRow(
+  tile,
+  (r) => `
+    let row = row0 + local + ${r} * ${lanes}u;
+    let out = (workgroup.z * params.rows + row) * params.depth + column0;
+    if (row < params.rows) {
+      for (var x = 0u; x < min(${columns}u, params.depth - column0); x++) {
+        // The first span starts the sum, whatever the buffer held.
+        du[out + x] = select(du[out + x], 0.0, params.first == 0u) + acc[${r} * ${columns}u + x];
+      }
+    }`,
+)}
+}
+`,
+  });
+}

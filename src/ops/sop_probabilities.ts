@@ -1,0 +1,166 @@
+import { type RowTile, tileRows } from '../../shaders/lib/row-tile.js';
+import { rowGrid, rowLayout } from '../../shaders/lib/rows.js';
+import {
+  accumulate,
+  normalize,
+  rowSums,
+  type SopVariant,
+  tileSops,
+  tiles as tilesKernel,
+  weights,
+} from '../../shaders/sop_probabilities.wgsl.js';
+import type { Target } from '../gpu/target.js';
+import { defineOp, GraphError, input, type Launch, output, type Scalar, scratch } from '../graph/op.js';
+import { bytes, f32, type Spec, showShape } from '../graph/tensor.js';
+import { columnSumLaunch } from './column_sum.js';
+import { chooseRowTile } from './row-tiles.js';
+
+/** `members`: rows of D of each SOP, its anchor and its neighbours. `temperature`: tau. */
+export type SopAttributes = { readonly members: number; readonly temperature: Scalar };
+
+/**
+ * P(u) = softmax(u D^T / tau) Y: what each embedding has to do with each of K self-organizing prototypes (method.md section
+ * 3, step 5). Y [J, K] is given by s: row j gives s_j to its own SOP and (1 - s_j) / (K - 1) to every other.
+ *
+ * Inputs: u [R, d], D [J, d], s [J], J = K members. Outputs: P [R, K]; stats [R, 2], kept for backward: the largest logit of
+ * the row and the inverse of the sum of exponentials relative to it. Only u has a gradient. Neither the logits nor Y are
+ * stored. Throws `GraphError` when shapes disagree.
+ */
+export const sopProbabilities = defineOp<SopAttributes>({
+  name: 'sop_probabilities',
+  infer([u, d, s], { members }) {
+    const [rows = 0, depth] = u?.shape ?? [];
+    const [count = 0] = d?.shape ?? [];
+    if (!u || !d || !s || depth !== d.shape[1] || s.shape[0] !== count || count % members !== 0) {
+      const shapes = [u, d, s].map((spec) => showShape(spec?.shape ?? []));
+      throw new GraphError('sop_probabilities', `u, D, s of ${shapes} with ${members} members`);
+    }
+    return [f32(rows, count / members), f32(rows, 2)];
+  },
+  scratch(call) {
+    const { rows, tiles } = sizes(call.inputs, call.attrs, call.target);
+    return [f32(rows, tiles, 3)];
+  },
+  launches({ inputs, attrs, target }) {
+    const { rows, sops, tiles, variant, params } = sizes(inputs, attrs, target);
+    const layout = rowLayout(target);
+    return [
+      {
+        kernel: tilesKernel(variant),
+        bindings: { u: input(0), d: input(1), s: input(2), p: output(0), partial_sums: scratch(0) },
+        params: { ...params, tiles },
+        workgroups: [Math.ceil(rows / tileRows(variant)), tiles, 1],
+      },
+      {
+        kernel: normalize(layout),
+        bindings: { partial_sums: scratch(0), p: output(0), stats: output(1) },
+        params: { rows, sops, tiles, tile_sops: tileSops(variant) },
+        workgroups: rowGrid(layout, rows),
+      },
+    ];
+  },
+  derivative(graph, { inputs: [u, d, s], outputs: [p, stats], attrs }, [dp]) {
+    if (!u || !d || !s || !p || !stats) throw new GraphError('sop_probabilities', 'has lost a tensor');
+    return [dp ? graph.one(sopProbabilitiesBackward, [u, d, s, stats, p, dp], attrs) : null, null, null];
+  },
+  cost: (inputs, outputs) => cost(2, inputs, outputs),
+});
+
+/** du of `sop_probabilities`. Inputs: u, D, s, stats, P, dP [R, K]. Output: du [R, d]. */
+export const sopProbabilitiesBackward = defineOp<SopAttributes>({
+  name: 'sop_probabilities_backward',
+  infer: ([u]) => [f32(...(u?.shape ?? []))],
+  scratch(call) {
+    const { rows, depth, span, splits } = backwardSizes(call.inputs, call.attrs, call.target);
+    const sums = [f32(rows, 2), f32(rows, span)];
+    return splits > 1 ? [...sums, f32(splits, rows, depth)] : sums;
+  },
+  launches({ inputs, attrs, target }) {
+    const { rows, sops, depth, count, span, splits, variant, params, tile } = backwardSizes(inputs, attrs, target);
+    const layout = rowLayout(target);
+    const du = splits > 1 ? scratch(2) : output(0);
+    const launches: Launch[] = [
+      {
+        kernel: rowSums(layout),
+        bindings: { p: input(4), dp: input(5), sums: scratch(0) },
+        params: { rows, sops },
+        workgroups: rowGrid(layout, rows),
+      },
+    ];
+    for (let first = 0; first < count; first += span) {
+      const width = Math.min(span, count - first);
+      launches.push(
+        {
+          kernel: weights(variant),
+          bindings: {
+            u: input(0),
+            d: input(1),
+            s: input(2),
+            stats: input(3),
+            sums: scratch(0),
+            dp: input(5),
+            w: scratch(1),
+          },
+          params: { ...params, first_tile: first / variant.columns, tile_sops: tileSops(variant), span },
+          workgroups: [Math.ceil(rows / tileRows(variant)), Math.ceil(width / variant.columns), 1],
+        },
+        {
+          kernel: accumulate(tile),
+          bindings: { w: scratch(1), d: input(1), du },
+          params: {
+            rows,
+            depth,
+            lane_rows: tile.rows,
+            first,
+            count: width,
+            span,
+            split_span: Math.ceil(width / splits),
+          },
+          workgroups: [Math.ceil(rows / tileRows(tile)), Math.ceil(depth / tile.columns), splits],
+        },
+      );
+    }
+    if (splits > 1) launches.push(columnSumLaunch(scratch(2), output(0), splits, rows * depth, splits));
+    return launches;
+  },
+  cost: (inputs, outputs) => cost(4, inputs, outputs),
+});
+
+function sizes([u, d]: readonly Spec[], { members, temperature }: SopAttributes, target: Target) {
+  const [rows = 0, depth = 0] = u?.shape ?? [];
+  const [count = 0] = d?.shape ?? [];
+  const sops = count / members;
+  const variant: SopVariant = { ...chooseRowTile(target, rows, members), members };
+  const params = {
+    rows,
+    sops,
+    depth,
+    lane_rows: variant.rows,
+    others: sops > 1 ? 1 / (sops - 1) : 0,
+    temperature: temperature.slot,
+  };
+  return { rows, sops, depth, count, tiles: Math.ceil(sops / tileSops(variant)), variant, params };
+}
+
+/** Numbers of the weights of a span: 16 MiB. */
+const SPAN_NUMBERS = 2 ** 22;
+
+function backwardSizes(inputs: readonly Spec[], attrs: SopAttributes, target: Target) {
+  const forward = sizes(inputs, attrs, target);
+  const { rows, depth, count, variant } = forward;
+  const whole = Math.ceil(count / variant.columns) * variant.columns;
+  const span = Math.min(whole, variant.columns * Math.max(1, Math.floor(SPAN_NUMBERS / (rows * variant.columns))));
+  const tile: RowTile = chooseRowTile(target, rows, 1);
+  const groups = Math.ceil(rows / tileRows(tile)) * Math.ceil(depth / tile.columns);
+  // Enough workgroups to keep the adapter busy; each split costs another copy of du.
+  const wanted = Math.ceil((target.kind === 'gpu' ? 256 : 8) / groups);
+  return { ...forward, span, tile, splits: Math.max(1, Math.min(wanted, Math.floor(span / 64))) };
+}
+
+/** `products` matrix products of R x J x d. */
+function cost(passes: number, inputs: readonly Spec[], outputs: readonly Spec[]) {
+  const [rows = 0, depth = 0] = inputs[0]?.shape ?? [];
+  const [count = 0] = inputs[1]?.shape ?? [];
+  const moved = [...inputs, ...outputs].reduce((sum, spec) => sum + bytes(spec), 0);
+  return { flops: rows * count * (passes * depth + 8), bytes: moved };
+}
