@@ -68,9 +68,11 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       barrier: (step: number) => evaluates(step) || saver.due() || stop.signal !== null || isLast(step),
     };
     let rate = 0;
+    let teacherEntropy = Number.NaN;
     for await (const record of runSteps(trainer, feed, clock, options)) {
       progress.step = record.step;
       progress.elapsed += record.seconds;
+      teacherEntropy = record.teacherEntropy;
       rate = rate > 0 ? 0.9 * rate + (0.1 * record.images) / record.seconds : record.images / record.seconds;
       metrics.append(metricsLine(record));
       line.update(progressState(record, rate, clock, progress));
@@ -90,7 +92,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     const final = await evaluate({
       step: progress.step,
       epoch: Math.ceil(progress.step / feed.stepsPerEpoch),
-      teacherEntropy: Number.NaN,
+      teacherEntropy,
     });
     await exportTeacher(setup, trainer, progress.step);
     printer.line(
