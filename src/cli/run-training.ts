@@ -60,12 +60,18 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     const every = config.eval.every_epochs * feed.stepsPerEpoch;
     return every > 0 && step % every === 0 && step > metrics.history.lastEvaluation;
   };
+  let saveAt = -1;
   try {
     const options = {
       done: progress.step,
       elapsed: progress.elapsed,
       stopped: () => stop.signal !== null,
-      barrier: (step: number) => evaluates(step) || saver.due() || stop.signal !== null || isLast(step),
+      barrier: (step: number) => {
+        // Decided here, once: when the record of this step comes, whether a save is due may have changed.
+        const save = saver.due();
+        if (save) saveAt = step;
+        return save || evaluates(step) || stop.signal !== null || isLast(step);
+      },
     };
     let rate = 0;
     let teacherEntropy = Number.NaN;
@@ -77,7 +83,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       metrics.append(metricsLine(record));
       line.update(progressState(record, rate, clock, progress));
       if (evaluates(record.step) && !isLast(record.step)) await evaluate(record);
-      if (saver.due()) {
+      if (saveAt === record.step) {
         metrics.sync();
         await saver.save('last');
       }
