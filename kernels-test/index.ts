@@ -19,6 +19,7 @@ import { posResampleTests } from './pos_resample.js';
 import { residualTests } from './residual.js';
 import { sampleRowsTests } from './sample_rows.js';
 import { sopProbabilitiesTests } from './sop_probabilities.js';
+import { softmaxTests } from './softmax.js';
 import { sumTests } from './sum.js';
 import { supportTests } from './support.js';
 import { updateAdamwTests } from './update_adamw.js';
@@ -48,6 +49,7 @@ export const opTests: readonly AnyOpTest[] = [
   residualTests,
   sampleRowsTests,
   sopProbabilitiesTests,
+  softmaxTests,
   sumTests,
   supportTests,
   updateAdamwTests,

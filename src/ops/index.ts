@@ -18,6 +18,7 @@ import { posResample, posResampleBackward } from './pos_resample.js';
 import { residual, residualBackward } from './residual.js';
 import { sampleRows } from './sample_rows.js';
 import { sopProbabilities, sopProbabilitiesBackward } from './sop_probabilities.js';
+import { softmax, softmaxBackward } from './softmax.js';
 import { sum } from './sum.js';
 import { support } from './support.js';
 import { updateAdamw } from './update_adamw.js';
@@ -59,6 +60,8 @@ export const ops = [
   scatterRows,
   sopProbabilities,
   sopProbabilitiesBackward,
+  softmax,
+  softmaxBackward,
   sum,
   support,
   updateAdamw,

@@ -1,0 +1,68 @@
+import { type RowLayout, rowGrid, rowLayout, rowRegisters } from '../../shaders/lib/rows.js';
+import { softmaxBackward as backwardKernel, softmaxForward as forwardKernel } from '../../shaders/softmax.wgsl.js';
+import type { Target } from '../gpu/target.js';
+import { defineOp, GraphError, input, output } from '../graph/op.js';
+import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+
+type NoAttributes = Record<string, never>;
+
+/** y = softmax(x) over the last axis. Input: x [R, N]. Output: y [R, N], rows summing to 1. */
+export const softmax = defineOp<NoAttributes>({
+  name: 'softmax',
+  infer([x]) {
+    if (x?.shape.length !== 2) throw new GraphError('softmax', `x ${showShape(x?.shape ?? [])} is not [rows, columns]`);
+    return [f32(...x.shape)];
+  },
+  launches({ inputs: [x], target }) {
+    const { variant, params } = rowsOf(x, target);
+    // Software adapters take seconds to compile exponentials that are written out for each element.
+    const registers = variant.layout.by === 'invocation' ? 0 : variant.registers;
+    return [
+      {
+        kernel: forwardKernel({ ...variant, registers }),
+        bindings: { x: input(0), y: output(0) },
+        params,
+        workgroups: rowGrid(variant.layout, params.rows),
+      },
+    ];
+  },
+  derivative: (graph, { outputs: [y] }, [dy]) => [y && dy ? graph.one(softmaxBackward, [y, dy], {}) : null],
+  cost: ([x]) => ({ flops: 5 * elements(x?.shape ?? []), bytes: 8 * elements(x?.shape ?? []) }),
+});
+
+/** dx = y (dy - sum(y dy)) for each row. Inputs: y [R, N], a softmax; dy [R, N]. Output: dx [R, N]. */
+export const softmaxBackward = defineOp<NoAttributes>({
+  name: 'softmax_backward',
+  infer([y, dy]) {
+    if (!y || !dy || y.shape.length !== 2 || !sameShape(y.shape, dy.shape)) {
+      const shapes = `${showShape(y?.shape ?? [])} and ${showShape(dy?.shape ?? [])}`;
+      throw new GraphError('softmax_backward', `y and dy are ${shapes}, not twice [rows, columns]`);
+    }
+    return [f32(...y.shape)];
+  },
+  launches({ inputs: [y], target }) {
+    const { variant, params } = rowsOf(y, target);
+    return [
+      {
+        kernel: backwardKernel(variant),
+        bindings: { y: input(0), dy: input(1), dx: output(0) },
+        params,
+        workgroups: rowGrid(variant.layout, params.rows),
+      },
+    ];
+  },
+  cost: ([y]) => ({ flops: 4 * elements(y?.shape ?? []), bytes: 12 * elements(y?.shape ?? []) }),
+});
+
+interface Rows {
+  readonly variant: { readonly vec4: boolean; readonly layout: RowLayout; readonly registers: number };
+  readonly params: { readonly rows: number; readonly width: number };
+}
+
+function rowsOf(x: Spec | undefined, target: Target): Rows {
+  const [rows = 1, columns = 1] = x?.shape ?? [];
+  const vec4 = columns % 4 === 0;
+  const width = vec4 ? columns / 4 : columns;
+  const layout = rowLayout(target);
+  return { variant: { vec4, layout, registers: rowRegisters(layout, width) }, params: { rows, width } };
+}
