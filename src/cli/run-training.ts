@@ -1,18 +1,21 @@
 import { flattenConfig, formatValue } from '../config/keys.js';
 import { fingerprint } from '../data/fingerprint.js';
 import { type CheckpointName, loadNewestValid, saveCheckpoint } from '../data/node/checkpoints.js';
-import { writeSafetensorsFile } from '../data/node/files.js';
+import { readSafetensorsFile, writeSafetensorsFile } from '../data/node/files.js';
 import type { NamedArray } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import { type Evaluation, Evaluator, quickProtocol } from '../eval/evaluator.js';
+import { initFrom, initLines } from '../eval/init.js';
 import { describePlan, planSummary } from '../plan/report.js';
 import { Feed, stepsPerEpoch } from '../sop/feed.js';
 import { runClock, runSteps, type StepRecord } from '../sop/loop.js';
+import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
 import type { Training } from '../sop/training.js';
 import type { Outcome } from './command.js';
 import { MetricsFile } from './metrics-file.js';
 import type { Printer } from './printer.js';
+import { profileSteps } from './profile.js';
 import { CountProgress, formatDuration, formatRate, TrainProgress } from './progress.js';
 import { watchSignals } from './signals.js';
 import type { TrainSetup } from './train.js';
@@ -46,6 +49,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   const trainer = await createTrainer(setup, training);
   const progress: Progress = { step: 0, elapsed: 0, best: Number.NaN };
   if (resume) await restore(setup, trainer, progress);
+  else if (setup.init !== undefined) await initialize(setup.init, trainer, printer);
   for (const write of Feed.residentPixels(training, splits.train)) trainer.write(write);
 
   const metrics = MetricsFile.open(run.metrics, progress.step);
@@ -105,6 +109,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       `done     ${progress.step} steps in ${formatDuration(progress.elapsed)}, ${formatRate((progress.step * training.config.train.batch_size * config.optim.accumulate) / progress.elapsed)} images/s`,
     );
     printer.line(`weights  ${run.exported}`);
+    if (setup.profile) await profileSteps(trainer, run.folder, printer);
     const { step: steps, elapsed: seconds } = progress;
     const result = { steps, seconds, knn: final.comparison?.knn.top1 ?? null, ...final.spread };
     return { result, steps, seconds, evaluation: final };
@@ -228,6 +233,14 @@ async function restore({ run, splits, gpu, printer }: TrainSetup, trainer: Train
   progress.elapsed = Number(metadata.get('elapsed'));
   progress.best = Number(metadata.get('best'));
   printer.line(`resume   ${path}, after step ${checkpoint.step}`);
+}
+
+/** `--init`: first weights from a file. */
+async function initialize(path: string, trainer: Trainer, printer: Printer): Promise<void> {
+  const { tensors } = await readSafetensorsFile(path);
+  const initial = initFrom(tensors, studentSpecs(trainer.training.shape.network), path);
+  trainer.begin(initial.weights);
+  for (const line of initLines(initial, path)) printer.line(line);
 }
 
 async function createTrainer({ gpu, printer }: TrainSetup, training: Training): Promise<Trainer> {

@@ -36,6 +36,7 @@ export interface TrainOptions extends ConfigOptions {
   readonly resume?: boolean | undefined;
   /** Weights to begin with. */
   readonly init?: string | undefined;
+  readonly profile?: boolean | undefined;
 }
 
 /** `sop-gpu train`: settings, data, device, run folder, in this order; then the training itself. */
@@ -77,7 +78,16 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
       ...(common.adapter !== undefined && { adapter: common.adapter }),
     });
     const complete = await withStatistics(config, splits.train);
-    return await trainInFolder({ config: complete, splits, gpu, run, resume, init: options.init, printer });
+    return await trainInFolder({
+      config: complete,
+      splits,
+      gpu,
+      run,
+      resume,
+      init: options.init,
+      printer,
+      profile: options.profile ?? false,
+    });
   } finally {
     untee();
     log.close();
@@ -96,6 +106,8 @@ export interface TrainSetup {
   readonly printer: Printer;
   /** Measures the teacher; one on the quick protocol when left out. */
   readonly evaluator?: Evaluator;
+  /** Time every dispatch of some steps at the end. */
+  readonly profile?: boolean;
 }
 
 /** Traces, prints what will happen, and trains. */

@@ -1,6 +1,7 @@
 import type { NamedArray } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
+import type { Span } from '../gpu/profiler.js';
 import type { Tensor } from '../graph/tensor.js';
 import { ADAMW } from '../optim/adamw.js';
 import { compile } from '../plan/compile.js';
@@ -119,6 +120,14 @@ export class Trainer {
     }
   }
 
+  /** Gives student and teacher these first weights, by timm's name; others keep theirs. */
+  begin(weights: ReadonlyMap<string, Float32Array>): void {
+    for (const { name, tensor } of this.entries) {
+      const values = weights.get(name.replace(/^(student|teacher)\./, ''));
+      if (values && /^(student|teacher)\./.test(name)) this.replay.write(tensor, values as Float32Array<ArrayBuffer>);
+    }
+  }
+
   /** Current weights of the teacher by timm's name. */
   teacherWeights(): Promise<NamedArray[]> {
     const prefix = 'teacher.';
@@ -127,6 +136,11 @@ export class Trainer {
       this.replay,
       entries.map((entry) => ({ ...entry, name: entry.name.slice(prefix.length) })),
     );
+  }
+
+  /** Runs one more step on the inputs and scalars of the last, timing every dispatch. Changes the state. */
+  profile(): Promise<Span[]> {
+    return this.replay.profile();
   }
 
   settled(): Promise<void> {

@@ -1,0 +1,94 @@
+import { join } from 'node:path';
+import { writeFileAtomic } from '../data/node/files.js';
+import type { Span } from '../gpu/profiler.js';
+import type { Plan, PlannedLaunch } from '../plan/plan.js';
+import type { Trainer } from '../sop/trainer.js';
+import type { Printer } from './printer.js';
+import { table } from './table.js';
+
+/** Steps that are timed; a dispatch counts with its median. */
+const STEPS = 5;
+/** Kernels that are named in the table. */
+const ROWS = 20;
+
+/** A dispatch of the plan and its median time. */
+interface Timed {
+  readonly launch: PlannedLaunch;
+  readonly span: Span;
+  readonly ms: number;
+}
+
+/**
+ * Times every dispatch of some steps after the training, prints a table by kernel and writes `profile.json`, a trace for
+ * chrome://tracing or Perfetto, into the run folder. The steps run on the last batch and are part of no checkpoint.
+ * Returns the path of the trace.
+ */
+export async function profileSteps(trainer: Trainer, folder: string, printer: Printer): Promise<string> {
+  const steps: Span[][] = [];
+  for (let i = 0; i < STEPS; i++) steps.push(await trainer.profile());
+  const { plan } = trainer.training;
+  const timed = plan.launches.map((launch, i): Timed => {
+    const times = steps.map((spans) => spans[i]!.end - spans[i]!.begin).sort((a, b) => a - b);
+    return { launch, span: steps.at(-1)![i]!, ms: times[Math.floor(STEPS / 2)]! };
+  });
+  for (const line of kernelTable(plan, timed)) printer.line(line);
+  const path = join(folder, 'profile.json');
+  await writeFileAtomic(path, [new TextEncoder().encode(JSON.stringify(chromeTrace(timed)))]);
+  printer.line(`trace    ${path}`);
+  return path;
+}
+
+function kernelTable(plan: Plan, timed: readonly Timed[]): string[] {
+  const kernels = new Map<string, { ms: number; count: number; flops: number }>();
+  const counted = new Set<number>();
+  for (const { launch, ms } of timed) {
+    const { label } = launch.kernel;
+    const sum = kernels.get(label) ?? { ms: 0, count: 0, flops: 0 };
+    // A node of several dispatches has its work counted with the first one.
+    const { index } = launch.node;
+    const flops = counted.has(index) ? 0 : (plan.costs[index]?.flops ?? 0);
+    counted.add(index);
+    kernels.set(label, { ms: sum.ms + ms, count: sum.count + 1, flops: sum.flops + flops });
+  }
+  const total = timed.reduce((sum, { ms }) => sum + ms, 0);
+  const sorted = [...kernels].sort(([, a], [, b]) => b.ms - a.ms);
+  const rest = sorted
+    .slice(ROWS)
+    .reduce((sum, [, { ms, count }]) => ({ ms: sum.ms + ms, count: sum.count + count }), { ms: 0, count: 0 });
+  const row = (label: string, ms: number, count: number, flops: number): string[] => [
+    label,
+    ms.toFixed(2),
+    ((100 * ms) / total).toFixed(1),
+    String(count),
+    flops > 0 ? (flops / ms / 1e6).toFixed(2) : '',
+  ];
+  return table(
+    ['kernel', 'ms', '%', 'dispatches', 'GFLOP/s'],
+    [
+      ...sorted.slice(0, ROWS).map(([label, { ms, count, flops }]) => row(label, ms, count, flops)),
+      ...(rest.count > 0 ? [row('others', rest.ms, rest.count, 0)] : []),
+      row(
+        'one step',
+        total,
+        timed.length,
+        plan.costs.reduce((sum, { flops }) => sum + flops, 0),
+      ),
+    ],
+  );
+}
+
+/** Trace events (complete events, microseconds) of the last timed step. */
+function chromeTrace(timed: readonly Timed[]): unknown {
+  const start = timed[0]?.span.begin ?? 0;
+  const traceEvents = timed.map(({ launch, span }) => ({
+    name: launch.kernel.label,
+    cat: launch.node.scope,
+    ph: 'X',
+    pid: 1,
+    tid: 1,
+    ts: 1000 * (span.begin - start),
+    dur: 1000 * (span.end - span.begin),
+    args: { scope: launch.node.scope, workgroups: launch.workgroups.join(' x ') },
+  }));
+  return { traceEvents, displayTimeUnit: 'ms' };
+}
