@@ -23,7 +23,15 @@
 import type { Kernel } from '../src/graph/kernel.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 import { rowMax } from './lib/row-max.js';
-import { eachTileRow, type RowTile, rowTile, rowTileDeclaration, tileRows } from './lib/row-tile.js';
+import {
+  eachTileColumn,
+  eachTileRow,
+  ROW_TILE_PARAMS,
+  type RowTile,
+  rowTile,
+  rowTileDeclaration,
+  tileRows,
+} from './lib/row-tile.js';
 import { eachRow, type RowLayout, rowExtensions } from './lib/rows.js';
 import { sharedValues, times } from './lib/shared-values.js';
 
@@ -42,7 +50,8 @@ const PARAMS = {
   rows: 'u32',
   sops: 'u32',
   depth: 'u32',
-  lane_rows: 'u32',
+  ...ROW_TILE_PARAMS,
+  tile_sops: 'u32',
   /** 1 / (K - 1): r_j = (1 - s_j) others. */
   others: 'f32',
   temperature: 'u32',
@@ -124,7 +133,7 @@ ${times(members, (e) => {
       partial_sums[out] = m;
       partial_sums[out + 1u] = z;
       partial_sums[out + 2u] = c;
-      for (var i = 0u; i < min(${sops}u, params.sops - sop0); i++) { p[row * params.sops + sop0 + i] = own[i]; }
+      for (var i = 0u; i < min(params.tile_sops, params.sops - sop0); i++) { p[row * params.sops + sop0 + i] = own[i]; }
     }`,
 )}
 }
@@ -207,7 +216,7 @@ export function weights(variant: SopVariant): Kernel {
       dp: read('f32'),
       w: write('f32'),
     },
-    params: { ...PARAMS, first_tile: 'u32', tile_sops: 'u32', span: 'u32' },
+    params: { ...PARAMS, first_tile: 'u32', span: 'u32' },
     scalars: true,
     code: wgsl`${declaration}
 @compute @workgroup_size(${lanes})
@@ -227,7 +236,7 @@ ${eachTileRow(
     for (var i = 0u; i < ${subgroup ? 'params.tile_sops' : `${tileSops(variant)}u`}; i++) { own[i] = dp[row * params.sops + min(sop0 + i, params.sops - 1u)]; }
 ${times(columns, (x) => `    acc[at + ${x}u] = scale * exp(acc[at + ${x}u] * inverse - m) * ((s_${x} - r_${x}) * own[${Math.floor(x / members)}] + r_${x} * all - a);`)}
     let out = row * params.span + workgroup.y * ${columns}u;
-    if (inside) { for (var x = 0u; x < min(${columns}u, count); x++) { w[out + x] = acc[at + x]; } }`,
+    ${eachTileColumn(variant, (x) => `if (inside && ${x} < count) { w[out + ${x}] = acc[at + ${x}]; }`)}`,
 )}
 }
 `,
@@ -241,7 +250,15 @@ export function accumulate(tile: RowTile): Kernel {
     label: 'sop_probabilities.accumulate',
     enable: subgroup ? ['subgroups'] : [],
     bindings: { w: read('f32'), d: read('f32'), du: write('f32') },
-    params: { rows: 'u32', depth: 'u32', lane_rows: 'u32', first: 'u32', count: 'u32', span: 'u32', split_span: 'u32' },
+    params: {
+      rows: 'u32',
+      depth: 'u32',
+      ...ROW_TILE_PARAMS,
+      first: 'u32',
+      count: 'u32',
+      span: 'u32',
+      split_span: 'u32',
+    },
     code: wgsl`${rowTileDeclaration(tile)}
 @compute @workgroup_size(${lanes})
 fn accumulate${ARGUMENTS} {
@@ -264,12 +281,12 @@ ${eachTileRow(
   (r) => `
     let row = row0 + local + ${r} * ${lanes}u;
     let out = (workgroup.z * params.rows + row) * params.depth + column0;
-    if (row < params.rows) {
-      for (var x = 0u; x < min(${columns}u, params.depth - column0); x++) {
-        // The first span starts the sum, whatever the buffer held.
-        du[out + x] = select(du[out + x], 0.0, params.first == 0u) + acc[${r} * ${columns}u + x];
-      }
-    }`,
+    // The first span starts the sum, whatever the buffer held.
+    ${eachTileColumn(
+      tile,
+      (x) =>
+        `if (row < params.rows && column0 + ${x} < params.depth) { du[out + ${x}] = select(du[out + ${x}], 0.0, params.first == 0u) + acc[${r} * ${columns}u + ${x}]; }`,
+    )}`,
 )}
 }
 `,

@@ -111,6 +111,10 @@ ${times(rows, (r) => `    ${sum(r, x)} += a${r} * b_${x};`)}`,
 }`;
 }
 
+/** Params that `eachTileRow` and `eachTileColumn` read, and their values. */
+export const ROW_TILE_PARAMS = { lane_rows: 'u32', tile_columns: 'u32' } as const;
+export const rowTileParams = ({ rows, columns }: RowTile) => ({ lane_rows: rows, tile_columns: columns });
+
 /**
  * `body(r)` for each row r of an invocation (WGSL, u32), to follow `rowTile`. A subgroup kernel loops: software adapters need
  * about 50 ms to compile a memory access, so the bound is a param, which keeps them from unrolling it. A GPU must unroll it
@@ -119,4 +123,10 @@ ${times(rows, (r) => `    ${sum(r, x)} += a${r} * b_${x};`)}`,
 export function eachTileRow({ rows, subgroup }: RowTile, body: (r: string) => string): string {
   if (!subgroup) return times(rows, (r) => `{ ${body(`${r}u`)} }`);
   return `for (var r = 0u; r < params.lane_rows; r++) { ${body('r')} }`;
+}
+
+/** `body(x)` for each column x of the tile, in the same way. */
+export function eachTileColumn({ columns, subgroup }: RowTile, body: (x: string) => string): string {
+  if (!subgroup) return times(columns, (x) => `{ ${body(`${x}u`)} }`);
+  return `for (var x = 0u; x < params.tile_columns; x++) { ${body('x')} }`;
 }

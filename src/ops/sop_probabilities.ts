@@ -1,4 +1,4 @@
-import { type RowTile, tileRows } from '../../shaders/lib/row-tile.js';
+import { type RowTile, rowTileParams, tileRows } from '../../shaders/lib/row-tile.js';
 import { rowGrid, rowLayout } from '../../shaders/lib/rows.js';
 import {
   accumulate,
@@ -101,7 +101,7 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
             dp: input(5),
             w: scratch(1),
           },
-          params: { ...params, first_tile: first / variant.columns, tile_sops: tileSops(variant), span },
+          params: { ...params, first_tile: first / variant.columns, span },
           workgroups: [Math.ceil(rows / tileRows(variant)), Math.ceil(width / variant.columns), 1],
         },
         {
@@ -110,7 +110,7 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
           params: {
             rows,
             depth,
-            lane_rows: tile.rows,
+            ...rowTileParams(tile),
             first,
             count: width,
             span,
@@ -135,7 +135,8 @@ function sizes([u, d]: readonly Spec[], { members, temperature }: SopAttributes,
     rows,
     sops,
     depth,
-    lane_rows: variant.rows,
+    ...rowTileParams(variant),
+    tile_sops: tileSops(variant),
     others: sops > 1 ? 1 / (sops - 1) : 0,
     temperature: temperature.slot,
   };
