@@ -19,9 +19,6 @@ import { each, elementType, real } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 import { eachRow, type RowLayout, rowElements, rowExtensions } from './lib/rows.js';
 
-/** Elements of a row that make the pivot. */
-const PIVOT = 8;
-
 export interface LayernormVariant {
   readonly vec4: boolean;
   readonly layout: RowLayout;
@@ -29,7 +26,7 @@ export interface LayernormVariant {
   readonly registers: number;
 }
 
-/** `width` counts elements: groups of four columns with `vec4`. `columns` counts numbers. */
+/** `width` counts elements: groups of four columns with `vec4`; `samples`: elements for the pivot. `columns` counts numbers. */
 export function layernormForward({ vec4, layout, registers }: LayernormVariant): Kernel {
   const element = elementType(vec4);
   const elements = rowElements(registers, { v: (i) => `x[first + ${i}]` });
@@ -43,7 +40,7 @@ export function layernormForward({ vec4, layout, registers }: LayernormVariant):
       y: write(element),
       stats: write('vec2<f32>'),
     },
-    params: { rows: 'u32', width: 'u32', columns: 'f32', eps: 'f32' },
+    params: { rows: 'u32', width: 'u32', columns: 'f32', eps: 'f32', samples: 'u32' },
     code: wgsl`${real(vec4)}${eachRow(
       layout,
       'forward',
@@ -55,8 +52,8 @@ export function layernormForward({ vec4, layout, registers }: LayernormVariant):
   ${elements.loop('near += v;')}
   let pivot = row_sum(across(near)) / params.columns;
 #else
-  for (var n = 0u; n < ${PIVOT}u; n++) { near += x[first + n * params.width / ${PIVOT}u]; }
-  let pivot = across(near) / ${PIVOT * (vec4 ? 4 : 1)}.0;
+  for (var n = 0u; n < params.samples; n++) { near += x[first + n * params.width / params.samples]; }
+  let pivot = across(near) / (f32(params.samples) * params.columns / f32(params.width));
 #endif
   var sum = real();
   var squares = real();

@@ -11,6 +11,8 @@ export interface RowLayout {
   readonly by: 'invocation' | 'subgroup' | 'workgroup';
   /** Invocations that share a row; a power of two. */
   readonly lanes: number;
+  /** Elements of a row that an invocation may keep in registers: `rowRegisters`. */
+  readonly maxRegisters: number;
 }
 
 /** Workgroup size where each invocation has its own row. */
@@ -18,9 +20,12 @@ const INVOCATIONS = 32;
 
 /** The layout that is fastest on `target`. */
 export function rowLayout(target: Target): RowLayout {
-  if (target.kind !== 'gpu') return { by: 'invocation', lanes: 1 };
-  if (target.subgroupSize > 1) return { by: 'subgroup', lanes: target.subgroupSize };
-  return { by: 'workgroup', lanes: 64 };
+  // Unrolled accesses to memory compile slowly on lavapipe: seconds for rows of 16 elements, to save a
+  // millisecond a run. More than 16 would spill on the others.
+  if (target.kind === 'lavapipe') return { by: 'invocation', lanes: 1, maxRegisters: 0 };
+  if (target.kind === 'swiftshader') return { by: 'invocation', lanes: 1, maxRegisters: 16 };
+  if (target.subgroupSize > 1) return { by: 'subgroup', lanes: target.subgroupSize, maxRegisters: 16 };
+  return { by: 'workgroup', lanes: 64, maxRegisters: 16 };
 }
 
 /** `enable` directives of a kernel with this layout. */
@@ -77,12 +82,9 @@ export function rowGrid({ by }: RowLayout, rows: number): readonly [number, numb
   return grid(rows, by === 'invocation' ? INVOCATIONS : 1);
 }
 
-/** An invocation keeps up to this many elements of its row; more would spill, and take long to compile. */
-const MAX_REGISTERS = 16;
-
 /** Elements that each invocation keeps of rows of `width` elements, which is its whole share; 0: too many or uneven. */
-export function rowRegisters({ lanes }: RowLayout, width: number): number {
-  return width % lanes === 0 && width / lanes <= MAX_REGISTERS ? width / lanes : 0;
+export function rowRegisters({ lanes, maxRegisters }: RowLayout, width: number): number {
+  return width % lanes === 0 && width / lanes <= maxRegisters ? width / lanes : 0;
 }
 
 /**

@@ -33,6 +33,9 @@ function matrix(x: Spec | undefined): { rows: number; columns: number; width: nu
   return { rows, columns, width: vec4 ? columns / 4 : columns, vec4 };
 }
 
+/** Elements of a row that make the pivot of its variance: an eighth of a short row, so that they cost little. */
+const samplesOf = (width: number): number => Math.min(8, Math.ceil(width / 8));
+
 /** Rows of one partial sum of the parameter gradients: both stages then add sqrt(rows) numbers in series. */
 const spanOf = (rows: number): number => Math.ceil(Math.sqrt(rows));
 
@@ -57,7 +60,7 @@ export const layernorm = defineOp<{ eps: number }>({
       {
         kernel: forwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
         bindings: { x: input(0), gamma: input(1), beta: input(2), y: output(0), stats: output(1) },
-        params: { rows, width, columns, eps },
+        params: { rows, width, columns, eps, samples: samplesOf(width) },
         workgroups: rowGrid(layout, rows),
       },
     ];
