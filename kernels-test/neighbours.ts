@@ -56,7 +56,7 @@ function neighboursCase(
   search: NeighboursAttributes['search'] = 'all',
   copies = 0,
 ): Case<NeighboursAttributes> {
-  // Steps that are coprime to n visit each row once.
+  // 17 is coprime to every n: no row comes twice.
   const anchors = Array.from({ length: count }, (_, i) => (i * 17 + 3) % n);
   const memory = (random: Random): Float32Array => {
     for (;;) {
@@ -83,14 +83,16 @@ export const neighboursTests = [
       ).flat();
       return [Float64Array.from(found, ({ row }) => row), Float64Array.from(found, ({ score }) => score)];
     },
+    // k = N - 1, K = N, copies, several ranges and one; few k, because each takes a pipeline of its own.
     cases: [
       neighboursCase([2, 3, 1, 1]),
-      neighboursCase([13, 7, 13, 12]),
-      neighboursCase([197, 65, 37, 4]),
+      neighboursCase([9, 7, 5, 8]),
+      neighboursCase([197, 65, 37, 8]),
       neighboursCase([300, 64, 7, 8], 'all', 3),
-      neighboursCase([64, 16, 64, 16], 'all', 2),
+      neighboursCase([40, 16, 40, 8], 'all', 2),
+      neighboursCase([50, 5, 3, 16]),
       neighboursCase([97, 33, 66, 8], 'non-anchors'),
-      neighboursCase([333, 8, 40, 1], 'non-anchors', 2),
+      neighboursCase([333, 8, 40, 8], 'non-anchors', 2),
     ],
     // One sum of `width` products in series, of RMS 1 / sqrt(width) all told, against scores of at least that RMS.
     tolerance: ({ specs: [memory] }) => 2 * Math.sqrt(memory!.shape[1]!) * EPSILON,
