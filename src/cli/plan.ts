@@ -10,7 +10,7 @@ import type { Printer } from './printer.js';
 import { table } from './table.js';
 import { dataShape, openImages, withStatistics } from './train.js';
 
-/** Tensors that the command lists when they exceed a limit. */
+/** Kinds of tensors that the command lists when they exceed a limit. */
 const SHOWN = 8;
 
 /** `sop-gpu plan`: parameters, memory and work of a step under WebGPU's default limits. Opens no device. */
@@ -31,9 +31,8 @@ export async function planCommand(options: ConfigOptions, printer: Printer): Pro
     printer.line(
       `does not fit into these: ${refusal.complaint.where} (${refusal.complaint.why}); planned without limits:`,
     );
-    for (const { label, bytes } of beyondDefaultLimit.slice(0, SHOWN))
-      printer.line(`  ${mebibytes(bytes)} MiB  ${label}`);
-    if (beyondDefaultLimit.length > SHOWN) printer.line(`  ... and ${beyondDefaultLimit.length - SHOWN} more`);
+    for (const line of table(['largest, MiB', 'how many', 'tensor'], alike(beyondDefaultLimit).slice(0, SHOWN)))
+      printer.line(line);
   } else {
     printer.line('nothing exceeds them');
   }
@@ -44,6 +43,17 @@ export async function planCommand(options: ConfigOptions, printer: Printer): Pro
       config: { batch_size: config.train.batch_size, accumulate: config.optim.accumulate },
     },
   };
+}
+
+/** Tensors that differ only in the numbers of block and node, as one row: MiB of the largest, how many, one of them. */
+function alike(tensors: PlanReport['beyondDefaultLimit']): [string, number, string][] {
+  const kinds = new Map<string, [string, number, string]>();
+  for (const { label, bytes } of tensors) {
+    const kind = label.replace(/\d+/g, '#');
+    const known = kinds.get(kind);
+    kinds.set(kind, known ? [known[0], known[1] + 1, known[2]] : [mebibytes(bytes), 1, label]);
+  }
+  return [...kinds.values()];
 }
 
 async function shapeOfData(config: Config, printer: Printer): Promise<DataShape> {
@@ -62,7 +72,12 @@ function planned(config: Config, data: DataShape): { report: PlanReport; refusal
     return { report: describePlan(traceTraining(config, data, defaultTarget).plan), refusal: null };
   } catch (error) {
     if (!(error instanceof SopError) || error.exitCode !== ExitCode.unavailable) throw error;
-    const unlimited: Target = { ...defaultTarget, name: 'no limit', maxBindingBytes: 2 ** 40, maxBufferBytes: 2 ** 40 };
+    const unlimited: Target = {
+      ...defaultTarget,
+      name: 'a plan without limits',
+      maxBindingBytes: 2 ** 40,
+      maxBufferBytes: 2 ** 40,
+    };
     return { report: describePlan(traceTraining(config, data, unlimited).plan), refusal: error };
   }
 }

@@ -131,8 +131,11 @@ export function readWeights(
   const heads = overrides.heads ?? facts.vit.heads;
   const { width, patch } = facts.vit;
   if (heads === null || !Number.isInteger(heads) || heads < 1 || width % heads !== 0) {
-    const why = heads === null ? `width ${width} is no multiple of 64` : `${heads} does not divide width ${width}`;
-    throw unfit('model.heads', where, `heads cannot be told: ${why}`, 'give --set model.heads=N');
+    const why =
+      heads === null
+        ? `width ${width} is no multiple of 64, so they cannot be told`
+        : `${heads} do not divide width ${width}`;
+    throw unfit('model.heads', where, why, 'give --set model.heads=N');
   }
   const native: VitShape = { ...facts.vit, heads };
   const weights = collect(vitSpecs(native), names.tensors, where);
