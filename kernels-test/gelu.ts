@@ -6,7 +6,7 @@ import { EPSILON, opTest, type Random } from './declare.js';
  * the continued fraction 1 / (a + 1 / (a + 2 / (a + 3 / ...))) beyond.
  */
 function scaledTail(a: number): number {
-  if (a < 3) {
+  if (a < 2) {
     let term = a;
     let sum = a;
     for (let n = 3; term > 1e-18 * sum; n += 2) {

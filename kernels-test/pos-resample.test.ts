@@ -1,0 +1,50 @@
+import { readFileSync } from 'node:fs';
+import { test } from 'uvu';
+import { decodeSafetensors, type SafetensorsFile } from '../src/data/safetensors.js';
+import { f32, type Spec } from '../src/graph/tensor.js';
+import { assertClose } from './compare.js';
+import type { Values } from './declare.js';
+import { posResampleTests } from './pos_resample.js';
+import { projectFile } from './project.js';
+
+/** The reference of pos_resample and of its transpose against PyTorch's interpolate in float64 (fixtures/make_fixtures.py). */
+const load = (name: string): SafetensorsFile =>
+  decodeSafetensors(readFileSync(projectFile(`kernels-test/fixtures/pos-resample.${name}.safetensors`)));
+const [given, expected] = [load('input'), load('expected')];
+
+function values(file: SafetensorsFile, name: string): Values {
+  const found = file.tensors.get(name);
+  if (!found) throw new Error(`the fixture has no ${name}`);
+  return Float64Array.from(found.data as ArrayLike<number>);
+}
+
+const width = 5;
+const [forward, backward] = posResampleTests;
+if (!forward || !backward) throw new Error('pos_resample has a test and its transpose another');
+
+for (const [old, side] of [
+  [14, 6],
+  [4, 2],
+  [2, 4],
+  [5, 3],
+] as const) {
+  // biome-ignore format: one line
+  const attrs = { from: [old, old], to: [side, side] } as const;
+  const [native, other] = [f32(1 + old * old, width), f32(1 + side * side, width)];
+  const run = (which: typeof forward, name: string, [from, to]: readonly [Spec, Spec]): Values | undefined =>
+    which.reference({
+      inputs: [values(given, name)],
+      specs: [from],
+      outputs: [to],
+      attrs,
+      scalar: () => Number.NaN,
+    })[0];
+  test(`grid ${old} to ${side} as PyTorch`, () => {
+    const output = run(forward, `${old}to${side}.position`, [native, other]);
+    assertClose('output', other, output ?? [], values(expected, `${old}to${side}.output`), 1e-13);
+    const gradient = run(backward, `${old}to${side}.upstream`, [other, native]);
+    assertClose('gradient', native, gradient ?? [], values(expected, `${old}to${side}.gradient`), 1e-13);
+  });
+}
+
+test.run();
