@@ -72,7 +72,7 @@ export interface SearchVariant {
   readonly marked: boolean;
 }
 
-/** One dispatch over ceil(anchors / rows of the tile) x ranges workgroups; `span` divides by the tile's columns. */
+/** Over ceil(anchors / rows of the tile) x ranges workgroups, in one dispatch or several; `span` divides by the tile's columns. */
 export function neighboursSearch({ tile, k, marked }: SearchVariant): Kernel {
   const { lanes, subgroup, rows, columns } = tile;
   const anchorOf = (r: string): string => `anchors[min(top + ${r}, params.anchors - 1u)]`;
@@ -98,7 +98,8 @@ export function neighboursSearch({ tile, k, marked }: SearchVariant): Kernel {
       anchor_tiles: 'u32',
       ranges: 'u32',
       span: 'u32',
-      groups: 'u32',
+      first_group: 'u32',
+      end_group: 'u32',
       entries: 'u32',
     },
     code: wgsl`${GRID}${rowTileDeclaration(tile)}
@@ -108,8 +109,8 @@ var<workgroup> own: array<u32, ${tileRows(tile)}>;
 @compute @workgroup_size(${lanes})
 fn search(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_index) local: u32) {
-  let group = flat_group(workgroup, groups);
-  if (group >= params.groups) { return; }
+  let group = params.first_group + flat_group(workgroup, groups);
+  if (group >= params.end_group) { return; }
   // Workgroups of the same range run at about the same time: they share its rows in the cache.
   let top = group % params.anchor_tiles * ${tileRows(tile)}u;
   let range = group / params.anchor_tiles;

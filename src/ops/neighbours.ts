@@ -64,36 +64,35 @@ export const neighbours = defineOp<NeighboursAttributes>({
         workgroups: eachGrid(count),
       },
     ];
+    const kernel = neighboursSearch({ tile, k, marked });
     const groups = anchorTiles * ranges;
-    const find: Launch = {
-      kernel: neighboursSearch({ tile, k, marked }),
-      bindings: { memory: input(0), anchors: input(1), ...(marked && { marks }), index, score },
-      params: {
-        rows,
-        width,
-        columns: tile.columns,
-        anchors: count,
-        anchor_tiles: anchorTiles,
-        ranges,
-        span,
-        groups,
-        entries: tile.rows * k,
-      },
-      workgroups: grid(groups, 1),
-    };
+    const together = Math.max(1, Math.floor(DISPATCH_FLOPS / (2 * tileRows(tile) * span * width)));
+    const find = Array.from({ length: Math.ceil(groups / together) }, (_, i): Launch => {
+      const [first_group, end_group] = [i * together, Math.min(groups, (i + 1) * together)];
+      const places = { first_group, end_group, anchor_tiles: anchorTiles, ranges, span };
+      return {
+        kernel,
+        bindings: { memory: input(0), anchors: input(1), ...(marked && { marks }), index, score },
+        params: { rows, width, columns: tile.columns, anchors: count, ...places, entries: tile.rows * k },
+        workgroups: grid(end_group - first_group, 1),
+      };
+    });
     const merge: Launch = {
       kernel: neighboursMerge({ k }),
       bindings: { index, score, best_index: output(0), best_score: output(1) },
       params: { count, entries: ranges * k },
       workgroups: eachGrid(count),
     };
-    return [...(marked ? mark : []), find, ...(several ? [merge] : [])];
+    return [...(marked ? mark : []), ...find, ...(several ? [merge] : [])];
   },
   cost: ([memory, anchors], outputs) => ({
     flops: 2 * (memory?.shape[0] ?? 0) * (memory?.shape[1] ?? 0) * (anchors?.shape[0] ?? 0),
     bytes: [memory, anchors, ...outputs].reduce((sum, spec) => sum + (spec ? bytes(spec) : 0), 0),
   }),
 });
+
+/** Work of one dispatch: below 100 ms at 200 GFLOP/s, because drivers of GPUs end what seems to hang. */
+const DISPATCH_FLOPS = 2e10;
 
 /** Workgroups that keep an adapter busy: some for each core, or for each multiprocessor. */
 const BUSY = { lavapipe: 4, swiftshader: 4, gpu: 256 } as const;
