@@ -1,8 +1,4 @@
-import { flattenConfig, formatValue } from '../config/keys.js';
-import { fingerprint } from '../data/fingerprint.js';
-import { type CheckpointName, loadNewestValid, saveCheckpoint } from '../data/node/checkpoints.js';
-import { readSafetensorsFile, writeSafetensorsFile } from '../data/node/files.js';
-import type { NamedArray } from '../data/safetensors.js';
+import { readSafetensorsFile } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
 import { type Evaluation, Evaluator, quickProtocol } from '../eval/evaluator.js';
 import { initFrom, initLines } from '../eval/init.js';
@@ -13,24 +9,15 @@ import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
 import type { Training } from '../sop/training.js';
 import type { Outcome } from './command.js';
-import { MetricsFile } from './metrics-file.js';
+import { MetricsFile, type MetricsRecord } from './metrics-file.js';
 import type { Printer } from './printer.js';
 import { profileSteps } from './profile.js';
 import { CountProgress, formatDuration, formatRate, TrainProgress } from './progress.js';
+import { exportTeacher, type Progress, restore, Saver } from './run-checkpoints.js';
 import { watchSignals } from './signals.js';
 import type { TrainSetup } from './train.js';
 
-/** Between two checkpoints at most, seconds of training. */
-const CHECKPOINT_SECONDS = 300;
-
-/** What a run remembers besides its tensors. */
-interface Progress {
-  step: number;
-  /** Seconds of training. */
-  elapsed: number;
-  /** Best k-NN top-1 so far, percent; NaN before the first evaluation. */
-  best: number;
-}
+const unreadable: ReadonlySet<ExitCode> = new Set([ExitCode.data, ExitCode.noInput]);
 
 /** How a training ended. */
 export interface TrainingOutcome extends Outcome {
@@ -47,9 +34,9 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   const { count } = splits.train;
   printPlan(training, printer, count);
   const trainer = await createTrainer(setup, training);
-  const progress: Progress = { step: 0, elapsed: 0, best: Number.NaN };
-  if (resume) await restore(setup, trainer, progress);
-  else if (setup.init !== undefined) await initialize(setup.init, trainer, printer);
+  const restored = resume ? await restore(setup, trainer) : null;
+  const progress: Progress = restored?.progress ?? { step: 0, elapsed: 0, best: Number.NaN };
+  if (!restored && setup.init !== undefined) await initialize(setup.init, trainer, printer);
   for (const write of Feed.residentPixels(training, splits.train)) trainer.write(write);
 
   const metrics = MetricsFile.open(run.metrics, progress.step);
@@ -58,14 +45,17 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   const evaluator = setup.evaluator ?? (await quickEvaluator(setup, training));
   const stop = watchSignals({ onRequest: (signal) => printer.line(`${signal}: finishing the step, then saving`) });
   const line = new TrainProgress(printer, config.log.every);
-  const saver = new Saver(setup, trainer, progress);
+  const saver = new Saver(setup, trainer, metrics, progress, restored?.lastStep ?? null);
   const isLast = (step: number): boolean => clock.totalSteps !== null && step >= clock.totalSteps;
   const evaluates = (step: number): boolean => {
     const every = config.eval.every_epochs * feed.stepsPerEpoch;
     return every > 0 && step % every === 0 && step > metrics.history.lastEvaluation;
   };
   let saveAt = -1;
+  let failing = false;
   try {
+    // A disk that cannot hold a checkpoint is found now, and whatever happens later, there is one to go back to.
+    await saver.saveLast();
     const options = {
       done: progress.step,
       elapsed: progress.elapsed,
@@ -84,24 +74,20 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       progress.elapsed += record.seconds;
       teacherEntropy = record.teacherEntropy;
       rate = rate > 0 ? 0.9 * rate + (0.1 * record.images) / record.seconds : record.images / record.seconds;
-      metrics.append(metricsLine(record));
+      append(metricsLine(record));
       line.update(progressState(record, rate, clock, progress));
       if (evaluates(record.step) && !isLast(record.step)) await evaluate(record);
-      if (saveAt === record.step) {
-        metrics.sync();
-        await saver.save('last');
-      }
+      if (saveAt === record.step) await saver.trySave('last');
     }
     line.stop();
-    metrics.sync();
-    await saver.save('last');
+    await saver.saveLast();
     if (stop.exitCode !== null) {
       printer.line(`stopped after step ${progress.step}; go on with --resume`);
       return { stoppedBy: stop.exitCode, steps: progress.step, seconds: progress.elapsed, evaluation: null };
     }
     const final = await evaluate({
       step: progress.step,
-      epoch: Math.ceil(progress.step / feed.stepsPerEpoch),
+      epoch: Math.floor((progress.step - 1) / feed.stepsPerEpoch),
       teacherEntropy,
     });
     await exportTeacher(setup, trainer, progress.step);
@@ -113,11 +99,30 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     const { step: steps, elapsed: seconds } = progress;
     const result = { steps, seconds, knn: final.comparison?.knn.top1 ?? null, ...final.spread };
     return { result, steps, seconds, evaluation: final };
+  } catch (error) {
+    // An image that cannot be read ends the run, but all that was learned before it is kept.
+    if (error instanceof SopError && unreadable.has(error.exitCode)) await saver.saveLast();
+    throw error;
   } finally {
     line.stop();
     stop.dispose();
     feed.close();
     metrics.close();
+    await trainer.settled().catch(() => undefined);
+    trainer.destroy();
+    if (evaluator !== setup.evaluator) evaluator.destroy();
+  }
+
+  /** A full disk costs lines of the metrics, never the run. */
+  function append(record: MetricsRecord): void {
+    try {
+      metrics.append(record);
+      failing = false;
+    } catch (error) {
+      if (!(error instanceof SopError)) throw error;
+      if (!failing) printer.warn(`${error.message}; the run goes on, metrics are missing from step ${record.step}`);
+      failing = true;
+    }
   }
 
   /** Measures the teacher at a barrier, writes the line, keeps the best. */
@@ -129,20 +134,21 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     const weights = new Map((await trainer.teacherWeights()).map(({ name, data }) => [name, data as Float32Array]));
     const result = await evaluator.evaluate(weights);
     const { comparison, spread } = result;
-    metrics.append({
+    const line = {
       step,
       epoch,
       knn: comparison?.knn.top1 ?? null,
       feature_std: spread.featureStd,
       effective_rank: spread.effectiveRank,
       teacher_entropy: teacherEntropy,
-    });
+    };
+    // A finished run that is resumed has the line of its last step already.
+    if (step > metrics.history.lastEvaluation) append(line);
     printer.line(describeEvaluation(step, result));
     const score = comparison ? comparison.knn.top1[comparison.knn.bestK]! : spread.effectiveRank;
     if (!(score <= progress.best)) {
       progress.best = score;
-      metrics.sync();
-      await saver.save('best');
+      await saver.trySave('best');
     }
     return result;
   }
@@ -152,87 +158,6 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
 async function quickEvaluator({ config, splits, gpu }: TrainSetup, { shape, data }: Training): Promise<Evaluator> {
   const protocol = quickProtocol(splits.train, splits.test, config.eval.k, config.train.seed);
   return Evaluator.create(gpu, shape.network, { ...data, size: config.model.image_size }, protocol);
-}
-
-/** Writes checkpoints, and says when the next one is due. */
-class Saver {
-  private savedAt: number;
-
-  constructor(
-    private readonly setup: TrainSetup,
-    private readonly trainer: Trainer,
-    private readonly progress: Progress,
-  ) {
-    this.savedAt = progress.elapsed;
-  }
-
-  due(): boolean {
-    return this.progress.elapsed - this.savedAt >= CHECKPOINT_SECONDS;
-  }
-
-  async save(name: CheckpointName): Promise<void> {
-    const { step, elapsed, best } = this.progress;
-    const { config, splits, run, gpu } = this.setup;
-    const metadata = new Map([
-      ...modelMetadata(config, this.trainer.training),
-      ['elapsed', String(elapsed)],
-      ['best', String(best)],
-      ['data.fingerprint', fingerprint(splits.train)],
-      ['adapter', gpu.target.name],
-    ]);
-    await saveCheckpoint(run.folder, name, step, await this.trainer.save(), metadata);
-    if (name === 'last') this.savedAt = elapsed;
-  }
-}
-
-/** What a reader of the weights must know: the settings of the model and of its images. */
-function modelMetadata(config: Config, { data }: Training): Map<string, string> {
-  const wanted = [...flattenConfig(config)].filter(([key, value]) => /^(model|head)\./.test(key) && value !== null);
-  return new Map([
-    ...wanted.map(([key, value]) => [key, formatValue(value)] as const),
-    ['model.channels', String(data.channels)],
-    ['data.mean', data.mean.join(', ')],
-    ['data.std', data.std.join(', ')],
-  ]);
-}
-type Config = TrainSetup['config'];
-
-async function exportTeacher({ config, run }: TrainSetup, trainer: Trainer, step: number): Promise<void> {
-  const backbone = (await trainer.teacherWeights()).filter(({ name }) => !name.startsWith('head.'));
-  const metadata = new Map([
-    ...modelMetadata(config, trainer.training),
-    ['step', String(step)],
-    ['network', 'teacher'],
-  ]);
-  await writeSafetensorsFile(run.exported, backbone, metadata, { crc: true });
-}
-
-async function restore({ run, splits, gpu, printer }: TrainSetup, trainer: Trainer, progress: Progress): Promise<void> {
-  const loaded = await loadNewestValid(run.folder);
-  if (!loaded) {
-    printer.warn('the run was stopped before its first checkpoint; it begins anew');
-    return;
-  }
-  const { checkpoint, path, notes } = loaded;
-  for (const note of notes) printer.warn(note);
-  trainer.load(checkpoint.tensors as ReadonlyMap<string, NamedArray>, path);
-  const { metadata } = checkpoint;
-  if (metadata.get('data.fingerprint') !== fingerprint(splits.train)) {
-    throw new SopError(ExitCode.config, {
-      what: 'the training set has changed',
-      where: splits.train.name,
-      why: 'it is not the one that the run began with',
-      fix: 'give the same images, or start a new run with --init',
-    });
-  }
-  if (metadata.get('adapter') !== gpu.target.name)
-    printer.warn(
-      `the run began on ${metadata.get('adapter')}: on another adapter it goes on, but not with the same bits`,
-    );
-  progress.step = checkpoint.step;
-  progress.elapsed = Number(metadata.get('elapsed'));
-  progress.best = Number(metadata.get('best'));
-  printer.line(`resume   ${path}, after step ${checkpoint.step}`);
 }
 
 /** `--init`: first weights from a file. */

@@ -51,6 +51,14 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
     });
   }
   const resume = options.resume ?? false;
+  if (resume && options.init !== undefined) {
+    throw new SopError(ExitCode.usage, {
+      what: '--resume with --init',
+      where: '--init',
+      why: 'a run that goes on has weights of its own',
+      fix: 'leave one of them out',
+    });
+  }
   const config = resume ? await resumedConfig(out, options) : await configFrom(options);
   const data = config.data.path;
   if (data === null) {
@@ -78,16 +86,8 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
       ...(common.adapter !== undefined && { adapter: common.adapter }),
     });
     const complete = await withStatistics(config, splits.train);
-    return await trainInFolder({
-      config: complete,
-      splits,
-      gpu,
-      run,
-      resume,
-      init: options.init,
-      printer,
-      profile: options.profile ?? false,
-    });
+    const { init, profile = false } = options;
+    return await trainInFolder({ config: complete, splits, gpu, run, resume, init, printer, profile });
   } finally {
     untee();
     log.close();
@@ -106,6 +106,8 @@ export interface TrainSetup {
   readonly printer: Printer;
   /** Measures the teacher; one on the quick protocol when left out. */
   readonly evaluator?: Evaluator;
+  /** Seconds of training between two checkpoints at most; 300 when left out. */
+  readonly checkpointSeconds?: number;
   /** Time every dispatch of some steps at the end. */
   readonly profile?: boolean;
 }

@@ -52,9 +52,10 @@ export class Feed {
   }
 
   /** The images of a resident set, to be written once; nothing otherwise. */
-  static residentPixels({ views }: Training, set: ImageSet): Write[] {
+  static residentPixels({ views, data }: Training, set: ImageSet): Write[] {
     const pixels = views[0]?.pixels;
-    if (!pixels || !set.resident) return [];
+    // A set in memory that no binding can hold is uploaded batch by batch.
+    if (!pixels || !set.resident || data.residentBytes === null) return [];
     const words = new Uint32Array(pixels.shape[0] ?? 0);
     new Uint8Array(words.buffer).set(set.resident.pixels);
     return [[pixels, words]];

@@ -1,7 +1,7 @@
 import { type Config, runLength } from '../config/schema.js';
 import { ExitCode, SopError } from '../errors.js';
 import { type RunSchedules, runSchedules, scaledRate } from '../optim/schedules.js';
-import type { Feed } from './feed.js';
+import type { Feed, StepBatch } from './feed.js';
 import type { StepResult, StepValues, Trainer } from './trainer.js';
 
 /** A finished step. */
@@ -142,7 +142,14 @@ export async function* runSteps(
     }
     const values = options.stopped() ? null : clock.values(done, elapsed);
     if (!values) break;
-    const batch = await feed.next();
+    let batch: StepBatch;
+    try {
+      batch = await feed.next();
+    } catch (error) {
+      // The step that runs is complete: its record is news, and a checkpoint of it can be written.
+      if (running) yield await finish(running);
+      throw error;
+    }
     await trainer.ready();
     const result = trainer.step(batch.writes, values);
     // A failure is met when its record is awaited; until then it must not count as unhandled.

@@ -1,0 +1,264 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { configFrom } from '../src/cli/options.js';
+import { Printer } from '../src/cli/printer.js';
+import { prepareRunFolder, runFolder } from '../src/cli/run-folder.js';
+import type { TrainingOutcome } from '../src/cli/run-training.js';
+import { openImages, trainInFolder, withStatistics } from '../src/cli/train.js';
+import { loadNewestValid } from '../src/data/node/checkpoints.js';
+import { decodeSafetensors } from '../src/data/safetensors.js';
+import { openNodeGpu } from '../src/node.js';
+import { runCommand } from './cli-support.js';
+import { fails, numbers, picture, temporaryFolder, writeTree } from './data-support.js';
+import { projectFile } from './project.js';
+
+/** `sop-gpu train` from images to weights: what a run leaves behind, and that stopping it changes nothing. */
+const folder = temporaryFolder();
+const grey = greySet(join(folder, 'grey'), 96);
+/** 12 steps an epoch; 30 steps end in the middle of the third. */
+const STEPS = 30;
+const gpu = await openNodeGpu({ quiet: true });
+
+const settings = [
+  ...['model.arch=custom', 'model.width=16', 'model.depth=1', 'model.heads=2', 'model.drop_path=0.1'],
+  ...['model.patch_size=14', 'model.image_size=28', 'model.local_size=14', 'mask.ratio=0.5', 'views.local_count=2'],
+  ...['head.hidden=16', 'head.layers=2', 'head.out=8', 'sop.cls.memory=50', 'sop.cls.anchors=8', 'sop.cls.tasks=1'],
+  ...['sop.cls.neighbours=2', 'sop.patch.memory=50', 'sop.patch.anchors=8', 'optim.warmup=0.1', 'eval.k=1,3'],
+  ...['log.every=1', 'train.seed=7'],
+];
+/** The command line of the same run. */
+const words = (out: string, ...more: string[]): string[] => [
+  ...['train', '--data', grey, '--out', out, '--steps', String(STEPS), '--batch-size', '8'],
+  ...settings.flatMap((setting) => ['--set', setting]),
+  ...more,
+];
+
+interface RunOptions {
+  readonly data?: string;
+  /** Flag and value of the run's length. */
+  readonly length?: { readonly steps?: string; readonly minutes?: string };
+  readonly set?: readonly string[];
+  readonly resume?: boolean;
+  /** A line that this step prints raises SIGINT. */
+  readonly interruptAt?: number;
+}
+
+/** A run, or a part of one, on the device that all tests share: it compiles a kernel once. */
+async function train(out: string, options: RunOptions = {}): Promise<TrainingOutcome> {
+  const { data = grey, length = { steps: String(STEPS) }, set = [], resume = false, interruptAt } = options;
+  const printer = new Printer(true);
+  if (interruptAt !== undefined)
+    printer.tee((line) => line.startsWith(`step ${interruptAt}/`) && process.emit('SIGINT', 'SIGINT'));
+  const keys = new Map([...settings, ...set].map((setting) => [setting.split('=')[0], setting]));
+  const asked = await configFrom({ data, ...length, batchSize: '8', set: [...keys.values()] });
+  const splits = await openImages(data, asked, printer);
+  const config = await withStatistics(asked, splits.train);
+  const run = await prepareRunFolder(out, { resume });
+  return trainInFolder({ config, splits, gpu, run, resume, init: undefined, printer });
+}
+
+test('a run leaves settings, metrics, log, checkpoints and weights behind', async () => {
+  const out = join(folder, 'whole');
+  const { steps, evaluation } = await train(out);
+  assert.is(steps, STEPS);
+  assert.equal(Object.keys(evaluation?.comparison?.knn.top1 ?? {}), ['1', '3']);
+  const { stepLines, evaluations } = metricsOf(out);
+  assert.equal(
+    stepLines.map(({ step }) => step),
+    Array.from({ length: STEPS }, (_, i) => i + 1),
+  );
+  assert.equal(
+    evaluations.map(({ step, epoch }) => [step, epoch]),
+    [
+      [12, 0],
+      [24, 1],
+      [STEPS, 2],
+    ],
+  );
+  for (const line of stepLines) {
+    assert.equal(Object.keys(line), STEP_KEYS);
+    assert.ok(Object.values(line).every(Number.isFinite), JSON.stringify(line));
+  }
+  for (const line of evaluations) {
+    assert.equal(Object.keys(line), EVALUATION_KEYS);
+    assert.equal(Object.keys(line['knn'] as object), ['1', '3']);
+    assert.ok(Number.isFinite(line['teacher_entropy']), JSON.stringify(line));
+  }
+  assert.match(readFileSync(runFolder(out).config, 'utf8'), /seed: 7/);
+  assert.is(JSON.parse(readFileSync(runFolder(out).environment, 'utf8')).target.name, gpu.target.name);
+  const { tensors, metadata } = decodeSafetensors(readFileSync(runFolder(out).exported), 'export');
+  assert.equal(tensors.get('pos_embed')?.shape, [1, 5, 16]);
+  assert.is(metadata.get('model.heads'), '2');
+  assert.not(tensors.has('head.mlp.0.weight'));
+});
+
+test('a run stopped in the middle of an epoch goes on with the same bits', async () => {
+  const out = join(folder, 'stopped');
+  const { stoppedBy, steps } = await train(out, { interruptAt: 15 });
+  assert.is(stoppedBy, 130);
+  assert.ok(steps >= 15 && steps <= 17, `stopped after ${steps}`);
+  assert.is((await train(out, { resume: true })).steps, STEPS);
+  sameRun(out, join(folder, 'whole'));
+});
+
+test('a finished run that is resumed stays as it is', async () => {
+  const out = join(folder, 'stopped');
+  const { steps, evaluation } = await train(out, { resume: true });
+  assert.is(steps, STEPS);
+  assert.ok(evaluation);
+  sameRun(out, join(folder, 'whole'));
+});
+
+test('accumulated batches: the same bits after a stop', async () => {
+  const set = ['optim.accumulate=3'];
+  const [whole, out] = [join(folder, 'whole-3'), join(folder, 'stopped-3')];
+  await train(whole, { set });
+  await train(out, { set, interruptAt: 5 });
+  await train(out, { set, resume: true });
+  sameRun(out, whole);
+});
+
+test('SIGINT to the command: saved, 130; --resume finishes the run with the same bits', async () => {
+  const out = join(folder, 'spawned');
+  const child = spawn(process.execPath, [fileURLToPath(projectFile('bin/sop-gpu')), ...words(out)], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let [output, errors, sent] = ['', '', false];
+  child.stderr.on('data', (chunk: Buffer) => {
+    errors += String(chunk);
+  });
+  child.stdout.on('data', (chunk: Buffer) => {
+    output += String(chunk);
+    if (!sent && /^step 1\//m.test(output)) sent = child.kill('SIGINT');
+  });
+  const [code] = await once(child, 'exit');
+  assert.is(code, 130, `${output}${errors}`);
+  const loaded = await loadNewestValid(out);
+  assert.ok(loaded && loaded.checkpoint.step > 0 && loaded.checkpoint.step < STEPS, output);
+
+  const wrong = await runCommand('train', '--out', out, '--resume', '--set', 'optim.lr=0.5');
+  assert.is(wrong.code, 78, wrong.err);
+  assert.match(wrong.err, /^sop-gpu: error: [^\n]*optim\.lr was 0\.0005, is 0\.5[^\n]*\n$/);
+  const again = await runCommand(...words(out));
+  assert.is(again.code, 73, again.err);
+  assert.match(again.err, /^sop-gpu: error: [^\n]*it holds another run[^\n]*--resume[^\n]*\n$/);
+
+  const resumed = await runCommand('train', '--out', out, '--resume', '--json', join(folder, 'result.json'));
+  assert.is(resumed.code, 0, resumed.err);
+  assert.match(resumed.out, new RegExp(`after step ${loaded?.checkpoint.step}\n`));
+  assert.is(JSON.parse(readFileSync(join(folder, 'result.json'), 'utf8')).steps, STEPS);
+  sameRun(out, join(folder, 'whole'));
+});
+
+test('what cannot be trained is said in one line, before any work', async () => {
+  const small = greySet(join(folder, 'small'), 5);
+  for (const [code, argv, pattern] of [
+    [66, words(join(folder, 'x'), '--data', small), /5 images, a step takes 8/],
+    [66, words(join(folder, 'x'), '--data', join(folder, 'nowhere')), /does not exist/],
+    [66, ['train', '--resume', '--out', join(folder, 'x')], /config\.yaml/],
+    [64, ['train', '--data', grey], /--out/],
+    [64, ['train', '--out', join(folder, 'x')], /--data/],
+  ] as const) {
+    const { code: got, err } = await runCommand(...argv);
+    assert.is(got, code, err);
+    assert.match(err, /^sop-gpu: error: [^\n]+\n$/);
+    assert.match(err, pattern);
+  }
+});
+
+test('numbers that stop being finite end the run with 70; the last good checkpoint stays', async () => {
+  const out = join(folder, 'diverged');
+  await fails(() => train(out, { set: ['optim.lr=1e30', 'optim.warmup=0'] }), 70, /loss|gradient of \w+/, /step \d+/);
+  const loaded = await loadNewestValid(out);
+  assert.ok(loaded, 'no checkpoint');
+  assert.ok([...(loaded?.checkpoint.tensors.keys() ?? [])].includes('student.pos_embed'));
+});
+
+test('colour photographs of different sizes, decoded as they are needed', async () => {
+  const photos = join(folder, 'photos');
+  const files = Array.from({ length: 16 }, async (_, i) => {
+    const [width, height] = [41 + ((7 * i) % 30), 64 - ((5 * i) % 24)];
+    return [
+      `${i % 2 ? 'cat' : 'dog'}/${i}.png`,
+      await picture(width, height, 3, i + 1)
+        .png()
+        .toBuffer(),
+    ] as const;
+  });
+  writeTree(photos, Object.fromEntries(await Promise.all(files)));
+  const length = { steps: '4' };
+  const [whole, out] = [join(folder, 'whole-colour'), join(folder, 'stopped-colour')];
+  await train(whole, { data: photos, length });
+  const { stepLines } = metricsOf(whole);
+  assert.is(stepLines.length, 4);
+  assert.ok(stepLines.every(({ loss }) => Number.isFinite(loss)));
+  await train(out, { data: photos, length, interruptAt: 1 });
+  await train(out, { data: photos, length, resume: true });
+  sameRun(out, whole);
+});
+
+test('a run by time ends in time, its schedules at their end', async () => {
+  const out = join(folder, 'timed');
+  const { seconds } = await train(out, { length: { minutes: '0.02' } });
+  assert.ok(seconds >= 1.2 && seconds < 6, `${seconds} s`);
+  const last = metricsOf(out).stepLines.at(-1);
+  assert.ok((last?.['momentum'] as number) > 0.999, JSON.stringify(last));
+});
+
+test.run();
+
+const STEP_KEYS = [
+  ...['step', 'epoch', 'loss', 'loss_cls', 'loss_patch', 'grad_norm', 'param_norm', 'update_norm'],
+  ...['lr', 'weight_decay', 'momentum', 'images_per_s'],
+];
+const EVALUATION_KEYS = ['step', 'epoch', 'knn', 'feature_std', 'effective_rank', 'teacher_entropy'];
+
+type Line = Record<string, unknown> & { readonly step: number };
+
+function metricsOf(out: string): { stepLines: Line[]; evaluations: Line[] } {
+  const lines = readFileSync(runFolder(out).metrics, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Line);
+  return { stepLines: lines.filter((line) => !('knn' in line)), evaluations: lines.filter((line) => 'knn' in line) };
+}
+
+/** Every tensor of `last` bit by bit, and every number of the metrics but the speed. */
+function sameRun(out: string, expected: string): void {
+  const [a, b] = [out, expected].map((path) =>
+    decodeSafetensors(readFileSync(runFolder(path).lastCheckpoint), path),
+  ) as [ReturnType<typeof decodeSafetensors>, ReturnType<typeof decodeSafetensors>];
+  assert.is(a.metadata.get('step'), b.metadata.get('step'));
+  assert.equal([...a.tensors.keys()], [...b.tensors.keys()]);
+  const bits = (data: { buffer: ArrayBufferLike; byteOffset: number; byteLength: number }) =>
+    Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  const different = [...a.tensors.values()].filter(
+    ({ name, data }) => bits(data).compare(bits(b.tensors.get(name)!.data)) !== 0,
+  );
+  assert.equal(
+    different.map(({ name }) => name),
+    [],
+  );
+  const timeless = (path: string) => {
+    const { stepLines, evaluations } = metricsOf(path);
+    return [...stepLines, ...evaluations].map(({ images_per_s: _, ...line }) => line);
+  };
+  assert.equal(timeless(out), timeless(expected));
+}
+
+/** IDX files of pseudo-random images in three classes, which differ in brightness. */
+function greySet(path: string, count: number): string {
+  const next = numbers(count);
+  const head = (...values: number[]): Buffer => Buffer.from(Uint32Array.from(values).buffer).swap32();
+  const pixels = Uint8Array.from({ length: count * 784 }, (_, i) => 60 * (Math.floor(i / 784) % 3) + next(120));
+  const labels = Uint8Array.from({ length: count }, (_, i) => i % 3);
+  return writeTree(path, {
+    'train-images-idx3-ubyte': Buffer.concat([head(0x803, count, 28, 28), pixels]),
+    'train-labels-idx1-ubyte': Buffer.concat([head(0x801, count), labels]),
+  });
+}

@@ -1,0 +1,142 @@
+import { flattenConfig, formatValue } from '../config/keys.js';
+import type { Config } from '../config/schema.js';
+import { fingerprint } from '../data/fingerprint.js';
+import { type CheckpointName, loadNewestValid, saveCheckpoint } from '../data/node/checkpoints.js';
+import { writeSafetensorsFile } from '../data/node/files.js';
+import { ExitCode, SopError } from '../errors.js';
+import type { Trainer } from '../sop/trainer.js';
+import type { Training } from '../sop/training.js';
+import type { MetricsFile } from './metrics-file.js';
+import type { TrainSetup } from './train.js';
+
+/** What a run remembers besides its tensors. */
+export interface Progress {
+  step: number;
+  /** Seconds of training. */
+  elapsed: number;
+  /** Best k-NN top-1 so far, percent; NaN before the first evaluation. */
+  best: number;
+}
+
+/** Between two checkpoints at most, seconds of training. */
+const CHECKPOINT_SECONDS = 300;
+/** Checkpoints in a row that a full disk may cost before the run gives up. */
+const FAILURES = 3;
+
+/** Writes checkpoints, and says when the next one is due. */
+export class Saver {
+  private triedAt: number;
+  private failures = 0;
+
+  /** @param lastStep the step that `last` holds; null without one */
+  constructor(
+    private readonly setup: TrainSetup,
+    private readonly trainer: Trainer,
+    private readonly metrics: MetricsFile,
+    private readonly progress: Progress,
+    private lastStep: number | null,
+  ) {
+    this.triedAt = progress.elapsed;
+  }
+
+  due(): boolean {
+    return this.progress.elapsed - this.triedAt >= (this.setup.checkpointSeconds ?? CHECKPOINT_SECONDS);
+  }
+
+  /** Writes `last` unless it holds this step already. @throws SopError 73, 74; the old checkpoint is whole then */
+  async saveLast(): Promise<void> {
+    if (this.lastStep === this.progress.step) return;
+    await this.write('last');
+    this.lastStep = this.progress.step;
+  }
+
+  /** In the middle of a run a checkpoint that cannot be written costs a warning. @throws SopError 74 after three in a row */
+  async trySave(name: CheckpointName): Promise<void> {
+    if (name === 'last') this.triedAt = this.progress.elapsed;
+    try {
+      await (name === 'last' ? this.saveLast() : this.write(name));
+      this.failures = 0;
+    } catch (error) {
+      if (!(error instanceof SopError)) throw error;
+      this.failures++;
+      const { what, where, why, fix } = error.complaint;
+      const tries = `${this.failures} of ${FAILURES} checkpoints in a row could not be written`;
+      if (this.failures >= FAILURES)
+        throw new SopError(ExitCode.io, { what, where, why: `${why}; ${tries}`, fix }, { cause: error });
+      this.setup.printer.warn(`${what} (${where}): ${why}; the run goes on, ${tries}; ${fix}`);
+    }
+  }
+
+  private async write(name: CheckpointName): Promise<void> {
+    const { step, elapsed, best } = this.progress;
+    const { config, splits, run, gpu } = this.setup;
+    const metadata = new Map([
+      ...modelMetadata(config, this.trainer.training),
+      ['elapsed', String(elapsed)],
+      ['best', String(best)],
+      ['data.fingerprint', fingerprint(splits.train)],
+      ['adapter', gpu.target.name],
+    ]);
+    // The metrics of a step are safe before its checkpoint is: a run that goes on from it finds them all.
+    this.metrics.sync();
+    await saveCheckpoint(run.folder, name, step, await this.trainer.save(), metadata);
+  }
+}
+
+/**
+ * Loads the newest whole checkpoint of a run that goes on.
+ *
+ * @returns null where it was stopped before its first one
+ * @throws SopError 65 damaged, 78 for another training set
+ */
+export async function restore(
+  { run, splits, gpu, printer }: TrainSetup,
+  trainer: Trainer,
+): Promise<{ readonly progress: Progress; readonly lastStep: number | null } | null> {
+  const loaded = await loadNewestValid(run.folder);
+  if (!loaded) {
+    printer.warn('the run was stopped before its first checkpoint; it begins anew');
+    return null;
+  }
+  const { checkpoint, name, path, notes } = loaded;
+  for (const note of notes) printer.warn(note);
+  const { metadata, step } = checkpoint;
+  if (metadata.get('data.fingerprint') !== fingerprint(splits.train)) {
+    throw new SopError(ExitCode.config, {
+      what: 'the training set has changed',
+      where: splits.train.name,
+      why: 'it is not the one that the run began with',
+      fix: 'give the same images, or start a new run with --init',
+    });
+  }
+  trainer.load(checkpoint.tensors, path);
+  if (metadata.get('adapter') !== gpu.target.name)
+    printer.warn(
+      `the run began on ${metadata.get('adapter')}: on another adapter it goes on, but not with the same bits`,
+    );
+  printer.line(`resume   ${path}, after step ${step}`);
+  const progress = { step, elapsed: Number(metadata.get('elapsed')), best: Number(metadata.get('best')) };
+  return { progress, lastStep: name === 'last' ? step : null };
+}
+
+/** Writes the teacher's backbone under timm's names. @throws SopError 73, 74 */
+export async function exportTeacher({ config, run }: TrainSetup, trainer: Trainer, step: number): Promise<void> {
+  const backbone = (await trainer.teacherWeights()).filter(({ name }) => !name.startsWith('head.'));
+  const metadata = new Map([
+    ...modelMetadata(config, trainer.training),
+    ['step', String(step)],
+    ['network', 'teacher'],
+  ]);
+  await writeSafetensorsFile(run.exported, backbone, metadata, { crc: true });
+}
+
+/** What a reader of the weights must know: the settings of the model and of its images. */
+function modelMetadata(config: Config, { data }: Training): Map<string, string> {
+  const wanted = [...flattenConfig(config)].filter(([key, value]) => /^(model|head)\./.test(key) && value !== null);
+  return new Map([
+    ...wanted.map(([key, value]) => [key, formatValue(value)] as const),
+    ['model.channels', String(data.channels)],
+    ['data.mean', data.mean.join(', ')],
+    ['data.std', data.std.join(', ')],
+  ]);
+}
