@@ -130,8 +130,9 @@ interface Candidate {
 }
 
 /**
- * Times of one subgroup in ns (of the software adapters measured, of a GPU reasoned from its lanes and memory), and how
- * many workgroups it should have to be busy: few more than cores, or some for each multiprocessor.
+ * Times of one subgroup in ns and how many workgroups keep the adapter busy: a few more than cores, or some for each
+ * multiprocessor. Lavapipe's were measured one by one; SwiftShader's follow from leaving loads, hand-round and stores out
+ * of the kernel in turn; those of a GPU are reasoned from its lanes and memory, not measured.
  */
 const TIMES = {
   lavapipe: { load: 11, hand: 0.6, multiply: 0.5, launch: 25_000, busy: 4 },
@@ -147,8 +148,9 @@ const MIN_SPAN = 32;
  * The tiling with the least estimated time: rounds of workgroups, each `inner` steps and one end; splitting the inner axis
  * fills the adapter where the tiles are too few (weight gradients), and costs a launch that adds the parts.
  *
- * Few tiles to choose from, and on lavapipe the largest (256 accumulators: 1.5 times the rate of 128) wins wherever the
- * product fills it: a model then compiles one or two pipelines for all its products.
+ * Few tiles to choose from: the largest (256 accumulators; beside 128 it was 1.1 to 1.9 times as fast on lavapipe, and 512
+ * no faster still at twice the compile time) wins wherever the product fills it, so that a model compiles one or two
+ * pipelines for all its products.
  */
 export function chooseTiling(sizes: Product, target: Target): Tiling {
   const { batch, rows, columns, inner } = sizes;
