@@ -40,8 +40,8 @@ const cases = [
       { count: 2, length: 5 },
     ],
   },
-  { width: 12, heads: 1, segments: [{ count: 1, length: 197 }] },
-  { width: 64, heads: 1, segments: [{ count: 1, length: 67 }] },
+  { width: 4, heads: 1, segments: [{ count: 1, length: 197 }] },
+  { width: 64, heads: 1, segments: [{ count: 1, length: 33 }] },
 ];
 
 export const attentionTests = [

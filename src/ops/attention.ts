@@ -81,17 +81,19 @@ function launches(
 }
 
 /** Numbers of owned rows that a software adapter keeps well in each array: they live in its first-level cache. */
-const SOFTWARE_NUMBERS = 64;
+const SOFTWARE_NUMBERS = 128;
 
-/** On software adapters one subgroup a workgroup; the rows of an invocation share what is loaded. */
+/**
+ * On software adapters one subgroup a workgroup; the rows of an invocation share what is loaded. They compile each unrolled
+ * row of a tile anew and gain nothing from it; on a GPU it saves barriers.
+ */
 function chooseVariant(headWidth: number, { length }: Segment, target: Target): AttentionVariant {
   if (target.kind === 'gpu' || target.subgroupSize === 0) {
-    return { headWidth, lanes: length > 32 ? 64 : 32, subgroup: false, owned: 1, tile: streamedRows(length, 4) };
+    return { headWidth, lanes: length > 32 ? 64 : 32, subgroup: false, owned: 1, tile: Math.min(4, length) };
   }
   const lanes = target.subgroupSize;
   const most = Math.max(1, Math.min(4, Math.floor(SOFTWARE_NUMBERS / headWidth)));
-  const tile = streamedRows(length, headWidth > 32 ? 1 : 2);
-  return { headWidth, lanes, subgroup: true, owned: ownedRows(length, lanes, most), tile };
+  return { headWidth, lanes, subgroup: true, owned: ownedRows(length, lanes, most), tile: 1 };
 }
 
 /** Rows of an invocation, at most `most`, for which a pass over the streamed rows (1 to load them, 1 a row) costs least. */
@@ -99,15 +101,6 @@ function ownedRows(length: number, lanes: number, most: number): number {
   const costs = Array.from({ length: most }, (_, i) => Math.ceil(length / (lanes * (i + 1))) * (i + 2));
   return costs.lastIndexOf(Math.min(...costs)) + 1;
 }
-
-/** Tile size in (most / 2, most], or the whole length, that leaves the fewest streamed rows empty. */
-function streamedRows(length: number, most: number): number {
-  if (length <= most) return length;
-  const sizes = Array.from({ length: Math.ceil(most / 2) }, (_, i) => most - i);
-  return sizes.reduce((best, size) => (padded(length, size) < padded(length, best) ? size : best));
-}
-
-const padded = (length: number, tile: number): number => Math.ceil(length / tile) * tile;
 
 /** `products` matrix products of length x length x head width for each head of each sequence. */
 function cost(products: number, specs: readonly Spec[], { heads, segments }: AttentionAttributes) {
