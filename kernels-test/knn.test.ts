@@ -1,5 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { symmetricEigenvalues } from '../src/eval/eigenvalues.js';
 import { classify, standardError } from '../src/eval/knn.js';
 import { nearest, normalizeRows } from '../src/eval/similarity.js';
 import { spread } from '../src/eval/spread.js';
@@ -127,6 +128,34 @@ test('spread: 1 on a sphere, 0 collapsed', () => {
   near(spread(axes, 3).effectiveRank, 3);
   near(spread(new Float32Array(30).fill(0.5), 3).featureStd, 0);
   near(spread(Float32Array.of(0.6, 0.8, -0.6, -0.8), 2).effectiveRank, 1);
+});
+
+test('eigenvalues: the known ones of a chain, and the sums that every matrix keeps', () => {
+  // 2 on the diagonal, -1 beside it: 2 - 2 cos(pi i / (n + 1)).
+  const n = 30;
+  const chain = Float64Array.from({ length: n * n }, (_, at) => [2, -1][Math.abs((at % n) - Math.floor(at / n))] ?? 0);
+  const expected = Array.from({ length: n }, (_, i) => 2 - 2 * Math.cos((Math.PI * (i + 1)) / (n + 1)));
+  symmetricEigenvalues(chain, n)
+    .sort()
+    .forEach((value, i) => {
+      near(value, expected[i]!);
+    });
+  // A dense matrix of rank 3 with eigenvalues 5, 2 and -4: a sum of outer products of orthogonal vectors.
+  const wave = (k: number): number[] =>
+    Array.from({ length: n }, (_, i) => Math.sqrt(2 / n) * Math.cos((Math.PI * k * (i + 0.5)) / n));
+  const parts = [
+    [5, wave(1)],
+    [2, wave(7)],
+    [-4, wave(12)],
+  ] as const;
+  const dense = Float64Array.from({ length: n * n }, (_, at) =>
+    parts.reduce((sum, [value, v]) => sum + value * v[at % n]! * v[Math.floor(at / n)]!, 0),
+  );
+  const found = [...symmetricEigenvalues(dense, n)].sort((a, b) => Math.abs(b) - Math.abs(a));
+  [5, -4, 2, 0, 0].forEach((value, i) => {
+    near(found[i], value);
+  });
+  assert.equal([...symmetricEigenvalues(Float64Array.of(0, 0, 0, 0), 2)], [0, 0]);
 });
 
 test.after(() => gpu.close());

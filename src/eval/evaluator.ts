@@ -4,8 +4,9 @@ import type { Gpu } from '../gpu/device.js';
 import { Draws } from '../rng.js';
 import type { NetworkShape } from '../sop/networks.js';
 import { Encoder, type Weights } from './encoder.js';
+import { encoderBatch, setFeatures, setPixels } from './features.js';
 import { classify, type KnnResult } from './knn.js';
-import { type ImageFormat, preprocess } from './preprocess.js';
+import type { ImageFormat } from './preprocess.js';
 import { type Nearest, nearest, normalizeRows } from './similarity.js';
 import { type Spread, spread } from './spread.js';
 
@@ -51,7 +52,9 @@ export class Evaluator {
   ) {}
 
   static async create(gpu: Gpu, shape: NetworkShape, format: ImageFormat, protocol: Protocol): Promise<Evaluator> {
-    return new Evaluator(gpu, await Encoder.create(gpu, shape, EVALUATION_BATCH), format, protocol);
+    const images = protocol.gallery.count + (protocol.queries?.count ?? 0);
+    const encoder = await Encoder.create(gpu, shape, encoderBatch(shape.vit, gpu.target, images));
+    return new Evaluator(gpu, encoder, format, protocol);
   }
 
   /** Evaluates these weights. `progress` counts images. */
@@ -61,11 +64,7 @@ export class Evaluator {
     const total = gallery.count + (queries?.count ?? 0);
     const features = async (set: ImageSet, before: number): Promise<Float32Array> =>
       normalizeRows(
-        await this.encoder.features(
-          set.count,
-          async (index) => preprocess(await set.read(index), this.format),
-          (done) => progress?.(before + done, total),
-        ),
+        await setFeatures(this.encoder, set, this.format, (done) => progress?.(before + done, total)),
         this.encoder.width,
       );
     const galleryFeatures = await features(gallery, 0);
@@ -81,12 +80,8 @@ export class Evaluator {
   async evaluatePixels(): Promise<Comparison | null> {
     const { gallery, queries } = this.protocol;
     const width = this.format.channels * this.format.size ** 2;
-    const pixels = async (set: ImageSet): Promise<Float32Array> => {
-      const values = new Float32Array(set.count * width);
-      const raw = { ...this.format, mean: this.format.mean.map(() => 0), std: this.format.std.map(() => 1) };
-      for (let i = 0; i < set.count; i++) values.set(preprocess(await set.read(i), raw), i * width);
-      return normalizeRows(values, width);
-    };
+    const pixels = async (set: ImageSet): Promise<Float32Array> =>
+      normalizeRows((await setPixels(set, this.format)).values, width);
     const galleryPixels = await pixels(gallery);
     return this.compare(galleryPixels, queries ? await pixels(queries) : galleryPixels, width);
   }
@@ -105,7 +100,5 @@ export class Evaluator {
   }
 }
 
-/** Images of one forward pass. */
-const EVALUATION_BATCH = 64;
 /** Rows of the covariance: its cost is rows x width^2. */
 const SPREAD_ROWS = 2000;
