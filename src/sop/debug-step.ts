@@ -27,30 +27,49 @@ export async function debugStep(
   where: string,
 ): Promise<NamedArray[]> {
   const given = readDebugInput(tensors, metadata, where, gpu.target);
-  const { shape } = given;
-  const { vit } = shape.network;
-  const graph = new Graph();
-  const globalViews = graph.input('views.global', [2 * shape.batch, vit.channels, vit.imageSize, vit.imageSize]);
-  const locals = (given.views - 2) * shape.batch;
-  const localViews =
-    locals > 0 ? graph.input('views.local', [locals, vit.channels, given.localSize, given.localSize]) : undefined;
-  const step = traceTrainStep(graph, shape, [localViews ? [globalViews, localViews] : [globalViews]]);
+  const traced = traceGivenStep(given);
+  const { graph, step } = traced;
   const [batch] = step.batches;
   const outputs = outputTensors(step, batch);
   const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [...outputs.values(), step.flag])));
   try {
-    replay.write(globalViews, given.floats('views.global'));
-    if (localViews) replay.write(localViews, given.floats('views.local'));
-    writeState(replay, step, given);
-    writeInputs(replay, batch, given);
-    writeAnchors(replay, graph, given);
-    writeScalars(replay, step, given);
+    writeGivenState(replay, step, given);
+    writeGivenStep(replay, traced, given);
     await replay.run();
     await replay.settled();
     return await collect(replay, step, batch, outputs, given);
   } finally {
     replay.destroy();
   }
+}
+
+/** A step of which the views, masks, anchors and draws are inputs. */
+export interface GivenStep {
+  readonly graph: Graph;
+  readonly step: TrainStep;
+  readonly views: readonly [global: Tensor, local?: Tensor];
+}
+
+/** Traces the step of `train` for images and draws of the sizes of `given`. */
+export function traceGivenStep({ shape, views, localSize }: DebugInput): GivenStep {
+  const { vit } = shape.network;
+  const graph = new Graph();
+  const images = (label: string, count: number, side: number): Tensor =>
+    graph.input(label, [count * shape.batch, vit.channels, side, side]);
+  const globalViews = images('views.global', 2, vit.imageSize);
+  const both: GivenStep['views'] =
+    views > 2 ? [globalViews, images('views.local', views - 2, localSize)] : [globalViews];
+  return { graph, step: traceTrainStep(graph, shape, [both]), views: both };
+}
+
+/** Writes everything that a step is given, except its state. */
+export function writeGivenStep(replay: Replay, { graph, step, views }: GivenStep, given: DebugInput): void {
+  const [globalViews, localViews] = views;
+  replay.write(globalViews, given.floats('views.global'));
+  if (localViews) replay.write(localViews, given.floats('views.local'));
+  writeInputs(replay, step.batches[0], given);
+  writeAnchors(replay, graph, given);
+  writeScalars(replay, step, given);
 }
 
 /** Tensors that only live inside the step, by the name of the file that they come out under. */
@@ -79,7 +98,8 @@ function outputTensors({ loss }: TrainStep, { embeddings, cls, patch }: MicroBat
   return outputs;
 }
 
-function writeState(replay: Replay, step: TrainStep, { tensors, shape, where }: DebugInput): void {
+/** Writes weights, memories and moments; moments that are not given are 0. Throws `SopError` 65 for what is missing. */
+export function writeGivenState(replay: Replay, step: TrainStep, { tensors, shape, where }: DebugInput): void {
   for (const entry of stateEntries(step, shape.network)) {
     const array = tensors.get(entry.name);
     if (array) replay.write(entry.tensor, elementsFor(entry, array, where));
