@@ -88,10 +88,13 @@ export const sopProbabilitiesTests = [
   }),
 ];
 
+/** 1 / tau of the sharpest case. */
+const SHARPEST = 100;
+
 /**
- * A logit of at most 1 / tau is off by EPSILON sqrt(depth) / tau at worst, and that is the relative error of its
- * exponential; sums of J positive terms do not amplify it, differences in backward by a small factor.
+ * A logit is at most 1 / tau and off by a few EPSILON of that, which is the relative error of its exponential; sums of
+ * positive terms do not amplify it, the differences of backward by a small factor.
  */
 function tolerance(): number {
-  return 8 * EPSILON * 100;
+  return 8 * EPSILON * SHARPEST;
 }

@@ -143,14 +143,15 @@ function sizes([u, d]: readonly Spec[], { members, temperature }: SopAttributes,
   return { rows, sops, depth, count, tiles: Math.ceil(sops / tileSops(variant)), variant, params };
 }
 
-/** Numbers of the weights of a span: 16 MiB. */
-const SPAN_NUMBERS = 2 ** 22;
+/** Bytes that the weights of a span may take, where one binding can hold that. */
+const SPAN_BYTES = 2 ** 24;
 
 function backwardSizes(inputs: readonly Spec[], attrs: SopAttributes, target: Target) {
   const forward = sizes(inputs, attrs, target);
   const { rows, depth, count, variant } = forward;
   const whole = Math.ceil(count / variant.columns) * variant.columns;
-  const span = Math.min(whole, variant.columns * Math.max(1, Math.floor(SPAN_NUMBERS / (rows * variant.columns))));
+  const most = Math.min(SPAN_BYTES, target.maxBindingBytes) / (4 * rows * variant.columns);
+  const span = Math.min(whole, variant.columns * Math.max(1, Math.floor(most)));
   const tile: RowTile = chooseRowTile(target, rows, 1);
   const groups = Math.ceil(rows / tileRows(tile)) * Math.ceil(depth / tile.columns);
   // Enough workgroups to keep the adapter busy; each split costs another copy of du.
