@@ -18,6 +18,7 @@ import { patchifyTests } from './patchify.js';
 import { posResampleTests } from './pos_resample.js';
 import { residualTests } from './residual.js';
 import { sampleRowsTests } from './sample_rows.js';
+import { selectRowsTests } from './select_rows.js';
 import { softmaxTests } from './softmax.js';
 import { sopProbabilitiesTests } from './sop_probabilities.js';
 import { sumTests } from './sum.js';
@@ -48,6 +49,7 @@ export const opTests: readonly AnyOpTest[] = [
   posResampleTests,
   residualTests,
   sampleRowsTests,
+  selectRowsTests,
   sopProbabilitiesTests,
   softmaxTests,
   sumTests,

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -45,22 +46,38 @@ interface RunOptions {
   readonly length?: { readonly steps?: string; readonly minutes?: string };
   readonly set?: readonly string[];
   readonly resume?: boolean;
-  /** A line that this step prints raises SIGINT. */
-  readonly interruptAt?: number;
+  /** Is told every line that the run prints. */
+  readonly onLine?: (line: string) => void;
+  readonly checkpointSeconds?: number;
 }
+
+/** Something that happens when a step's line is printed, before its checkpoint. */
+const atStep =
+  (step: number, action: () => void) =>
+  (line: string): void => {
+    if (line.startsWith(`step ${step}/`)) action();
+  };
+const interruptAt = (step: number) => atStep(step, () => process.emit('SIGINT', 'SIGINT'));
 
 /** A run, or a part of one, on the device that all tests share: it compiles a kernel once. */
 async function train(out: string, options: RunOptions = {}): Promise<TrainingOutcome> {
-  const { data = grey, length = { steps: String(STEPS) }, set = [], resume = false, interruptAt } = options;
-  const printer = new Printer(true);
-  if (interruptAt !== undefined)
-    printer.tee((line) => line.startsWith(`step ${interruptAt}/`) && process.emit('SIGINT', 'SIGINT'));
+  const {
+    data = grey,
+    length = { steps: String(STEPS) },
+    set = [],
+    resume = false,
+    onLine,
+    checkpointSeconds,
+  } = options;
+  const printer = new Printer(true, process.stdout, new PassThrough());
+  if (onLine) printer.tee(onLine);
   const keys = new Map([...settings, ...set].map((setting) => [setting.split('=')[0], setting]));
   const asked = await configFrom({ data, ...length, batchSize: '8', set: [...keys.values()] });
   const splits = await openImages(data, asked, printer);
   const config = await withStatistics(asked, splits.train);
   const run = await prepareRunFolder(out, { resume });
-  return trainInFolder({ config, splits, gpu, run, resume, init: undefined, printer });
+  const often = checkpointSeconds !== undefined && { checkpointSeconds };
+  return trainInFolder({ config, splits, gpu, run, resume, init: undefined, printer, ...often });
 }
 
 test('a run leaves settings, metrics, log, checkpoints and weights behind', async () => {
@@ -100,7 +117,7 @@ test('a run leaves settings, metrics, log, checkpoints and weights behind', asyn
 
 test('a run stopped in the middle of an epoch goes on with the same bits', async () => {
   const out = join(folder, 'stopped');
-  const { stoppedBy, steps } = await train(out, { interruptAt: 15 });
+  const { stoppedBy, steps } = await train(out, { onLine: interruptAt(15) });
   assert.is(stoppedBy, 130);
   assert.ok(steps >= 15 && steps <= 17, `stopped after ${steps}`);
   assert.is((await train(out, { resume: true })).steps, STEPS);
@@ -119,7 +136,7 @@ test('accumulated batches: the same bits after a stop', async () => {
   const set = ['optim.accumulate=3'];
   const [whole, out] = [join(folder, 'whole-3'), join(folder, 'stopped-3')];
   await train(whole, { set });
-  await train(out, { set, interruptAt: 5 });
+  await train(out, { set, onLine: interruptAt(5) });
   await train(out, { set, resume: true });
   sameRun(out, whole);
 });
@@ -171,6 +188,47 @@ test('numbers that stop being finite end the run with 70; the last good checkpoi
   assert.ok([...(loaded?.checkpoint.tensors.keys() ?? [])].includes('student.pos_embed'));
 });
 
+test('a full disk costs two checkpoints and a warning each; three in a row end the run with 74', async () => {
+  if (!existsSync('/dev/full')) return;
+  const out = join(folder, 'full');
+  const { lastCheckpoint } = runFolder(out);
+  const lines: string[] = [];
+  const fill = atStep(3, () => {
+    rmSync(lastCheckpoint);
+    symlinkSync('/dev/full', lastCheckpoint);
+  });
+  const free = atStep(5, () => rmSync(lastCheckpoint));
+  const options = { checkpointSeconds: 0, length: { steps: '6' }, set: ['eval.every_epochs=0'] };
+  const onLine = (line: string): void => {
+    for (const act of [fill, free]) act(line);
+    lines.push(line);
+  };
+  assert.is((await train(out, { ...options, onLine })).steps, 6);
+  const warnings = lines.filter((line) => /warning/.test(line));
+  assert.is(warnings.length, 2, warnings.join('\n'));
+  assert.match(warnings[1] ?? '', /writing failed.*no space left.*the run goes on, 2 of 3/);
+  assert.is((await loadNewestValid(out))?.checkpoint.step, 6);
+
+  const full = join(folder, 'fuller');
+  const fillForGood = atStep(2, () => {
+    rmSync(runFolder(full).lastCheckpoint);
+    symlinkSync('/dev/full', runFolder(full).lastCheckpoint);
+  });
+  await fails(() => train(full, { ...options, onLine: fillForGood }), 74, /3 of 3 checkpoints in a row/);
+  assert.is(metricsOf(full).stepLines.length, 4);
+});
+
+test('anchors of every selection train, and differ', async () => {
+  const losses: unknown[] = [];
+  for (const selection of ['uniform', 'fixed', 'low-energy']) {
+    const out = join(folder, selection);
+    await train(out, { length: { steps: '3' }, set: [`sop.anchor_selection=${selection}`, 'sop.search=non-anchors'] });
+    losses.push(...metricsOf(out).stepLines.map(({ loss_cls: loss }) => loss));
+  }
+  assert.ok(losses.every(Number.isFinite), String(losses));
+  assert.is(new Set(losses).size, losses.length, String(losses));
+});
+
 test('colour photographs of different sizes, decoded as they are needed', async () => {
   const photos = join(folder, 'photos');
   const files = Array.from({ length: 16 }, async (_, i) => {
@@ -189,7 +247,7 @@ test('colour photographs of different sizes, decoded as they are needed', async 
   const { stepLines } = metricsOf(whole);
   assert.is(stepLines.length, 4);
   assert.ok(stepLines.every(({ loss }) => Number.isFinite(loss)));
-  await train(out, { data: photos, length, interruptAt: 1 });
+  await train(out, { data: photos, length, onLine: interruptAt(1) });
   await train(out, { data: photos, length, resume: true });
   sameRun(out, whole);
 });

@@ -27,6 +27,8 @@ export const purposes = {
   memory: 9,
   evaluation: 10,
   synthetic: 11,
+  selectCls: 12,
+  selectPatch: 13,
 } as const;
 export type Purpose = keyof typeof purposes;
 

@@ -17,6 +17,7 @@ import { patchify } from './patchify.js';
 import { posResample, posResampleBackward } from './pos_resample.js';
 import { residual, residualBackward } from './residual.js';
 import { sampleRows } from './sample_rows.js';
+import { selectRows } from './select_rows.js';
 import { softmax, softmaxBackward } from './softmax.js';
 import { sopProbabilities, sopProbabilitiesBackward } from './sop_probabilities.js';
 import { sum } from './sum.js';
@@ -58,6 +59,7 @@ export const ops = [
   residualBackward,
   sampleRows,
   scatterRows,
+  selectRows,
   sopProbabilities,
   sopProbabilitiesBackward,
   softmax,

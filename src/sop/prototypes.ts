@@ -3,6 +3,7 @@ import type { Scalar } from '../graph/op.js';
 import type { Tensor } from '../graph/tensor.js';
 import { neighbours } from '../ops/neighbours.js';
 import { sampleRows } from '../ops/sample_rows.js';
+import { selectRows } from '../ops/select_rows.js';
 import { sopProbabilities } from '../ops/sop_probabilities.js';
 import { support } from '../ops/support.js';
 import type { Memory } from './memory.js';
@@ -41,9 +42,35 @@ export interface Prototypes {
   readonly members: number;
 }
 
-/** Draws the anchors of a task: K different rows, fresh for each step and `stream`. */
-export function sample(graph: Graph, task: TaskShape, stream: number, seed: Scalar, step: Scalar): Tensor {
+/** What a draw depends on: the same for the same seed, step and stream. */
+export interface DrawKey {
+  readonly seed: Scalar;
+  readonly step: Scalar;
+  readonly stream: number;
+}
+
+/** Draws the anchors of a task: K different rows of its memory, all alike. */
+export function sample(graph: Graph, task: TaskShape, { stream, seed, step }: DrawKey): Tensor {
   return graph.one(sampleRows, [], { count: task.anchors, from: task.memory, stream, seed, step });
+}
+
+/**
+ * Draws low-energy anchors: of 2 K different rows K are kept, those more often whose neighbours are about equally similar.
+ * Needs k >= 2 and 2 K <= N. `selectStream` tells the second draw from the first.
+ */
+export function sampleLowEnergy(
+  graph: Graph,
+  memory: Memory,
+  task: TaskShape,
+  { search }: Pick<PrototypeOptions, 'search'>,
+  key: DrawKey,
+  selectStream: number,
+): Tensor {
+  const candidates = sample(graph, { ...task, anchors: 2 * task.anchors }, key);
+  const [, score] = graph.add(neighbours, [memory.rows, candidates], { k: task.neighbours, search });
+  if (!score) throw new RangeError('neighbours has two outputs');
+  const { seed, step } = key;
+  return graph.one(selectRows, [candidates, score], { count: task.anchors, stream: selectStream, seed, step });
 }
 
 /** Search, gather and contribute: steps 2 to 4 of section 3. */

@@ -1,5 +1,4 @@
 import type { Config } from '../config/schema.js';
-import { ExitCode, SopError } from '../errors.js';
 import type { Target } from '../gpu/target.js';
 import { gridSide } from '../nn/vit.js';
 import { maxMasked } from './masks.js';
@@ -56,14 +55,7 @@ function taskShape({ memory, anchors, neighbours, tasks }: Config['sop']['cls'])
 }
 
 function anchorSource({ sop }: Config): StepShape['anchors'] {
-  if (sop.anchor_selection === 'uniform') return 'sampled';
-  if (sop.anchor_selection === 'fixed') return 'fixed';
-  throw new SopError(ExitCode.config, {
-    what: 'anchor selection is not available',
-    where: 'sop.anchor_selection',
-    why: `'${sop.anchor_selection}' cannot be traced yet`,
-    fix: 'choose uniform or fixed',
-  });
+  return sop.anchor_selection === 'uniform' ? 'sampled' : sop.anchor_selection;
 }
 
 /** Rate of stochastic depth of each block: linear from 0 to `rate`, i / (depth - 1) (method.md section 2). */

@@ -13,7 +13,14 @@ import { taskStream } from '../rng.js';
 import { clsPairs, meanEntropy, meanLoss, type Pairs, type TaskResult, taskLoss } from './losses.js';
 import { declareMemory, insert, type Memory } from './memory.js';
 import { declareNetworks, type Embeddings, embed, type NetworkShape, studentSpecs } from './networks.js';
-import { organize, type PrototypeOptions, type Prototypes, sample, type TaskShape } from './prototypes.js';
+import {
+  organize,
+  type PrototypeOptions,
+  type Prototypes,
+  sample,
+  sampleLowEnergy,
+  type TaskShape,
+} from './prototypes.js';
 
 /** Everything about a step that is fixed when it is traced. */
 export interface StepShape {
@@ -32,8 +39,11 @@ export interface StepShape {
   /** Whether residual branches are dropped (the input `keep` exists). */
   readonly dropPath: boolean;
   readonly clip: number;
-  /** `given`: anchors are inputs; `sampled`: drawn on the device; `fixed`: drawn as in step 0, always (Table C.7). */
-  readonly anchors: 'given' | 'sampled' | 'fixed';
+  /**
+   * `given`: anchors are inputs; `sampled`: drawn on the device; `fixed`: drawn as in step 0, always (Table C.7);
+   * `low-energy`: drawn by the spread of their neighbours' scores, as `sampled` where an anchor has fewer than two.
+   */
+  readonly anchors: 'given' | 'sampled' | 'fixed' | 'low-energy';
   /** Elements of one buffer binding. */
   readonly maxElements: number;
 }
@@ -140,7 +150,7 @@ export function traceTrainStep(
   // Prototypes from the memories as they are before this step.
   const organizeAll = (name: 'cls' | 'patch'): Prototypes[] =>
     Array.from({ length: shape[name].tasks }, (_, index) => {
-      const anchors = drawAnchors(graph, shape, name, index, scalars);
+      const anchors = drawAnchors(graph, shape, name, index, memory[name], scalars);
       return organize(graph, memory[name], anchors, shape[name], shape.prototypes);
     });
   const prototypes = {
@@ -262,13 +272,17 @@ function drawAnchors(
   shape: StepShape,
   name: 'cls' | 'patch',
   index: number,
+  memory: Memory,
   scalars: StepScalars,
 ): Tensor {
   const task = shape[name];
   if (shape.anchors === 'given') return graph.input(`anchors.${name}.${index}`, [task.anchors], 'u32');
   const stream = taskStream(name === 'cls' ? 'anchorsCls' : 'anchorsPatch', index);
   const step = shape.anchors === 'fixed' ? graph.scalar('fixed_step', 'u32') : scalars.step;
-  return sample(graph, task, stream, scalars.seed, step);
+  const key = { seed: scalars.seed, step, stream };
+  if (shape.anchors !== 'low-energy' || task.neighbours < 2) return sample(graph, task, key);
+  const select = taskStream(name === 'cls' ? 'selectCls' : 'selectPatch', index);
+  return sampleLowEnergy(graph, memory, task, shape.prototypes, key, select);
 }
 
 /** AdamW's moments: one state tensor for each parameter, starting at zero. */
