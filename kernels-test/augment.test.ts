@@ -11,11 +11,12 @@ import { openNodeGpu } from '../src/node.js';
 import { DRAWS_WIDTH, TABLE, TABLE_WIDTH } from '../src/ops/augment.js';
 import { Draws } from '../src/rng.js';
 import { assertClose } from './compare.js';
+import { projectFile } from './project.js';
 
 const gpu = await openNodeGpu();
 
 const fixture = (name: string): SafetensorsFile => {
-  const url = new URL(`./fixtures/${name}.safetensors`, import.meta.url);
+  const url = projectFile(`kernels-test/fixtures/${name}.safetensors`);
   return decodeSafetensors(readFileSync(url), name);
 };
 

@@ -1,18 +1,17 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import { decodeSafetensors, type NamedArray } from '../src/data/safetensors.js';
 import { openNodeGpu } from '../src/node.js';
 import { debugStep } from '../src/sop/debug-step.js';
 import { compare } from './compare.js';
+import { projectFile } from './project.js';
 
 /**
  * The whole training step against an independent PyTorch float64 implementation (fixtures/make_fixtures.py): every
  * embedding, probability, gradient and updated tensor of one step, through the function behind `sop-gpu debug step`.
  */
 const gpu = await openNodeGpu();
-const fixtures = fixtureFolder();
+const fixtures = projectFile('kernels-test/fixtures/');
 const inputs = readdirSync(fixtures).filter((name) => /^step-.*\.input\.safetensors$/.test(name));
 
 for (const name of inputs) {
@@ -77,12 +76,5 @@ function check(
 }
 
 function read(name: string) {
-  return decodeSafetensors(readFileSync(join(fixtures, name)), name);
-}
-
-/** The fixtures lie beside the sources, also when the compiled test runs. */
-function fixtureFolder(): string {
-  let above = dirname(fileURLToPath(import.meta.url));
-  while (!readdirSync(above).includes('package.json')) above = dirname(above);
-  return join(above, 'kernels-test', 'fixtures');
+  return decodeSafetensors(readFileSync(new URL(name, fixtures)), name);
 }
