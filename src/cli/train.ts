@@ -10,6 +10,7 @@ import { lockFolder } from '../data/node/run-lock.js';
 import { channelStatistics } from '../data/statistics.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Evaluator } from '../eval/evaluator.js';
+import { IMAGENET } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
 import { openNodeGpu } from '../node.js';
 import { stepsPerEpoch } from '../sop/feed.js';
@@ -160,8 +161,6 @@ export async function openImages(data: string, config: Config, printer: Printer)
     progress.stop();
   }
 }
-
-const IMAGENET = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] } as const;
 
 /** Fills in `data.mean` and `data.std`: ImageNet's for colour, the training set's own for grey. */
 export async function withStatistics(config: Config, train: ImageSet): Promise<Config> {

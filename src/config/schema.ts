@@ -89,7 +89,7 @@ const memorySection = (rows: number, anchors: number, neighbours: number, tasks:
   section({
     memory: integer(rows, { min: 2, max: 2 ** 24 }, 'rows of the memory, N'),
     anchors: integer(anchors, { min: 2, max: 2 ** 20 }, 'anchors of a task, K'),
-    neighbours: integer(neighbours, { min: 0, max: 1024 }, 'support embeddings that each anchor adds, k'),
+    neighbours: integer(neighbours, { min: 0, max: 16 }, 'support embeddings that each anchor adds, k'),
     tasks: integer(tasks, { min: 1, max: 64 }, 'independent tasks a step, losses averaged'),
   });
 

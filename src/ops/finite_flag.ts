@@ -4,21 +4,21 @@ import { defineOp, GraphError, input, type Launch, output, scratch } from '../gr
 import { elements, type Spec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
-const MOST_INPUTS = 6;
 const spans = ({ shape }: Spec): number => Math.ceil(elements(shape) / FLAG_SPAN);
 const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
 
 /**
  * Whether a step may change anything: 0 if all elements of the inputs are finite, else 1 + the number of the first that is
- * not, counted through all inputs in order. Inputs: one to six f32 tensors. Output: flag u32 [1]. Gates the `update_*` ops.
+ * not, counted through all inputs in order. Inputs: f32 tensors, each scanned by a launch of its own. Output: flag
+ * u32 [1]. Gates the `update_*` ops.
  */
 export const finiteFlag = defineOp<Record<string, never>>({
   name: 'finite_flag',
   infer(inputs) {
-    if (inputs.length < 1 || inputs.length > MOST_INPUTS || inputs.some(({ dtype }) => dtype !== 'f32')) {
+    if (inputs.length < 1 || inputs.some(({ dtype }) => dtype !== 'f32')) {
       throw new GraphError(
         'finite_flag',
-        `${inputs.length} inputs (${inputs.map(({ dtype }) => dtype)}), not 1 to ${MOST_INPUTS} of f32`,
+        `${inputs.length} inputs (${inputs.map(({ dtype }) => dtype)}), not one or more of f32`,
       );
     }
     return [u32(1)];

@@ -4,6 +4,7 @@ import { type NamedArray, toFloat32 } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Target } from '../gpu/target.js';
 import { showShape } from '../graph/tensor.js';
+import { studentSpecs, teacherSpecs } from './networks.js';
 import type { TaskShape } from './prototypes.js';
 import type { StepShape } from './train-step.js';
 
@@ -229,6 +230,12 @@ export function readDebugInput(
     anchors: 'given',
     maxElements: Math.floor(Math.min(target.maxBindingBytes, target.maxBufferBytes) / 4),
   };
+  for (const [network, specs] of [
+    ['student', studentSpecs(shape.network)],
+    ['teacher', teacherSpecs(shape.network)],
+  ] as const) {
+    for (const spec of specs) agree(`${network}.${spec.name}`, spec.shape);
+  }
   const views = 2 + localCount;
   if (given)
     for (let block = 0; block < depth; block++)
