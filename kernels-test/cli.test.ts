@@ -5,59 +5,29 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { describeFailure } from '../src/cli/failure.js';
 import { choiceFlag, integersFlag, positiveFlag } from '../src/cli/flags.js';
-import { main } from '../src/cli/main.js';
 import { configFrom, keysHelp, presetNames } from '../src/cli/options.js';
 import { checkCreatable } from '../src/cli/output-file.js';
 import { table } from '../src/cli/table.js';
 import { ExitCode, SopError } from '../src/errors.js';
+import { failsWith } from './cli-support.js';
 import { fails, picture, temporaryFolder, writeTree } from './data-support.js';
+import { runCommand } from './run-command.js';
 
 const folder = temporaryFolder();
 const photos = join(folder, 'photos');
 const png = await picture(8, 8, 3).png().toBuffer();
 writeTree(photos, { 'cat/a.png': png, 'cat/b.png': png, 'dog/a.png': png });
 
-interface Run {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** Runs a command in this process and catches what it prints. */
-async function run(...argv: string[]): Promise<Run> {
-  const streams = { out: process.stdout, err: process.stderr };
-  const text = { out: '', err: '' };
-  const originals = { out: streams.out.write, err: streams.err.write };
-  for (const name of ['out', 'err'] as const) {
-    streams[name].write = (chunk: Uint8Array | string) => {
-      text[name] += String(chunk);
-      return true;
-    };
-  }
-  try {
-    return { code: await main(argv), ...text };
-  } finally {
-    for (const name of ['out', 'err'] as const) streams[name].write = originals[name];
-  }
-}
-
-async function failsWith(code: number, argv: readonly string[], ...patterns: RegExp[]): Promise<void> {
-  const { code: got, err } = await run(...argv);
-  assert.is(got, code, err);
-  assert.match(err, /^sop-gpu: error: [^\n]+ \([^\n]+\): [^\n]+; [^\n]+\n$/);
-  for (const pattern of patterns) assert.match(err, pattern);
-}
-
 test('help and version answer on stdout with exit code 0', async () => {
   for (const argv of [['--help'], ['help'], ['check-data', '--help'], ['help', 'check-data'], ['doctor', '-h']]) {
-    const { code, out, err } = await run(...argv);
+    const { code, out, err } = await runCommand(...argv);
     assert.equal([code, err], [0, ''], argv.join(' '));
     assert.match(out, /^Usage: sop-gpu/);
   }
-  const help = (await run('check-data', '--help')).out;
+  const help = (await runCommand('check-data', '--help')).out;
   for (const flag of ['--data', '--adapter', '--json', '--quiet', '--debug', 'Example:'])
     assert.ok(help.includes(flag));
-  assert.match((await run('--version')).out, /^\d+\.\d+\.\d+\n$/);
+  assert.match((await runCommand('--version')).out, /^\d+\.\d+\.\d+\n$/);
 });
 
 test('a wrong command line is one line, exit code 64, with the nearest name', async () => {
@@ -73,7 +43,7 @@ test('a wrong command line is one line, exit code 64, with the nearest name', as
 
 test('a result goes to --json; a result that could not be written fails before the work', async () => {
   const file = join(folder, 'report.json');
-  const { code, out } = await run('check-data', '--data', photos, '--json', file);
+  const { code, out } = await runCommand('check-data', '--data', photos, '--json', file);
   assert.is(code, 0);
   assert.match(out, /3 readable images/);
   const report = JSON.parse(readFileSync(file, 'utf8'));
@@ -86,7 +56,7 @@ test('a result goes to --json; a result that could not be written fails before t
 });
 
 test('--quiet prints nothing; a bad image ends the report with 65', async () => {
-  assert.equal(await run('check-data', '--data', photos, '--quiet'), { code: 0, out: '', err: '' });
+  assert.equal(await runCommand('check-data', '--data', photos, '--quiet'), { code: 0, out: '', err: '' });
   const bad = writeTree(join(folder, 'bad'), { 'a.png': png, 'b.png': 'no image' });
   await failsWith(65, ['check-data', '--data', bad, '--quiet'], /b\.png/, /1 of 2/);
 });
@@ -97,7 +67,7 @@ test('an error nobody foresaw is 70 and one line, the stack only where it is ask
   assert.is(message.includes('\n') || message.includes('\u001b'), false);
   assert.match(message, /internal error \(train\): TypeError: x is not \[31ma function; /);
   assert.match(stack ?? '', /cli\.test/);
-  const { err } = await run('check-data', '--data', '/nonexistent', '--debug');
+  const { err } = await runCommand('check-data', '--data', '/nonexistent', '--debug');
   assert.match(err, /^sop-gpu: error: .+\n.+\n\s+at /);
   assert.match(err, /caused by .*ENOENT/);
   const wrapped = new SopError(ExitCode.io, { what: 'a', where: 'b', why: 'c', fix: 'd' });
