@@ -74,6 +74,7 @@ export async function quickstartCommand(
       init: undefined,
       printer,
       evaluator,
+      brief: true,
     });
     const after = trained.evaluation?.comparison;
     if (!untrained || !pixels || !after) return trained;

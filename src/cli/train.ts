@@ -111,6 +111,8 @@ export interface TrainSetup {
   readonly checkpointSeconds?: number;
   /** Time every dispatch of some steps at the end. */
   readonly profile?: boolean;
+  /** The settings go to the log alone. */
+  readonly brief?: boolean;
 }
 
 /** Traces, prints what will happen, and trains. */
@@ -124,7 +126,10 @@ export async function trainInFolder(setup: TrainSetup): Promise<TrainingOutcome>
     `data     ${splits.train.name}: ${splits.train.count} images${splits.test ? `, ${splits.test.count} to test with` : ''}`,
   );
   printer.line(`adapter  ${gpu.target.name}`);
-  for (const line of formatConfig(config).trimEnd().split('\n')) printer.record(line);
+  for (const line of ['settings', ...formatConfig(config).trimEnd().split('\n')]) {
+    if (setup.brief) printer.record(line);
+    else printer.line(line === 'settings' ? line : `  ${line}`);
+  }
   const training = traceTraining(config, dataShape(config, splits.train, gpu), gpu.target);
   return runTraining(setup, training);
 }
