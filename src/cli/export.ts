@@ -1,7 +1,6 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeSafetensorsFile } from '../data/node/files.js';
-import { cannotWrite } from '../data/node/io-errors.js';
+import { makeFolder } from '../data/node/folders.js';
 import { huggingFaceExport, modelMetadata, timmTensors } from '../eval/export.js';
 import type { NetworkName } from '../eval/weight-names.js';
 import type { Outcome } from './command.js';
@@ -28,9 +27,7 @@ export async function exportCommand(options: ExportOptions, printer: Printer): P
     await writeSafetensorsFile(output, timmTensors(loaded), modelMetadata(loaded));
   } else {
     const [tensors = '', config = '', preprocessor = ''] = files;
-    await mkdir(output, { recursive: true }).catch((error: unknown) => {
-      throw cannotWrite(output, error, 'create');
-    });
+    await makeFolder(output);
     const made = huggingFaceExport(loaded);
     await writeSafetensorsFile(tensors, made.tensors, made.metadata);
     await writeJson(config, made.config);

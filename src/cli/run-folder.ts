@@ -1,5 +1,5 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { arch, cpus, hostname, platform, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { diffConfig, formatValue } from '../config/keys.js';
@@ -8,6 +8,7 @@ import type { Config } from '../config/schema.js';
 import { formatConfig, yamlLayer } from '../config/yaml.js';
 import { checkpointPath } from '../data/node/checkpoints.js';
 import { writeFileAtomic } from '../data/node/files.js';
+import { makeFolder } from '../data/node/folders.js';
 import { cannotRead, cannotWrite, errorCode } from '../data/node/io-errors.js';
 import { ExitCode, SopError } from '../errors.js';
 import { checkCreatable, writeJson } from './output-file.js';
@@ -76,9 +77,7 @@ export async function prepareRunFolder(folder: string, { resume }: { readonly re
     throw new SopError(ExitCode.cannotCreate, { what: 'cannot start a run', where: folder, why, fix });
   }
   for (const path of [run.folder, run.checkpoints, join(folder, 'export')]) {
-    await mkdir(path, { recursive: true }).catch((error: unknown) => {
-      throw cannotWrite(path, error, 'create');
-    });
+    await makeFolder(path);
   }
   for (const path of [run.config, run.lastCheckpoint]) await checkCreatable(path);
   return run;

@@ -1,10 +1,11 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ExitCode, SopError } from '../../errors.js';
 import { type Checkpoint, checkpointMetadata, isNewer, readCheckpoint, stepOf } from '../checkpoint.js';
 import type { Metadata, NamedArray } from '../safetensors.js';
 import { readSafetensorsFile, readSafetensorsHeader, temporaryPattern, writeSafetensorsFile } from './files.js';
-import { cannotWrite, errorCode } from './io-errors.js';
+import { makeFolder } from './folders.js';
+import { errorCode } from './io-errors.js';
 
 /** Both hold the whole state of a run, so that either can be resumed from. */
 export const checkpointNames = ['last', 'best'] as const;
@@ -29,9 +30,7 @@ export async function saveCheckpoint(
   metadata: Metadata = [],
 ): Promise<string> {
   const path = checkpointPath(runFolder, name);
-  await mkdir(join(runFolder, 'checkpoints'), { recursive: true }).catch((error: unknown) => {
-    throw cannotWrite(join(runFolder, 'checkpoints'), error, 'create');
-  });
+  await makeFolder(join(runFolder, 'checkpoints'));
   await writeSafetensorsFile(path, tensors, checkpointMetadata(step, metadata), { crc: true });
   return path;
 }

@@ -1,8 +1,9 @@
 import { rmSync } from 'node:fs';
-import { link, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { link, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ExitCode, SopError } from '../../errors.js';
+import { makeFolder } from './folders.js';
 import { cannotWrite, errorCode } from './io-errors.js';
 
 /** Says who uses a run folder; present only while somebody does. */
@@ -34,9 +35,7 @@ const settledMs = 5000;
  */
 export async function lockFolder(folder: string): Promise<RunLock> {
   const path = join(resolve(folder), lockName);
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
-    throw cannotWrite(folder, error, 'create');
-  });
+  await makeFolder(folder);
   const me: Owner = { pid: process.pid, host: hostname(), started: await startOf(process.pid) };
   const mine = `${JSON.stringify(me)}\n`;
   let note: string | null = null;
