@@ -43,6 +43,7 @@ function shapeOf(globalFeature: 'cls' | 'avg-patch'): StepShape {
     clsWeight: 1,
     patchWeight: 0.7,
     dropPath: true,
+    recompute: false,
     clip: 0.5,
     anchors: 'sampled',
     maxElements: 2 ** 20,

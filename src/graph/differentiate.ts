@@ -1,4 +1,4 @@
-import type { Graph } from './graph.js';
+import type { Graph, Node } from './graph.js';
 import { GraphError, type Op } from './op.js';
 import { sameShape, showShape, type Tensor } from './tensor.js';
 
@@ -21,6 +21,7 @@ export function differentiate(
   const gradients = new Map<Tensor, Tensor>();
   gradients.set(loss, graph.constant('d_loss', [1], new Float32Array([1])));
 
+  const again = new Recomputation(graph);
   for (const node of [...graph.nodes].reverse()) {
     const grads = node.outputs.map((tensor) => gradients.get(tensor) ?? null);
     const needs = node.inputs.map((tensor) => reached.has(tensor));
@@ -28,7 +29,7 @@ export function differentiate(
     const { derivative } = node.op;
     if (!derivative)
       throw new GraphError(node.op.name, 'has no derivative, but the loss depends on a parameter through it');
-    const contributions = graph.scope(node.scope, () => derivative(graph, node, grads, needs));
+    const contributions = graph.scope(node.scope, () => derivative(graph, again.of(node), grads, needs));
     node.inputs.forEach((tensor, i) => {
       const contribution = contributions[i];
       if (!contribution || !needs[i]) return;
@@ -43,6 +44,35 @@ export function differentiate(
     });
   }
   return parameters.map((parameter) => gradients.get(parameter) ?? null);
+}
+
+/** Second copies of the nodes in `graph.recomputed`, made when the backward pass reaches the last of a range. */
+class Recomputation {
+  private readonly copies = new Map<Node, Node>();
+
+  constructor(private readonly graph: Graph) {}
+
+  /** The node whose tensors a derivative may read: its copy, if it lies in a range that is computed again. */
+  of(node: Node): Node {
+    const range = this.graph.recomputed.find(({ first, end }) => first <= node.index && node.index < end);
+    if (!range) return node;
+    if (!this.copies.has(node)) this.copy(this.graph.nodes.slice(range.first, range.end));
+    return this.copies.get(node) ?? node;
+  }
+
+  private copy(nodes: readonly Node[]): void {
+    const fresh = new Map<Tensor, Tensor>();
+    for (const node of nodes) {
+      const inputs = node.inputs.map((tensor) => fresh.get(tensor) ?? tensor);
+      const outputs = this.graph.scope(node.scope, () => this.graph.add(node.op, inputs, node.attrs));
+      node.outputs.forEach((tensor, i) => {
+        const copy = outputs[i];
+        if (copy) fresh.set(tensor, copy);
+      });
+      const copied = this.graph.nodes.at(-1);
+      if (copied) this.copies.set(node, copied);
+    }
+  }
 }
 
 /** All tensors whose value depends on one of `roots`. */

@@ -31,6 +31,8 @@ export class Graph {
   readonly tensors: Tensor[] = [];
   readonly scalars: Scalar[] = [];
   readonly packs: Pack[] = [];
+  /** Ranges of nodes, first and end, whose inner tensors `differentiate` computes again instead of keeping them. */
+  readonly recomputed: { readonly first: number; readonly end: number }[] = [];
   private readonly scopes: string[] = [];
 
   /** A tensor kept from step to step that has a gradient. */
@@ -106,6 +108,17 @@ export class Graph {
     } finally {
       this.scopes.pop();
     }
+  }
+
+  /**
+   * Activation checkpointing: what is traced inside `body` runs a second time in the backward pass, so that of all its
+   * tensors only inputs and results stay alive between. The gradients have the same bits.
+   */
+  recompute<T>(body: () => T): T {
+    const first = this.nodes.length;
+    const result = body();
+    this.recomputed.push({ first, end: this.nodes.length });
+    return result;
   }
 
   /**

@@ -82,6 +82,8 @@ export interface Views {
   readonly mask?: Tensor;
   /** f32 [2 depth, sequences]: factor of each residual branch, 0 or 1 / (1 - rate); two rows a block, attention first. */
   readonly keep?: Tensor;
+  /** Whether blocks run again in the backward pass instead of keeping their activations. */
+  readonly recompute?: boolean;
 }
 
 /** Tokens after the final norm, [R, W], and how its rows are divided into sequences of 1 + patches. */
@@ -115,7 +117,10 @@ export function encode(graph: Graph, vit: VitShape, parameters: Parameters, view
   const masked = views.mask ? [get(parameters, MASKED_EMBED), views.mask] : [];
   const inputs = [patches, get(parameters, 'cls_token'), ...positions, ...masked];
   let tokens = graph.one(embedTokens, inputs, { segments, masked: masked.length > 0 });
-  for (let i = 0; i < vit.depth; i++) tokens = block(graph, vit, parameters, i, tokens, segments, views.keep);
+  for (let i = 0; i < vit.depth; i++) {
+    const run = (): Tensor => block(graph, vit, parameters, i, tokens, segments, views.keep);
+    tokens = views.recompute ? graph.recompute(run) : run();
+  }
   return { tokens: norm(graph, parameters, 'norm', tokens), segments };
 }
 

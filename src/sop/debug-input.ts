@@ -226,6 +226,7 @@ export function readDebugInput(
     clsWeight: number('loss.cls_weight', 1),
     patchWeight: number('loss.patch_weight', 1),
     dropPath: given,
+    recompute: metadata.get('train.checkpoint_blocks') === 'true',
     clip: number('optim.clip', 3),
     anchors: 'given',
     maxElements: Math.floor(Math.min(target.maxBindingBytes, target.maxBufferBytes) / 4),

@@ -44,6 +44,7 @@ export function stepShape(config: Config, channels: number, target: Target): Ste
     clsWeight: loss.cls_weight,
     patchWeight: loss.patch_weight,
     dropPath: model.drop_path > 0,
+    recompute: train.checkpoint_blocks,
     clip: optim.clip,
     anchors: anchorSource(config),
     maxElements: Math.floor(Math.min(target.maxBindingBytes, target.maxBufferBytes) / 4),

@@ -38,6 +38,8 @@ export interface StepShape {
   readonly patchWeight: number;
   /** Whether residual branches are dropped (the input `keep` exists). */
   readonly dropPath: boolean;
+  /** Whether the student's blocks run again in the backward pass instead of keeping their activations. */
+  readonly recompute: boolean;
   readonly clip: number;
   /**
    * `given`: anchors are inputs; `sampled`: drawn on the device; `fixed`: drawn as in step 0, always (Table C.7);
@@ -236,7 +238,12 @@ function microBatch(
   const images = local ? [global, local] : [global];
   const views = images.reduce((sum, { shape: [count = 0] }) => sum + count, 0) / batch;
   const inputs = batchInputs(graph, shape, views * batch);
-  const seen: Views = { images, mask: inputs.mask, ...(inputs.keep && { keep: inputs.keep }) };
+  const seen: Views = {
+    images,
+    mask: inputs.mask,
+    recompute: shape.recompute,
+    ...(inputs.keep && { keep: inputs.keep }),
+  };
   const teacher = graph.scope('teacher', () =>
     embed(graph, network, networks.teacher, { images: [global] }, inputs.teacherRows),
   );
