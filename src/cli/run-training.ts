@@ -2,6 +2,7 @@ import { readSafetensorsFile } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
 import { type Evaluation, Evaluator, quickProtocol } from '../eval/evaluator.js';
 import { initFrom, initLines } from '../eval/init.js';
+import { mebibytes } from '../plan/plan.js';
 import { describePlan, planSummary } from '../plan/report.js';
 import { Feed, stepsPerEpoch } from '../sop/feed.js';
 import { runClock, runSteps, type StepRecord } from '../sop/loop.js';
@@ -9,11 +10,13 @@ import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
 import type { Training } from '../sop/training.js';
 import type { Outcome } from './command.js';
+import { availableMemory } from './host-memory.js';
 import { MetricsFile, type MetricsRecord } from './metrics-file.js';
 import type { Printer } from './printer.js';
 import { profileSteps } from './profile.js';
 import { CountProgress, formatDuration, formatRate, TrainProgress } from './progress.js';
 import { exportTeacher, type Progress, restore, Saver } from './run-checkpoints.js';
+import { writeEnvironment, writeRunConfig } from './run-folder.js';
 import { watchSignals } from './signals.js';
 import type { TrainSetup } from './train.js';
 
@@ -33,7 +36,13 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   const { config, splits, run, resume, printer } = setup;
   const { count } = splits.train;
   printPlan(training, printer, count);
+  checkMemory(training);
   const trainer = await createTrainer(setup, training);
+  // Only now: a run that did not fit leaves no folder that would have to be removed before the next try.
+  if (!resume) {
+    await writeRunConfig(run, config, process.argv.slice(2).join(' '));
+    await writeEnvironment(run, { adapter: setup.gpu.description, target: setup.gpu.target });
+  }
   const restored = resume ? await restore(setup, trainer) : null;
   const progress: Progress = restored?.progress ?? { step: 0, elapsed: 0, best: Number.NaN };
   if (!restored && setup.init !== undefined) await initialize(setup.init, trainer, printer);
@@ -188,6 +197,19 @@ async function createTrainer({ gpu, printer }: TrainSetup, training: Training): 
 function printPlan(training: Training, printer: Printer, count: number): void {
   printer.line(`run      ${describeLength(training, count)}`);
   for (const line of planSummary(describePlan(training.plan))) printer.line(line);
+}
+
+/** Software adapters hand out memory that the machine does not have, and die when it is touched: refused before step 1. */
+function checkMemory({ plan }: Training): void {
+  const { total } = describePlan(plan).memory;
+  const available = availableMemory();
+  if (plan.target.kind === 'gpu' || total <= available) return;
+  throw new SopError(ExitCode.unavailable, {
+    what: 'the step does not fit into memory',
+    where: plan.target.name,
+    why: `the plan needs ${mebibytes(total)} MiB, ${mebibytes(available)} MiB are free`,
+    fix: 'lower --batch-size, or set train.checkpoint_blocks=true',
+  });
 }
 
 function metricsLine(record: StepRecord): { step: number } & Record<string, unknown> {

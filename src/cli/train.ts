@@ -20,16 +20,7 @@ import type { Outcome } from './command.js';
 import { type CommonOptions, type ConfigOptions, configFrom, configLayers } from './options.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
-import {
-  checkSameRun,
-  prepareRunFolder,
-  type RunFolder,
-  readRunConfig,
-  runFolder,
-  TrainLog,
-  writeEnvironment,
-  writeRunConfig,
-} from './run-folder.js';
+import { checkSameRun, prepareRunFolder, type RunFolder, readRunConfig, runFolder, TrainLog } from './run-folder.js';
 import { runTraining, type TrainingOutcome } from './run-training.js';
 
 export interface TrainOptions extends ConfigOptions {
@@ -117,11 +108,7 @@ export interface TrainSetup {
 
 /** Traces, prints what will happen, and trains. */
 export async function trainInFolder(setup: TrainSetup): Promise<TrainingOutcome> {
-  const { config, splits, gpu, run, resume, printer } = setup;
-  if (!resume) {
-    await writeRunConfig(run, config, process.argv.slice(2).join(' '));
-    await writeEnvironment(run, { adapter: gpu.description, target: gpu.target });
-  }
+  const { config, splits, gpu, printer } = setup;
   printer.line(
     `data     ${splits.train.name}: ${splits.train.count} images${splits.test ? `, ${splits.test.count} to test with` : ''}`,
   );
