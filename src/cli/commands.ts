@@ -103,7 +103,7 @@ export const commands: readonly Command[] = [
     path: ['quickstart'],
     summary: 'train a small model on Fashion-MNIST in minutes and show what it learned',
     example: 'sop-gpu quickstart --minutes 2',
-    flags: { minutes: positiveFlag('--minutes <n>', 'minutes of training (default: by adapter, 2 to 5)') },
+    flags: { minutes: positiveFlag('--minutes <n>', 'minutes of training (default: by adapter, 2 to 5.5)') },
     run: async ({ flags, common, printer }) =>
       (await import('./quickstart.js')).quickstartCommand(flags, common, printer),
   }),
