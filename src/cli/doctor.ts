@@ -63,6 +63,11 @@ function packageVersion(name: string): string | undefined {
   return undefined;
 }
 
+/** Installed versions of this package and of those that compute or decode for it. */
+export function packageVersions(): Readonly<Record<string, string | undefined>> {
+  return Object.fromEntries(packages.map((name) => [name, packageVersion(name)]));
+}
+
 async function missingThings(adapters: readonly DoctorAdapter[]): Promise<Missing[]> {
   const missing: Missing[] = [];
   const kinds = adapters.map((one) => one.target.kind);
@@ -130,7 +135,7 @@ export async function runDoctor(options: DoctorOptions = {}): Promise<DoctorRepo
   }
   return {
     system: `${process.platform} ${process.arch}, Node ${process.versions.node}`,
-    packages: Object.fromEntries(packages.map((name) => [name, packageVersion(name)])),
+    packages: packageVersions(),
     vulkan: process.platform === 'linux' ? { loader: findLoader(), drivers: findDrivers() } : undefined,
     adapters,
     choice,

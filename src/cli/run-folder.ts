@@ -97,8 +97,17 @@ export async function writeRunConfig(run: RunFolder, config: Config, command: st
   await writeFileAtomic(run.config, [new TextEncoder().encode(text)]);
 }
 
-/** Keys that change neither the numbers of a run nor their order: a resumed run may have others. */
-const free: ReadonlySet<string> = new Set(['train.checkpoint_blocks', 'log.every', 'eval.every_epochs', 'eval.k']);
+/**
+ * Keys that change neither the numbers of a run nor their order: a resumed run may have others. Images may be moved: their
+ * fingerprint in the checkpoint tells whether they are the same.
+ */
+const free: ReadonlySet<string> = new Set([
+  'data.path',
+  'train.checkpoint_blocks',
+  'log.every',
+  'eval.every_epochs',
+  'eval.k',
+]);
 
 /**
  * A resumed run must be the run that was stopped.

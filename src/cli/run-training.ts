@@ -10,6 +10,7 @@ import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
 import type { Training } from '../sop/training.js';
 import type { Outcome } from './command.js';
+import { packageVersions } from './doctor.js';
 import { availableMemory } from './host-memory.js';
 import { MetricsFile, type MetricsRecord } from './metrics-file.js';
 import type { Printer } from './printer.js';
@@ -41,7 +42,8 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   // Only now: a run that did not fit leaves no folder that would have to be removed before the next try.
   if (!resume) {
     await writeRunConfig(run, config, process.argv.slice(2).join(' '));
-    await writeEnvironment(run, { adapter: setup.gpu.description, target: setup.gpu.target });
+    const { description: adapter, target } = setup.gpu;
+    await writeEnvironment(run, { adapter, target, versions: packageVersions() });
   }
   const restored = resume ? await restore(setup, trainer) : null;
   const progress: Progress = restored?.progress ?? { step: 0, elapsed: 0, best: Number.NaN };

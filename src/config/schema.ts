@@ -120,7 +120,7 @@ const optimSection = section({
   weight_decay_end: real(0.4, { min: 0 }, 'weight decay at the end'),
   clip: real(3, { min: 0 }, 'largest gradient norm of each parameter tensor; 0: no clipping'),
   momentum_teacher: real(0.996, { min: 0, max: 1 }, 'EMA momentum of the teacher at the start; 1 at the end'),
-  accumulate: integer(1, { min: 1, max: 65536 }, 'batches of which gradients are averaged before an update'),
+  accumulate: integer(1, { min: 1, max: 256 }, 'batches of which gradients are averaged before an update'),
 });
 
 const trainSection = section({

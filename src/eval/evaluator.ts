@@ -93,7 +93,8 @@ export class Evaluator {
   private async compare(gallery: Float32Array, queries: Float32Array, width: number): Promise<Comparison | null> {
     const { gallery: set, queries: querySet, k } = this.protocol;
     const labels = { gallery: set.labels, queries: (querySet ?? set).labels };
-    if (!labels.gallery || !labels.queries) return null;
+    // With a single class every answer is right, which says nothing of the features.
+    if (!labels.gallery || !labels.queries || new Set(labels.gallery).size < 2) return null;
     const found = await nearest(this.gpu, queries, gallery, width, Math.max(...k), { skipSelf: querySet === null });
     const classes = 1 + [...labels.gallery, ...labels.queries].reduce((most, label) => Math.max(most, label), 0);
     return { knn: classify(found, labels.gallery, labels.queries, classes, k), nearest: found };

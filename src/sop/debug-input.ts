@@ -191,13 +191,8 @@ export function readDebugInput(
         'give 2 to N anchors',
       );
     const searched = choice('sop.search', ['all', 'non-anchors']) === 'all' ? memory - 1 : memory - anchors;
-    if (!Number.isInteger(neighbours) || neighbours < 0 || neighbours > searched) {
-      throw setting(
-        where,
-        `sop.${name}.neighbours`,
-        `is ${neighbours}`,
-        `give 0 to ${searched}, the rows that are searched`,
-      );
+    if (!Number.isInteger(neighbours) || neighbours < 0 || neighbours > Math.min(searched, 16)) {
+      throw setting(where, `sop.${name}.neighbours`, `is ${neighbours}`, `give 0 to ${Math.min(searched, 16)}`);
     }
     within(`anchors.${name}`, memory);
     within(`memory.${name}_pointer`, memory);
@@ -237,6 +232,8 @@ export function readDebugInput(
   ] as const) {
     for (const spec of specs) agree(`${network}.${spec.name}`, spec.shape);
   }
+  const step = number('step', 1);
+  if (!Number.isInteger(step) || step < 1) throw setting(where, 'step', `is ${step}`, 'give a whole number from 1');
   const views = 2 + localCount;
   if (given)
     for (let block = 0; block < depth; block++)
@@ -258,7 +255,7 @@ export function readDebugInput(
       momentum: number('momentum', 0.996),
       studentTemp: number('sop.student_temp', 0.1),
       teacherTemp: number('sop.teacher_temp', 0.04),
-      step: number('step', 1),
+      step,
     },
     floats: (name) => toFloat32(get(name)) as Float32Array<ArrayBuffer>,
     integers,

@@ -27,7 +27,7 @@ export function stepsPerEpoch(count: number, batch: number, accumulate: number):
     what: 'the set is smaller than a batch',
     where: '--data',
     why: `${count} images, a step takes ${batch * accumulate}`,
-    fix: `lower --batch-size to ${count} or less, or give more images`,
+    fix: `lower --batch-size${accumulate > 1 ? ' or optim.accumulate' : ''}, or give more images`,
   });
 }
 

@@ -164,14 +164,20 @@ export function traceTrainStep(
   const share = 1 / views.length;
   const run = (images: ViewTensors): MicroBatch =>
     microBatch(graph, shape, { student, teacher }, prototypes, scalars, images, share);
-  const batches = [run(views[0]), ...views.slice(1).map((images) => run(images as ViewTensors))] as const;
+  const parameters = [...student.values()];
+  const first = run(views[0]);
+  const batches: [MicroBatch, ...MicroBatch[]] = [first];
+  let sums = first.gradients;
+  for (const images of views.slice(1)) {
+    // Added up as they come, so that at most two sets of gradients are alive.
+    const next = run(images);
+    batches.push(next);
+    sums = sums.map((sum, i) => sumOf(graph, sum, next.gradients[i] ?? null));
+  }
   const mean = (of: (batch: MicroBatch) => Tensor): Tensor =>
     graph.one(weightedSum, batches.map(of), { weights: batches.map(() => share) });
   const loss = { total: mean((b) => b.loss.total), cls: mean((b) => b.loss.cls), patch: mean((b) => b.loss.patch) };
-  const parameters = [...student.values()];
-  const gradients = parameters.map(
-    (parameter, i) => sumOf(graph, batches, i) ?? graph.state(`gradient.none.${i}`, parameter.shape),
-  );
+  const gradients = parameters.map((parameter, i) => sums[i] ?? graph.state(`gradient.none.${i}`, parameter.shape));
 
   // The norm of every gradient, and one flag that gates all that follows.
   const moments = [momentsOf(graph, 'moment1', student), momentsOf(graph, 'moment2', student)] as const;
@@ -267,11 +273,9 @@ function microBatch(
   return { inputs, embeddings: { student, teacher }, cls, patch, loss: { total, ...means }, gradients };
 }
 
-/** Sum over the micro-batches of the gradients of parameter `index`. */
-function sumOf(graph: Graph, batches: readonly MicroBatch[], index: number): Tensor | null {
-  return batches
-    .map(({ gradients }) => gradients[index] ?? null)
-    .reduce((sum, gradient) => (sum && gradient ? graph.one(add, [sum, gradient], {}) : (sum ?? gradient)));
+/** a + b, where either may be nothing. */
+function sumOf(graph: Graph, a: Tensor | null, b: Tensor | null): Tensor | null {
+  return a && b ? graph.one(add, [a, b], {}) : (a ?? b);
 }
 
 function drawAnchors(
