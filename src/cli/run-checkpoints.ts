@@ -14,7 +14,7 @@ export interface Progress {
   step: number;
   /** Seconds of training. */
   elapsed: number;
-  /** Best k-NN top-1 so far, percent; NaN before the first evaluation. */
+  /** Best k-NN top-1 so far, percent, or best effective rank where there are no labels; NaN before the first evaluation. */
   best: number;
 }
 

@@ -60,9 +60,11 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   const isLast = (step: number): boolean => clock.totalSteps !== null && step >= clock.totalSteps;
   const evaluates = (step: number): boolean => {
     const every = config.eval.every_epochs * feed.stepsPerEpoch;
-    return every > 0 && step % every === 0 && step > metrics.history.lastEvaluation;
+    return every > 0 && step % every === 0 && step > evaluated;
   };
   let saveAt = -1;
+  // Step of the last evaluation in the metrics: none is written twice.
+  let evaluated = metrics.history.lastEvaluation;
   let failing = false;
   try {
     // A disk that cannot hold a checkpoint is found now, and whatever happens later, there is one to go back to.
@@ -154,7 +156,8 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       teacher_entropy: teacherEntropy,
     };
     // A finished run that is resumed has the line of its last step already.
-    if (step > metrics.history.lastEvaluation) append(line);
+    if (step > evaluated) append(line);
+    evaluated = step;
     printer.line(describeEvaluation(step, result));
     const score = comparison ? comparison.knn.top1[comparison.knn.bestK]! : spread.effectiveRank;
     if (!(score <= progress.best)) {
@@ -195,7 +198,7 @@ async function createTrainer({ gpu, printer }: TrainSetup, training: Training): 
   }
 }
 
-/** What will happen, before step 1; all of the configuration goes to the log. */
+/** What will happen, before step 1. */
 function printPlan(training: Training, printer: Printer, count: number): void {
   printer.line(`run      ${describeLength(training, count)}`);
   for (const line of planSummary(describePlan(training.plan))) printer.line(line);
