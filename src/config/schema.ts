@@ -26,7 +26,6 @@ export const architectures = {
   base: { width: 768, depth: 12, heads: 12, mlp_ratio: 4 },
   large: { width: 1024, depth: 24, heads: 16, mlp_ratio: 4 },
 } as const;
-export type Architecture = keyof typeof architectures;
 
 /** The keys that a named architecture fixes, and `custom` asks for. */
 export const sizeKeys = ['width', 'depth', 'heads', 'mlp_ratio'] as const;
@@ -210,8 +209,6 @@ export const ConfigSchema = v.pipe(
 
 /** The whole, resolved configuration of a run. */
 export type Config = v.InferOutput<typeof ConfigSchema>;
-/** What of it concerns one memory: `sop.cls` or `sop.patch`. */
-export type MemoryConfig = Config['sop']['cls'];
 
 /**
  * How long a run is.

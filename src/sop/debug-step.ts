@@ -18,7 +18,7 @@ import { type MicroBatch, type TrainStep, traceTrainStep } from './train-step.js
  * One training step with everything given: weights, views, masks, anchors, memories (interface.md, `debug step`). Returns
  * every intermediate value, all gradients and the updated state. The step is the one that `train` runs, traced with the
  * same function; only anchors, views and draws come from the file.
- * Throws `SopError` 65 for a tensor that is missing or does not fit, 64 or 78 for a setting.
+ * Throws `SopError` 65 for a tensor that is missing or does not fit, 64 for a setting.
  */
 export async function debugStep(
   gpu: Gpu,
