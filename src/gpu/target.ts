@@ -24,6 +24,8 @@ export interface Target {
   readonly maxBindingBytes: number;
   /** Largest buffer, bytes. */
   readonly maxBufferBytes: number;
+  /** What `sop-gpu tune` found fastest on this adapter: variants by `callKey`. Without it the ops' own choices count. */
+  readonly tuned?: ReadonlyMap<string, string>;
 }
 
 /** WebGPU's default limits and no optional feature: what every adapter has, and what `plan` uses without a device. */

@@ -49,6 +49,8 @@ export interface OpCall<A extends Attributes> {
   readonly outputs: readonly Spec[];
   readonly attrs: A;
   readonly target: Target;
+  /** One of the op's `variants` for this call, where it has some; without it the op takes the first. */
+  readonly variant?: string | undefined;
 }
 
 /**
@@ -59,6 +61,11 @@ export interface Op<A extends Attributes = Attributes> {
   readonly name: string;
   /** Specs of the outputs. Throws `GraphError` when inputs or attributes disagree. */
   infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
+  /**
+   * Names of the ways to compute this call, the built-in choice first. Absent where there is but one. `sop-gpu tune` times
+   * them on an adapter; a name that is no longer in the list is ignored, so a variant may come and go.
+   */
+  variants?(call: OpCall<A>): readonly string[];
   /** Temporary buffers of one node, alive only while its launches run. */
   scratch?(call: OpCall<A>): readonly Spec[];
   /** The dispatches, in order. */

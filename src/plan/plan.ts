@@ -6,6 +6,7 @@ import { type Cost, GraphError, type Launch, type Operand } from '../graph/op.js
 import { bytes, type Tensor } from '../graph/tensor.js';
 import { lifetimes, type Temporary, temporary } from './lifetimes.js';
 import { assignSlots } from './slots.js';
+import { withVariant } from './variants.js';
 
 /** A buffer that the plan needs: one tensor that stays, or temporaries that take turns. */
 export interface PlannedBuffer {
@@ -77,8 +78,9 @@ export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = [])
     owners.push(tensor);
     temporaries.push(temporary(tensor.label, tensor, lifetime));
   }
+  const call = ({ op, inputs, outputs, attrs }: Node) => withVariant(op, { inputs, outputs, attrs, target });
   for (const node of graph.nodes) {
-    const specs = node.op.scratch?.({ inputs: node.inputs, outputs: node.outputs, attrs: node.attrs, target }) ?? [];
+    const specs = node.op.scratch?.(call(node)) ?? [];
     specs.forEach((spec, index) => {
       owners.push({ node, index });
       temporaries.push(
@@ -104,9 +106,7 @@ export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = [])
     return found;
   };
   const launches = graph.nodes.flatMap((node) =>
-    node.op
-      .launches({ inputs: node.inputs, outputs: node.outputs, attrs: node.attrs, target })
-      .map((launch) => resolve(node, launch, range, scratchRanges.get(node) ?? [], target)),
+    node.op.launches(call(node)).map((launch) => resolve(node, launch, range, scratchRanges.get(node) ?? [], target)),
   );
   const result: Plan = {
     graph,
