@@ -241,20 +241,21 @@ test('plan needs no device and counts what the paper counts', async () => {
   assert.ok(plan.dispatches > 100);
 });
 
-test('plan says what exceeds the default limits', async () => {
-  const out = await succeeds(
-    'plan',
-    '--preset',
-    'vit-s',
-    '--batch-size',
-    '64',
-    '--set',
-    'model.depth=1',
-    '--json',
-    path('large.json'),
+test('plan divides a batch that exceeds the default limits, and says what no division makes fit', async () => {
+  const plan = (...more: string[]): Promise<string> =>
+    succeeds('plan', '--preset', 'vit-b', '--set', 'model.depth=1', '--json', path('large.json'), ...more);
+  assert.match(
+    await plan('--batch-size', '64'),
+    /64 images in 5 parts of 12 or 13, .* need 573\.0 MiB in one binding \(student\.blocks\.0\.mlp\.fc1\/matmul/,
   );
-  assert.is(json('large.json')['fits_default_limits'], false);
-  assert.match(out, /does not fit into these: .*128\.0 MiB/);
+  const { batches, fits } = json('large.json');
+  assert.equal([batches, fits], [[13, 13, 13, 13, 12], true]);
+  const out = await plan('--batch-size', '2', '--set', 'sop.cls.memory=262144');
+  assert.match(
+    out,
+    /does not fit into these: memory\.cls \(it needs 256\.0 MiB in one binding, .* allows 128\.0 MiB\)/,
+  );
+  assert.is(json('large.json')['fits'], false);
 });
 
 const fixture = (name: string): string => fileURLToPath(projectFile(`kernels-test/fixtures/${name}`));

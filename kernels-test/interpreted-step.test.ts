@@ -26,6 +26,7 @@ import { Interpreter } from './interpreter.js';
 const gpu = await openNodeGpu();
 const BATCH = 3;
 const PATCHES = 16;
+const MICRO_BATCH = { images: BATCH, maskedPatches: 30, teacherPatches: 30 + BATCH };
 
 function shapeOf(globalFeature: 'cls' | 'avg-patch'): StepShape {
   return {
@@ -34,9 +35,7 @@ function shapeOf(globalFeature: 'cls' | 'avg-patch'): StepShape {
       head: { hidden: 20, layers: 3, out: 12 },
       globalFeature,
     },
-    batch: BATCH,
-    maskedPatches: 30,
-    teacherPatches: 30 + BATCH,
+    batches: [MICRO_BATCH, MICRO_BATCH],
     prototypes: { contributions: 'soft', smoothing: 0.1, search: 'all' },
     cls: { memory: 23, anchors: 7, neighbours: 3, tasks: 2 },
     patch: { memory: 17, anchors: 9, neighbours: 0, tasks: 1 },
@@ -76,7 +75,7 @@ for (const globalFeature of ['cls', 'avg-patch'] as const) {
       set(local, draw(local, random));
     }
     writeState(step, set, random);
-    for (const batch of step.batches) writeBatch(batch, shape, set, random);
+    for (const batch of step.batches) writeBatch(batch, set, random);
     writeScalars(graph, replay, interpreter);
 
     await replay.run();
@@ -130,7 +129,6 @@ function writeState(step: TrainStep, set: (tensor: Tensor, values: ArrayLike<num
 
 function writeBatch(
   { inputs }: MicroBatch,
-  shape: StepShape,
   set: (tensor: Tensor, values: ArrayLike<number>) => void,
   random: Random,
 ): void {
@@ -141,7 +139,7 @@ function writeBatch(
     patchRows,
     batch: BATCH,
     patches: PATCHES,
-    maskedPatches: shape.maskedPatches,
+    maskedPatches: MICRO_BATCH.maskedPatches,
     layout: 'train',
   });
   set(inputs.mask, lists.mask);

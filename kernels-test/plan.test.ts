@@ -126,7 +126,7 @@ function execute({ launches, range, graph }: Plan, kept: readonly Tensor[]): voi
 }
 
 const slotBytes = ({ buffers }: Plan): number =>
-  buffers.reduce((sum, buffer) => sum + (buffer.group === 'activations' ? buffer.bytes : 0), 0);
+  buffers.reduce((sum, buffer) => sum + (buffer.users.length > 0 ? buffer.bytes : 0), 0);
 
 test('no two live tensors share a slot: 200 random graphs, executed on marks', () => {
   const random = new Random(1);

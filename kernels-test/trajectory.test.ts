@@ -90,7 +90,8 @@ function inputOfStep(i: number): DebugInput {
     const { data } = fixture.tensors.get(`step.${other + 1}.masks`)!;
     return Array.from(data as Uint8Array).filter(Boolean).length;
   });
-  return { ...input, shape: { ...input.shape, maskedPatches: Math.max(...counts) } };
+  const [batch] = input.shape.batches;
+  return { ...input, shape: { ...input.shape, batches: [{ ...batch, maskedPatches: Math.max(...counts) }] } };
 }
 
 function wanted(name: string): NamedArray {

@@ -59,7 +59,7 @@ export const commands: readonly Command[] = [
     example: 'sop-gpu plan --preset vit-s --batch-size 64',
     flags: trainingFlags,
     more: keysHelp,
-    run: async ({ flags, printer }) => (await import('./plan.js')).planCommand(flags, printer),
+    run: async ({ flags, common, printer }) => (await import('./plan.js')).planCommand(flags, common, printer),
   }),
   defineCommand({
     path: ['debug', 'step'],

@@ -1,83 +1,76 @@
 import type { Config } from '../config/schema.js';
-import { ExitCode, SopError } from '../errors.js';
+import { targetOf } from '../gpu/device.js';
 import { defaultTarget, type Target } from '../gpu/target.js';
-import { mebibytes } from '../plan/plan.js';
-import { describePlan, type PlanReport, planSummary, si } from '../plan/report.js';
-import { type DataShape, traceTraining } from '../sop/training.js';
+import { BindingError, bindingLimit, mebibytes } from '../plan/plan.js';
+import { describePlan, planSummary, si } from '../plan/report.js';
+import { type DataShape, describeBatches, type Training, traceTraining } from '../sop/training.js';
 import type { Outcome } from './command.js';
-import { type ConfigOptions, configFrom } from './options.js';
+import { type CommonOptions, type ConfigOptions, configFrom } from './options.js';
 import type { Printer } from './printer.js';
 import { table } from './table.js';
 import { dataShape, openImages, withStatistics } from './train.js';
 
-/** Kinds of tensors that the command lists when they exceed a limit. */
-const SHOWN = 8;
-
-/** `sop-gpu plan`: parameters, memory and work of a step under WebGPU's default limits. Opens no device. */
-export async function planCommand(options: ConfigOptions, printer: Printer): Promise<Outcome> {
+/**
+ * `sop-gpu plan`: parameters, memory and work of a step under WebGPU's default limits, or those of `--adapter`. Opens no
+ * device.
+ */
+export async function planCommand(options: ConfigOptions, common: CommonOptions, printer: Printer): Promise<Outcome> {
   const config = await configFrom(options);
-  const data = await shapeOfData(config, printer);
-  const { report, refusal } = planned(config, data);
-  const { work, beyondDefaultLimit } = report;
+  const target = await limitsOf(common.adapter);
+  const { training, refusal } = planned(config, await shapeOfData(config, target, printer), target);
+  const report = describePlan(training.plan);
+  const { undivided, shape } = training;
   for (const line of planSummary(report)) printer.line(line);
+  printer.line(describeBatches(training));
   printer.line();
-  const rows = work.families.map(({ family, nodes, flops, bytes }) => [family, nodes, si(flops), si(bytes)]);
+  const rows = report.work.families.map(({ family, nodes, flops, bytes }) => [family, nodes, si(flops), si(bytes)]);
   for (const line of table(['work by kind', 'nodes', 'FLOP', 'B'], rows)) printer.line(line);
   printer.line();
+  const limit = `${mebibytes(bindingLimit(target))} MiB a binding`;
   printer.line(
-    `limits: WebGPU's defaults, which every adapter has (${mebibytes(defaultTarget.maxBindingBytes)} MiB a binding); most adapters have more: sop-gpu doctor`,
+    common.adapter === undefined
+      ? `limits: WebGPU's defaults, which every adapter has (${limit}); --adapter plans for those of one`
+      : `limits: those of ${target.name} (${limit})`,
   );
-  if (refusal) {
-    printer.line(
-      `does not fit into these: ${refusal.complaint.where} (${refusal.complaint.why}); planned without limits:`,
-    );
-    for (const line of table(['largest, MiB', 'how many', 'tensor'], alike(beyondDefaultLimit).slice(0, SHOWN)))
-      printer.line(line);
-  } else {
-    printer.line('nothing exceeds them');
-  }
-  return {
-    result: {
-      ...report,
-      fits_default_limits: refusal === null,
-      config: { batch_size: config.train.batch_size, accumulate: config.optim.accumulate },
-    },
-  };
+  printer.line(
+    refusal
+      ? `does not fit into these: ${refusal.complaint.where} (${refusal.complaint.why}); planned without limits`
+      : `the step fits into these${undivided ? ', its images divided as said above' : ''}`,
+  );
+  const batches = shape.batches.map(({ images }) => images);
+  const { batch_size } = config.train;
+  const { accumulate } = config.optim;
+  return { result: { ...report, fits: refusal === null, batches, undivided, config: { batch_size, accumulate } } };
 }
 
-/** Tensors that differ only in the numbers of block and node, as one row: MiB of the largest, how many, one of them. */
-function alike(tensors: PlanReport['beyondDefaultLimit']): [string, number, string][] {
-  const kinds = new Map<string, [string, number, string]>();
-  for (const { label, bytes } of tensors) {
-    const kind = label.replace(/\d+/g, '#');
-    const known = kinds.get(kind);
-    kinds.set(kind, known ? [known[0], known[1] + 1, known[2]] : [mebibytes(bytes), 1, label]);
-  }
-  return [...kinds.values()];
+/** Limits and kernels to plan for. */
+async function limitsOf(adapter: string | undefined): Promise<Target> {
+  if (adapter === undefined) return defaultTarget;
+  const { chooseAdapter } = await import('../node.js');
+  return targetOf((await chooseAdapter(adapter)).adapter);
 }
 
-async function shapeOfData(config: Config, printer: Printer): Promise<DataShape> {
+async function shapeOfData(config: Config, target: Target, printer: Printer): Promise<DataShape> {
   if (config.data.path === null) {
     printer.line('no --data: colour images that are uploaded batch by batch');
     const { mean, std } = config.data;
     return { channels: 3, mean: mean ?? [0, 0, 0], std: std ?? [1, 1, 1], residentBytes: null };
   }
   const { train } = await openImages(config.data.path, config, printer);
-  return dataShape(await withStatistics(config, train), train, { target: defaultTarget });
+  return dataShape(await withStatistics(config, train), train, { target });
 }
 
-/** The plan under the default limits, or where one is exceeded, without limits, and what was. */
-function planned(config: Config, data: DataShape): { report: PlanReport; refusal: SopError | null } {
+/** The plan for the target, or where no division of a batch fits into its bindings, one without limits, and why. */
+function planned(
+  config: Config,
+  data: DataShape,
+  target: Target,
+): { readonly training: Training; readonly refusal: BindingError | null } {
   try {
-    return { report: describePlan(traceTraining(config, data, defaultTarget).plan), refusal: null };
+    return { training: traceTraining(config, data, target), refusal: null };
   } catch (error) {
-    if (!(error instanceof SopError) || error.exitCode !== ExitCode.unavailable) throw error;
-    const unlimited: Target = {
-      ...defaultTarget,
-      name: 'a plan without limits',
-      maxBindingBytes: 2 ** 40,
-      maxBufferBytes: 2 ** 40,
-    };
-    return { report: describePlan(traceTraining(config, data, unlimited).plan), refusal: error };
+    if (!(error instanceof BindingError)) throw error;
+    const unlimited = { ...target, name: 'a plan without limits', maxBindingBytes: 2 ** 40, maxBufferBytes: 2 ** 40 };
+    return { training: traceTraining(config, data, unlimited), refusal: error };
   }
 }

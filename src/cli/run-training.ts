@@ -8,7 +8,7 @@ import { Feed, stepsPerEpoch } from '../sop/feed.js';
 import { runClock, runSteps, type StepRecord } from '../sop/loop.js';
 import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
-import type { Training } from '../sop/training.js';
+import { describeBatches, type Training } from '../sop/training.js';
 import type { Outcome } from './command.js';
 import { packageVersions } from './doctor.js';
 import { availableMemory } from './host-memory.js';
@@ -202,6 +202,7 @@ async function createTrainer({ gpu, printer }: TrainSetup, training: Training): 
 function printPlan(training: Training, printer: Printer, count: number): void {
   printer.line(`run      ${describeLength(training, count)}`);
   for (const line of planSummary(describePlan(training.plan))) printer.line(line);
+  printer.line(describeBatches(training));
 }
 
 /** Software adapters hand out memory that the machine does not have, and die when it is touched: refused before step 1. */

@@ -13,6 +13,7 @@ import type { Evaluator } from '../eval/evaluator.js';
 import { IMAGENET } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
 import { openNodeGpu } from '../node.js';
+import { bindingLimit } from '../plan/plan.js';
 import { stepsPerEpoch } from '../sop/feed.js';
 import type { DataShape } from '../sop/training.js';
 import { traceTraining } from '../sop/training.js';
@@ -165,7 +166,7 @@ export async function withStatistics(config: Config, train: ImageSet): Promise<C
 /** What a step must know of the training set. Sets that fit into one binding stay on the device. */
 export function dataShape(config: Config, train: ImageSet, gpu: Pick<Gpu, 'target'>): DataShape {
   const bytes = train.resident?.pixels.byteLength ?? Number.POSITIVE_INFINITY;
-  const fits = bytes <= Math.min(gpu.target.maxBindingBytes, gpu.target.maxBufferBytes);
+  const fits = bytes <= bindingLimit(gpu.target);
   const perChannel = (values: readonly number[] | null): number[] => {
     const given = values ?? [];
     return Array.from({ length: train.channels }, (_, i) => given[i] ?? given[0] ?? 0);

@@ -12,6 +12,7 @@ export interface Temporary {
   readonly label: string;
   readonly bytes: number;
   readonly lifetime: Lifetime;
+  readonly kind: 'tensor' | 'scratch';
 }
 
 /**
@@ -38,8 +39,8 @@ export function lifetimes(graph: Graph, kept: readonly Tensor[]): Map<Tensor, Li
 }
 
 /** The temporary that holds a spec during a lifetime. */
-export function temporary(label: string, spec: Spec, lifetime: Lifetime): Temporary {
-  return { label, bytes: bytes(spec), lifetime };
+export function temporary(kind: Temporary['kind'], label: string, spec: Spec, lifetime: Lifetime): Temporary {
+  return { label, bytes: bytes(spec), lifetime, kind };
 }
 
 export function overlap(a: Lifetime, b: Lifetime): boolean {

@@ -12,7 +12,7 @@ import { withVariant } from './variants.js';
 export interface PlannedBuffer {
   readonly label: string;
   readonly bytes: number;
-  /** What it is counted under: `student`, `memory`, ..., `input`, `constant`, `activations`. */
+  /** What it is counted under: `student`, `memory`, ..., `input`, `constant`, `activations`, `scratch`. */
   readonly group: string;
   /** Temporaries that share it; empty for a buffer that stays. */
   readonly users: readonly Temporary[];
@@ -52,7 +52,7 @@ export interface Plan {
 
 /**
  * Plans one step of `graph` on `target`. Tensors in `kept` can be read after the step.
- * Throws `SopError` (exit 69) when a tensor exceeds a limit of the target, naming it.
+ * Throws `BindingError` (exit 69) when a tensor exceeds a limit of the target, naming it.
  */
 export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = []): Plan {
   for (const tensor of kept) {
@@ -76,23 +76,25 @@ export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = [])
   const owners: (Tensor | { node: Node; index: number })[] = [];
   for (const [tensor, lifetime] of lifetimes(graph, kept)) {
     owners.push(tensor);
-    temporaries.push(temporary(tensor.label, tensor, lifetime));
+    temporaries.push(temporary('tensor', tensor.label, tensor, lifetime));
   }
   const call = ({ op, inputs, outputs, attrs }: Node) => withVariant(op, { inputs, outputs, attrs, target });
   for (const node of graph.nodes) {
     const specs = node.op.scratch?.(call(node)) ?? [];
     specs.forEach((spec, index) => {
       owners.push({ node, index });
-      temporaries.push(
-        temporary(`${node.op.name}[${node.index}].scratch.${index}`, spec, { first: node.index, last: node.index }),
-      );
+      const label = `${node.op.name}[${node.index}].scratch.${index}`;
+      temporaries.push(temporary('scratch', label, spec, { first: node.index, last: node.index }));
     });
   }
   const { slots, slotOf } = assignSlots(temporaries);
   const firstSlot = buffers.length;
   slots.forEach((slot, i) => {
-    buffers.push({ label: `slot.${i}`, bytes: slot.bytes, group: 'activations', users: slot.users });
+    // Users come largest first: it is the first that the buffer is as large as it is for.
+    const group = slot.users[0]?.kind === 'scratch' ? 'scratch' : 'activations';
+    buffers.push({ label: `slot.${i}`, bytes: slot.bytes, group, users: slot.users });
   });
+  checkLimits(buffers, target);
   const scratchRanges = new Map<Node, Range[]>();
   owners.forEach((owner, i) => {
     const range = { buffer: firstSlot + (slotOf[i] ?? 0), offset: 0, size: temporaries[i]?.bytes ?? 0 };
@@ -105,10 +107,18 @@ export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = [])
     if (!found) throw new GraphError(tensor.label, 'is in no buffer of the plan', 'name it in `kept`');
     return found;
   };
+  // Nodes alike, in the blocks of a network and in micro-batches of one size, have the same launches: each is made once.
+  const known = new Map<string, readonly Launch[]>();
+  const launchesOf = (node: Node): readonly Launch[] => {
+    const key = signature(node);
+    const launches = known.get(key) ?? node.op.launches(call(node));
+    known.set(key, launches);
+    return launches;
+  };
   const launches = graph.nodes.flatMap((node) =>
-    node.op.launches(call(node)).map((launch) => resolve(node, launch, range, scratchRanges.get(node) ?? [], target)),
+    launchesOf(node).map((launch) => resolve(node, launch, range, scratchRanges.get(node) ?? [], target)),
   );
-  const result: Plan = {
+  return {
     graph,
     target,
     buffers,
@@ -117,8 +127,12 @@ export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = [])
     unplannedBytes: temporaries.reduce((sum, { bytes }) => sum + bytes, 0),
     range,
   };
-  checkLimits(result);
-  return result;
+}
+
+/** All that the launches of a node depend on, besides the target. */
+function signature({ op, inputs, outputs, attrs }: Node): string {
+  const specs = [...inputs, ...outputs].map(({ shape, dtype }) => [dtype, ...shape]);
+  return JSON.stringify([op.name, inputs.length, specs, attrs]);
 }
 
 function resolve(
@@ -189,21 +203,50 @@ function groupOf(tensor: Tensor): string {
   return tensor.label.split('.')[0] ?? tensor.label;
 }
 
-function checkLimits({ buffers, target }: Plan): void {
-  for (const buffer of buffers) {
-    const limit = Math.min(target.maxBufferBytes, target.maxBindingBytes);
-    if (buffer.bytes <= limit) continue;
-    const largest = buffer.users.reduce(
-      (most, user) => (user.bytes > most.bytes ? user : most),
-      buffer.users[0] ?? buffer,
-    );
-    throw new SopError(ExitCode.unavailable, {
+/** A tensor that no binding of the adapter holds. */
+export class BindingError extends SopError {
+  constructor(
+    /** The largest one; `divisible` where it may be smaller if fewer images went through at a time. */
+    readonly tensor: { readonly label: string; readonly bytes: number; readonly divisible: boolean },
+    /** Bytes that one binding holds. */
+    readonly limit: number,
+    target: Target,
+  ) {
+    super(ExitCode.unavailable, {
       what: 'a tensor exceeds a limit of the adapter',
-      where: largest.label,
-      why: `it needs ${mebibytes(largest.bytes)} MiB in one binding, ${target.name} allows ${mebibytes(limit)} MiB`,
+      where: tensor.label,
+      why: `it needs ${mebibytes(tensor.bytes)} MiB in one binding, ${target.name} allows ${mebibytes(limit)} MiB`,
       fix: 'lower --batch-size, or the memory and anchor counts of sop.*',
     });
   }
+}
+
+function checkLimits(buffers: readonly PlannedBuffer[], target: Target): void {
+  const limit = bindingLimit(target);
+  const beyond = buffers.filter(({ bytes }) => bytes > limit).sort((a, b) => b.bytes - a.bytes);
+  const worst = beyond.find(stays) ?? beyond[0];
+  if (worst) throw new BindingError({ ...largestUser(worst), divisible: !stays(worst) }, limit, target);
+}
+
+/** Whether a buffer is state, which has its size however the work of a step is divided. */
+function stays({ users, group }: PlannedBuffer): boolean {
+  return users.length === 0 && group !== 'input' && group !== 'constant';
+}
+
+/** Bytes of the largest tensor that an adapter can bind. */
+export function bindingLimit({
+  maxBindingBytes,
+  maxBufferBytes,
+}: Pick<Target, 'maxBindingBytes' | 'maxBufferBytes'>): number {
+  return Math.min(maxBindingBytes, maxBufferBytes);
+}
+
+/** Of temporaries that take turns in a buffer, the one that makes it as large as it is; a buffer that stays is its own. */
+export function largestUser({ label, bytes, users }: PlannedBuffer): {
+  readonly label: string;
+  readonly bytes: number;
+} {
+  return users[0] ?? { label, bytes };
 }
 
 export function mebibytes(count: number): string {

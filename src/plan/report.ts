@@ -1,6 +1,6 @@
-import { defaultTarget, type Target } from '../gpu/target.js';
+import type { Target } from '../gpu/target.js';
 import { elements } from '../graph/tensor.js';
-import { mebibytes, type Plan, type PlannedBuffer } from './plan.js';
+import { bindingLimit, largestUser, mebibytes, type Plan } from './plan.js';
 
 /** Work of all nodes of one kind, forward and backward. */
 export interface FamilyCost {
@@ -12,7 +12,7 @@ export interface FamilyCost {
   readonly bytes: number;
 }
 
-/** A tensor that needs more than WebGPU's default binding limit. */
+/** A tensor, and what it takes in one binding. */
 export interface LargeTensor {
   readonly label: string;
   readonly bytes: number;
@@ -41,30 +41,28 @@ export interface PlanReport {
     readonly families: readonly FamilyCost[];
   };
   readonly largestBinding: LargeTensor;
-  /** Largest first. Packs of parameters are not among them: they are split to fit. */
-  readonly beyondDefaultLimit: readonly LargeTensor[];
 }
 
 /** The planner's groups in the words of the report; others keep their name. */
 const groupNames: Readonly<Record<string, string>> = {
+  student: 'weights',
   gradient: 'gradients',
   moment1: 'moments',
   moment2: 'moments',
   memory: 'memories',
-  activations: 'activations and scratch',
   input: 'inputs',
   constant: 'constants',
 };
 
 /** Sums up a plan: parameters, memory, work. Pure. */
 export function describePlan(plan: Plan): PlanReport {
-  const { graph, buffers, launches, target } = plan;
-  const groups = new Map<string, number>();
+  const { buffers, launches, target } = plan;
+  // Scratch that shares a buffer with larger activations is counted there.
+  const groups = new Map([['scratch', 0]]);
   for (const buffer of buffers) add(groups, groupNames[buffer.group] ?? buffer.group, buffer.bytes);
   const total = buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);
   const shared = buffers.reduce((sum, { users, bytes }) => sum + (users.length > 0 ? bytes : 0), 0);
   const families = familyCosts(plan);
-  const packs = new Set(graph.packs.filter(({ members }) => members.length > 1).map(({ flat }) => flat.label));
   return {
     limits: { name: target.name, maxBindingBytes: target.maxBindingBytes, maxBufferBytes: target.maxBufferBytes },
     parameters: parametersOf(plan),
@@ -81,10 +79,6 @@ export function describePlan(plan: Plan): PlanReport {
       families,
     },
     largestBinding: buffers.map(largestUser).reduce(larger, { label: 'none', bytes: 0 }),
-    beyondDefaultLimit: buffers
-      .filter(({ label, bytes }) => bytes > defaultTarget.maxBindingBytes && !packs.has(label))
-      .map(largestUser)
-      .sort((a, b) => b.bytes - a.bytes),
   };
 }
 
@@ -115,13 +109,6 @@ function familyCosts({ graph, costs }: Plan): FamilyCost[] {
     });
   });
   return [...families.values()].sort((a, b) => b.flops - a.flops || b.bytes - a.bytes);
-}
-
-/** Of temporaries that take turns in a buffer, the one that makes it as large as it is. */
-function largestUser({ label, bytes, users }: PlannedBuffer): LargeTensor {
-  return users
-    .map((user) => ({ label: user.label, bytes: user.bytes }))
-    .reduce(larger, { label, bytes: users.length > 0 ? 0 : bytes });
 }
 
 function larger(a: LargeTensor, b: LargeTensor): LargeTensor {
@@ -158,6 +145,6 @@ export function planSummary(report: PlanReport): string[] {
     ...[...memory.groups].map(([group, size]) => `  ${group.padEnd(24)}${mebibytes(size).padStart(9)} MiB`),
     `work        ${si(work.flops)}FLOP, at least ${si(work.bytes)}B moved, ${report.dispatches} dispatches of ${report.kernels} kernels a step`,
     `            ${shares.join(', ')}`,
-    `binding     at most ${mebibytes(largestBinding.bytes)} MiB (${largestBinding.label}); ${limits.name} allows ${mebibytes(Math.min(limits.maxBindingBytes, limits.maxBufferBytes))}`,
+    `binding     at most ${mebibytes(largestBinding.bytes)} MiB (${largestBinding.label}); ${limits.name} allows ${mebibytes(bindingLimit(limits))}`,
   ];
 }

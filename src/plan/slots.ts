@@ -3,6 +3,7 @@ import { type Lifetime, overlap, type Temporary } from './lifetimes.js';
 /** A whole buffer that several temporaries use one after the other. */
 export interface Slot {
   readonly bytes: number;
+  /** Largest first. */
   readonly users: readonly Temporary[];
 }
 

@@ -4,6 +4,7 @@ import { type NamedArray, toFloat32 } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Target } from '../gpu/target.js';
 import { showShape } from '../graph/tensor.js';
+import { bindingLimit } from '../plan/plan.js';
 import { studentSpecs, teacherSpecs } from './networks.js';
 import type { TaskShape } from './prototypes.js';
 import type { StepShape } from './train-step.js';
@@ -208,9 +209,7 @@ export function readDebugInput(
       head: { hidden, layers, out },
       globalFeature: choice('model.global_feature', ['cls', 'avg-patch']),
     },
-    batch,
-    maskedPatches: Math.max(1, maskedCount),
-    teacherPatches: 2 * batch * patches,
+    batches: [{ images: batch, maskedPatches: Math.max(1, maskedCount), teacherPatches: 2 * batch * patches }],
     prototypes: {
       contributions: choice('sop.contributions', ['soft', 'one-hot']),
       smoothing: number('sop.smoothing', 0.1),
@@ -224,7 +223,7 @@ export function readDebugInput(
     recompute: metadata.get('train.checkpoint_blocks') === 'true',
     clip: number('optim.clip', 3),
     anchors: 'given',
-    maxElements: Math.floor(Math.min(target.maxBindingBytes, target.maxBufferBytes) / 4),
+    maxElements: Math.floor(bindingLimit(target) / 4),
   };
   for (const [network, specs] of [
     ['student', studentSpecs(shape.network)],

@@ -55,7 +55,7 @@ export function traceGivenStep({ shape, views, localSize }: DebugInput): GivenSt
   const { vit } = shape.network;
   const graph = new Graph();
   const images = (label: string, count: number, side: number): Tensor =>
-    graph.input(label, [count * shape.batch, vit.channels, side, side]);
+    graph.input(label, [count * shape.batches[0].images, vit.channels, side, side]);
   const globalViews = images('views.global', 2, vit.imageSize);
   const both: GivenStep['views'] =
     views > 2 ? [globalViews, images('views.local', views - 2, localSize)] : [globalViews];
@@ -110,12 +110,13 @@ export function writeGivenState(replay: Replay, step: TrainStep, { tensors, shap
 
 function writeInputs(replay: Replay, { inputs }: MicroBatch, given: DebugInput): void {
   const { shape, masks, patchRows } = given;
+  const [batch] = shape.batches;
   const lists = maskInputs({
     masks,
     patchRows,
-    batch: shape.batch,
+    batch: batch.images,
     patches: given.patches,
-    maskedPatches: shape.maskedPatches,
+    maskedPatches: batch.maskedPatches,
     layout: 'all',
   });
   replay.write(inputs.mask, lists.mask);
@@ -127,7 +128,7 @@ function writeInputs(replay: Replay, { inputs }: MicroBatch, given: DebugInput):
   if (!inputs.keep) return;
   const { depth } = shape.network.vit;
   const rates = dropPathRates(given.dropPath, depth);
-  const sequences = given.views * shape.batch;
+  const sequences = given.views * batch.images;
   const keep = new Float32Array(2 * depth * sequences);
   rates.forEach((rate, block) => {
     (['attn', 'mlp'] as const).forEach((branch, i) => {
@@ -205,7 +206,8 @@ async function collect(
     arrays[patch] = { ...all, shape: [maskedCount, width], data: all.data.slice(0, maskedCount * width) };
   const teacherPatch = arrays.findIndex(({ name }) => name === 'teacher.patch');
   const flat = arrays[teacherPatch];
-  if (flat?.dtype === 'F32') arrays[teacherPatch] = { ...flat, shape: [2 * shape.batch, given.patches, width] };
+  if (flat?.dtype === 'F32')
+    arrays[teacherPatch] = { ...flat, shape: [2 * shape.batches[0].images, given.patches, width] };
 
   const shapes = new Map(studentSpecs(shape.network).map((spec) => [spec.name, spec.shape]));
   for (const [name, tensor] of step.gradients)

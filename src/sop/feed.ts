@@ -66,15 +66,12 @@ export class Feed {
     const batch = await this.prefetcher.next();
     if (!batch) throw new RangeError('the feed is closed');
     const { step, indices, images } = batch;
-    const size = this.training.config.train.batch_size;
-    const writes = this.training.views.flatMap((_, micro) =>
-      this.microBatch(
-        step,
-        micro,
-        indices.slice(micro * size, (micro + 1) * size),
-        images.slice(micro * size, (micro + 1) * size),
-      ),
-    );
+    let end = 0;
+    const writes = this.training.shape.batches.flatMap(({ images: size }, micro) => {
+      const first = end;
+      end += size;
+      return this.microBatch(step, micro, first, indices.slice(first, end), images.slice(first, end));
+    });
     return { step, epoch: this.epochOf(step), writes };
   }
 
@@ -98,6 +95,8 @@ export class Feed {
   private microBatch(
     step: number,
     micro: number,
+    /** Place of its first image among those of the step: what is drawn for an image does not depend on the division. */
+    firstItem: number,
     indices: readonly number[],
     images: readonly DecodedImage[],
   ): Write[] {
@@ -105,7 +104,6 @@ export class Feed {
     const views = training.views[micro];
     const batch = training.step.batches[micro];
     if (!views || !batch) throw new RangeError(`no micro-batch ${micro}`);
-    const firstItem = micro * indices.length;
     const { writes, placed } =
       training.data.residentBytes === null
         ? this.upload(views.pixels, images)
@@ -180,28 +178,29 @@ export class Feed {
 
   private masks(step: number, firstItem: number, micro: number): Write[] {
     const { config, shape, step: traced } = this.training;
-    const inputs = traced.batches[micro]!.inputs;
+    const { inputs } = traced.batches[micro]!;
+    const { images, maskedPatches } = shape.batches[micro]!;
     const side = gridSide(config.model.image_size, config.model.patch_size);
     const patches = side * side;
     const { seed } = config.train;
     const { kind, ratio, ratio_var: ratioVar } = config.mask;
-    const masks = new Uint8Array(2 * shape.batch * patches);
-    for (let row = 0; row < 2 * shape.batch; row++) {
-      const item = 2 * (firstItem + (row % shape.batch)) + Math.floor(row / shape.batch);
+    const masks = new Uint8Array(2 * images * patches);
+    for (let row = 0; row < 2 * images; row++) {
+      const item = 2 * (firstItem + (row % images)) + Math.floor(row / images);
       masks.set(
         drawMask(new Draws({ seed, purpose: 'mask', step, item }), { kind, ratio, ratioVar }, [side, side]),
         row * patches,
       );
     }
-    const patchRows = Int32Array.from({ length: shape.batch }, (_, i) =>
+    const patchRows = Int32Array.from({ length: images }, (_, i) =>
       new Draws({ seed, purpose: 'patchRow', step, item: firstItem + i }).below(patches),
     );
     const lists = maskInputs({
       masks,
       patchRows,
-      batch: shape.batch,
+      batch: images,
       patches,
-      maskedPatches: shape.maskedPatches,
+      maskedPatches,
       layout: 'train',
     });
     return [
@@ -217,13 +216,14 @@ export class Feed {
   /** Stochastic depth: each branch of each block is kept with probability 1 - rate and divided by it, for each view alone. */
   private kept(step: number, firstItem: number, micro: number): Write[] {
     const { config, shape, step: traced } = this.training;
-    const { keep } = traced.batches[micro]!.inputs;
+    const { inputs, images } = traced.batches[micro]!;
+    const { keep } = inputs;
     if (!keep) return [];
     const rates = dropPathRates(config.model.drop_path, shape.network.vit.depth);
     const sequences = keep.shape[1] ?? 0;
     const values = new Float32Array(2 * rates.length * sequences);
     for (let sequence = 0; sequence < sequences; sequence++) {
-      const item = (firstItem + (sequence % shape.batch)) * VIEWS_OF_IMAGE + Math.floor(sequence / shape.batch);
+      const item = (firstItem + (sequence % images)) * VIEWS_OF_IMAGE + Math.floor(sequence / images);
       const random = new Draws({ seed: config.train.seed, purpose: 'dropPath', step, item });
       rates.forEach((rate, block) => {
         for (const branch of [0, 1])

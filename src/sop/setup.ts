@@ -1,10 +1,11 @@
 import type { Config } from '../config/schema.js';
 import type { Target } from '../gpu/target.js';
 import { gridSide } from '../nn/vit.js';
+import { bindingLimit } from '../plan/plan.js';
 import { maxMasked } from './masks.js';
 import type { NetworkShape } from './networks.js';
 import type { TaskShape } from './prototypes.js';
-import type { StepShape } from './train-step.js';
+import type { BatchShape, StepShape } from './train-step.js';
 
 /** Sizes of the networks that a configuration describes, for images of `channels`. */
 export function networkShape({ model, head }: Config, channels: number): NetworkShape {
@@ -24,20 +25,18 @@ export function networkShape({ model, head }: Config, channels: number): Network
   };
 }
 
-/** Everything that is fixed about a training step under a configuration. */
-export function stepShape(config: Config, channels: number, target: Target): StepShape {
-  const { model, mask, sop, loss, optim, train } = config;
-  const side = gridSide(model.image_size, model.patch_size);
-  const batch = train.batch_size;
-  const maskedPatches = Math.max(
-    1,
-    2 * batch * maxMasked({ ratio: mask.ratio, ratioVar: mask.ratio_var }, [side, side]),
-  );
+/**
+ * Everything that is fixed about a training step under a configuration. Each of its `optim.accumulate` batches goes through
+ * the networks in `parts` micro-batches, sizes as equal as they can be.
+ */
+export function stepShape(config: Config, channels: number, target: Target, parts = 1): StepShape {
+  const { sop, loss, optim, train, model } = config;
+  const sizes = Array.from({ length: optim.accumulate }, () => evenParts(train.batch_size, parts)).flat();
+  const [first, ...others] = sizes.map((images) => batchShape(config, images));
+  if (!first) throw new RangeError('a step has at least one batch');
   return {
     network: networkShape(config, channels),
-    batch,
-    maskedPatches,
-    teacherPatches: maskedPatches + batch,
+    batches: [first, ...others],
     prototypes: { contributions: sop.contributions, smoothing: sop.smoothing, search: sop.search },
     cls: taskShape(sop.cls),
     patch: taskShape(sop.patch),
@@ -47,8 +46,20 @@ export function stepShape(config: Config, channels: number, target: Target): Ste
     recompute: train.checkpoint_blocks,
     clip: optim.clip,
     anchors: anchorSource(config),
-    maxElements: Math.floor(Math.min(target.maxBindingBytes, target.maxBufferBytes) / 4),
+    maxElements: Math.floor(bindingLimit(target) / 4),
   };
+}
+
+function batchShape({ model, mask }: Config, images: number): BatchShape {
+  const side = gridSide(model.image_size, model.patch_size);
+  const most = maxMasked({ ratio: mask.ratio, ratioVar: mask.ratio_var }, [side, side]);
+  const maskedPatches = Math.max(1, 2 * images * most);
+  return { images, maskedPatches, teacherPatches: maskedPatches + images };
+}
+
+/** `total` as a sum of `parts` whole numbers that differ by at most 1, larger ones first. */
+export function evenParts(total: number, parts: number): number[] {
+  return Array.from({ length: parts }, (_, i) => Math.floor(total / parts) + (i < total % parts ? 1 : 0));
 }
 
 function taskShape({ memory, anchors, neighbours, tasks }: Config['sop']['cls']): TaskShape {

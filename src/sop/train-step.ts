@@ -22,15 +22,21 @@ import {
   type TaskShape,
 } from './prototypes.js';
 
-/** Everything about a step that is fixed when it is traced. */
-export interface StepShape {
-  readonly network: NetworkShape;
-  /** Images in a micro-batch, B. */
-  readonly batch: number;
+/** Sizes of a micro-batch: images that go forward and backward together. */
+export interface BatchShape {
+  /** B. */
+  readonly images: number;
   /** Length of the list of masked patches; shorter lists are padded. */
   readonly maskedPatches: number;
   /** Length of the list of teacher patches that reach the head: the partners of masked ones, and those that E_P gets. */
   readonly teacherPatches: number;
+}
+
+/** Everything about a step that is fixed when it is traced. */
+export interface StepShape {
+  readonly network: NetworkShape;
+  /** The micro-batches of a step, in order; one where the images of a step fit into the device together. */
+  readonly batches: readonly [BatchShape, ...BatchShape[]];
   readonly prototypes: PrototypeOptions;
   readonly cls: TaskShape;
   readonly patch: TaskShape;
@@ -68,25 +74,29 @@ export function stepScalars(graph: Graph) {
 export type StepScalars = ReturnType<typeof stepScalars>;
 
 /** What the host writes for each micro-batch, besides the images. */
-function batchInputs(graph: Graph, shape: StepShape, sequences: number) {
-  const { vit } = shape.network;
-  const globals = 2 * shape.batch;
+function batchInputs(
+  graph: Graph,
+  { network: { vit }, dropPath }: StepShape,
+  { images, maskedPatches, teacherPatches }: BatchShape,
+  sequences: number,
+) {
+  const globals = 2 * images;
   return {
     /** u32 [2 B, L]: 1 at masked patches of the global views. */
     mask: graph.input('mask', [globals, gridSide(vit.imageSize, vit.patch) ** 2], 'u32'),
     /** f32 [2 depth, V B]: factors of the residual branches (vit.ts), where branches are dropped. */
-    keep: shape.dropPath ? graph.input('keep', [2 * vit.depth, sequences]) : null,
+    keep: dropPath ? graph.input('keep', [2 * vit.depth, sequences]) : null,
     /** u32: token rows of the masked patches; `NONE` pads. */
-    maskedRows: graph.input('masked_rows', [shape.maskedPatches], 'u32'),
+    maskedRows: graph.input('masked_rows', [maskedPatches], 'u32'),
     /** u32: token rows of the teacher's patches that reach the head. */
-    teacherRows: graph.input('teacher_rows', [shape.teacherPatches], 'u32'),
+    teacherRows: graph.input('teacher_rows', [teacherPatches], 'u32'),
     /** For each masked patch its partner among the teacher's patches, and 1 / (its image's masked patches x 2 B). */
     patchPairs: {
-      partners: graph.input('patch_partners', [shape.maskedPatches, 2], 'u32'),
-      weights: graph.input('patch_weights', [shape.maskedPatches]),
+      partners: graph.input('patch_partners', [maskedPatches, 2], 'u32'),
+      weights: graph.input('patch_weights', [maskedPatches]),
     } satisfies Pairs,
     /** u32 [B]: which of the teacher's patches E_P gets. */
-    insertedRows: graph.input('inserted_rows', [shape.batch], 'u32'),
+    insertedRows: graph.input('inserted_rows', [images], 'u32'),
   };
 }
 export type BatchInputs = ReturnType<typeof batchInputs>;
@@ -96,6 +106,10 @@ export type ViewTensors = readonly [global: Tensor, local?: Tensor];
 
 /** Forward and backward of B images. */
 export interface MicroBatch {
+  /** B. */
+  readonly images: number;
+  /** What these images are of all that the step sees: their weight in its losses and gradients. */
+  readonly share: number;
   readonly inputs: BatchInputs;
   readonly embeddings: { readonly student: Embeddings; readonly teacher: Embeddings };
   readonly cls: readonly TaskResult[];
@@ -119,7 +133,7 @@ export interface TrainStep {
   readonly moments: readonly [Parameters, Parameters];
   readonly memory: { readonly cls: Memory; readonly patch: Memory };
   readonly batches: readonly [MicroBatch, ...MicroBatch[]];
-  /** Means over the micro-batches, [1] each. */
+  /** Means over the images of all micro-batches, [1] each. */
   readonly loss: { readonly total: Tensor; readonly cls: Tensor; readonly patch: Tensor };
   /** Gradients of the student's parameters, before clipping. */
   readonly gradients: Parameters;
@@ -133,14 +147,12 @@ export interface TrainStep {
 }
 
 /**
- * The SOP training step (method.md section 5, the paper's pseudo-code A.1), in its order. More than one element of `views`
- * is gradient accumulation: the anchors of the step serve all micro-batches and the memories are filled once, at the end.
+ * The SOP training step (method.md section 5, the paper's pseudo-code A.1), in its order. More than one micro-batch is
+ * gradient accumulation: the anchors of the step serve all of them and the memories are filled once, at the end. Both losses
+ * are means over images, so the step is the same, within rounding, however its images are divided.
+ * `views` has those of each micro-batch.
  */
-export function traceTrainStep(
-  graph: Graph,
-  shape: StepShape,
-  views: readonly [ViewTensors, ...ViewTensors[]],
-): TrainStep {
+export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly ViewTensors[]): TrainStep {
   const { network } = shape;
   const scalars = stepScalars(graph);
   const { student, teacher } = declareNetworks(graph, network);
@@ -161,21 +173,25 @@ export function traceTrainStep(
   };
 
   // Forward and backward, one micro-batch after the other.
-  const share = 1 / views.length;
-  const run = (images: ViewTensors): MicroBatch =>
-    microBatch(graph, shape, { student, teacher }, prototypes, scalars, images, share);
+  const images = shape.batches.reduce((sum, batch) => sum + batch.images, 0);
+  const run = (batch: BatchShape, index: number): MicroBatch => {
+    const seen = views[index];
+    if (!seen) throw new RangeError(`micro-batch ${index} has no views`);
+    const share = batch.images / images;
+    return microBatch(graph, shape, { student, teacher }, prototypes, scalars, { ...batch, views: seen, share });
+  };
   const parameters = [...student.values()];
-  const first = run(views[0]);
-  const batches: [MicroBatch, ...MicroBatch[]] = [first];
-  let sums = first.gradients;
-  for (const images of views.slice(1)) {
+  const [first, ...others] = shape.batches;
+  const batches: [MicroBatch, ...MicroBatch[]] = [run(first, 0)];
+  let sums = batches[0].gradients;
+  for (const [i, batch] of others.entries()) {
     // Added up as they come, so that at most two sets of gradients are alive.
-    const next = run(images);
+    const next = run(batch, i + 1);
     batches.push(next);
     sums = sums.map((sum, i) => sumOf(graph, sum, next.gradients[i] ?? null));
   }
   const mean = (of: (batch: MicroBatch) => Tensor): Tensor =>
-    graph.one(weightedSum, batches.map(of), { weights: batches.map(() => share) });
+    graph.one(weightedSum, batches.map(of), { weights: batches.map(({ share }) => share) });
   const loss = { total: mean((b) => b.loss.total), cls: mean((b) => b.loss.cls), patch: mean((b) => b.loss.patch) };
   const gradients = parameters.map((parameter, i) => sums[i] ?? graph.state(`gradient.none.${i}`, parameter.shape));
 
@@ -200,10 +216,10 @@ export function traceTrainStep(
       if (source) graph.add(updateEma, [flag, flat, source], { momentum });
     });
   });
-  const second = Uint32Array.from({ length: shape.batch }, (_, image) => shape.batch + image);
-  const secondView = graph.constant('second_global_view', [shape.batch], second);
   graph.scope('memory', () => {
-    for (const { embeddings, inputs } of batches) {
+    for (const { embeddings, inputs, images } of batches) {
+      const second = Uint32Array.from({ length: images }, (_, image) => images + image);
+      const secondView = graph.constant('second_global_view', [images], second);
       insert(graph, flag, memory.cls, graph.one(gatherRows, [embeddings.teacher.cls, secondView], {}));
       insert(graph, flag, memory.patch, graph.one(gatherRows, [embeddings.teacher.patch, inputs.insertedRows], {}));
     }
@@ -237,15 +253,16 @@ function microBatch(
   networks: { readonly student: Parameters; readonly teacher: Parameters },
   prototypes: StepPrototypes,
   scalars: StepScalars,
-  [global, local]: ViewTensors,
-  share: number,
+  batch: BatchShape & { readonly views: ViewTensors; readonly share: number },
 ): MicroBatch {
-  const { batch, network } = shape;
-  const images = local ? [global, local] : [global];
-  const views = images.reduce((sum, { shape: [count = 0] }) => sum + count, 0) / batch;
-  const inputs = batchInputs(graph, shape, views * batch);
+  const { network } = shape;
+  const { images, share } = batch;
+  const [global, local] = batch.views;
+  const tensors = local ? [global, local] : [global];
+  const sequences = tensors.reduce((sum, { shape: [count = 0] }) => sum + count, 0);
+  const inputs = batchInputs(graph, shape, batch, sequences);
   const seen: Views = {
-    images,
+    images: tensors,
     mask: inputs.mask,
     recompute: shape.recompute,
     ...(inputs.keep && { keep: inputs.keep }),
@@ -262,7 +279,7 @@ function microBatch(
         taskLoss(graph, task, { student: student[name], teacher: teacher[name] }, pairs, temperatures),
       ),
     );
-  const cls = losses('cls', clsPairs(graph, batch, views));
+  const cls = losses('cls', clsPairs(graph, images, sequences / images));
   const patch = losses('patch', inputs.patchPairs);
   const means = { cls: meanLoss(graph, cls), patch: meanLoss(graph, patch) };
   const total = graph.one(weightedSum, [means.cls, means.patch], { weights: [shape.clsWeight, shape.patchWeight] });
@@ -270,7 +287,8 @@ function microBatch(
   const parameters = [...networks.student.values()];
   const scaled = share === 1 ? total : graph.one(weightedSum, [total], { weights: [share] });
   const gradients = differentiate(graph, scaled, parameters, add);
-  return { inputs, embeddings: { student, teacher }, cls, patch, loss: { total, ...means }, gradients };
+  const embeddings = { student, teacher };
+  return { images, share, inputs, embeddings, cls, patch, loss: { total, ...means }, gradients };
 }
 
 /** a + b, where either may be nothing. */

@@ -1,10 +1,9 @@
 import type { Config } from '../config/schema.js';
-import { ExitCode, SopError } from '../errors.js';
 import type { Target } from '../gpu/target.js';
 import { Graph } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
 import { augment, DRAWS_WIDTH, TABLE_WIDTH } from '../ops/augment.js';
-import { type Plan, plan } from '../plan/plan.js';
+import { BindingError, bindingLimit, mebibytes, type Plan, plan } from '../plan/plan.js';
 import { stepShape } from './setup.js';
 import type { StepShape, TrainStep, ViewTensors } from './train-step.js';
 import { fetchedTensors, traceTrainStep } from './train-step.js';
@@ -37,6 +36,8 @@ export interface Training {
   readonly config: Config;
   readonly data: DataShape;
   readonly shape: StepShape;
+  /** What kept the batches from going through in one piece each: the largest tensor they would need; null where they do. */
+  readonly undivided: BindingError['tensor'] | null;
   readonly graph: Graph;
   readonly step: TrainStep;
   /** One for each micro-batch; they share `pixels` when the set is resident. */
@@ -55,16 +56,37 @@ export function uploadBytes(config: Config, channels: number): number {
   return Math.ceil((UPLOAD_AREA * config.model.image_size ** 2 * channels) / 4) * 4;
 }
 
-/** Traces and plans the training of `config` on images of `data`. Throws `SopError` 69 when a limit of `target` is exceeded. */
+/**
+ * Traces and plans the training of `config` on images of `data`. A batch of which some tensor exceeds a binding of `target`
+ * goes through in as few micro-batches as fit: the same step within rounding (traceTrainStep).
+ * Throws `BindingError` (69) where one image at a time does not fit, or what is too large has nothing to do with images.
+ */
 export function traceTraining(config: Config, data: DataShape, target: Target): Training {
+  let undivided: BindingError['tensor'] | null = null;
+  let smallest = Number.POSITIVE_INFINITY;
+  for (let parts = 1; ; ) {
+    try {
+      return { ...traceDivided(config, data, target, parts), undivided };
+    } catch (error) {
+      if (!(error instanceof BindingError) || !error.tensor.divisible || parts === config.train.batch_size) throw error;
+      if (error.tensor.bytes >= smallest) throw error;
+      smallest = error.tensor.bytes;
+      undivided ??= error.tensor;
+      const needed = Math.ceil((parts * error.tensor.bytes) / error.limit);
+      parts = Math.min(config.train.batch_size, Math.max(parts + 1, needed));
+    }
+  }
+}
+
+function traceDivided(config: Config, data: DataShape, target: Target, parts: number): Omit<Training, 'undivided'> {
   const graph = new Graph();
-  const shape = stepShape(config, data.channels, target);
+  const shape = stepShape(config, data.channels, target, parts);
   const resident = data.residentBytes === null ? null : pixelInput(graph, data.residentBytes);
   const views: ViewInputs[] = [];
   const tensors: ViewTensors[] = [];
-  for (let micro = 0; micro < config.optim.accumulate; micro++) {
-    const pixels = resident ?? pixelInput(graph, shape.batch * uploadBytes(config, data.channels));
-    const { global, local } = drawInputs(graph, shape.batch, config.views.local_count);
+  for (const { images } of shape.batches) {
+    const pixels = resident ?? pixelInput(graph, images * uploadBytes(config, data.channels));
+    const { global, local } = drawInputs(graph, images, config.views.local_count);
     views.push({ pixels, global, local });
     tensors.push(
       graph.scope('augment', () => {
@@ -80,15 +102,7 @@ export function traceTraining(config: Config, data: DataShape, target: Target): 
       }),
     );
   }
-  const [first, ...rest] = tensors;
-  if (!first)
-    throw new SopError(ExitCode.internal, {
-      what: 'no micro-batch',
-      where: 'optim.accumulate',
-      why: 'it is 0',
-      fix: 'set it to 1',
-    });
-  const step = traceTrainStep(graph, shape, [first, ...rest]);
+  const step = traceTrainStep(graph, shape, tensors);
   return { config, data, shape, graph, step, views, plan: plan(graph, target, fetchedTensors(step)) };
 }
 
@@ -102,4 +116,16 @@ function drawInputs(graph: Graph, batch: number, locals: number): Pick<ViewInput
     draws: graph.input(`${name}_draws`, [views, DRAWS_WIDTH]),
   });
   return { global: inputs('global', 2 * batch), local: locals > 0 ? inputs('local', locals * batch) : null };
+}
+
+/** How the images of a step go through the networks, for people: one line. */
+export function describeBatches({ shape, undivided, plan: { target } }: Training): string {
+  const sizes = shape.batches.map(({ images }) => images);
+  const total = sizes.reduce((sum, images) => sum + images, 0);
+  if (sizes.length === 1) return `batch       ${total} images at once`;
+  const most = Math.max(...sizes);
+  const uneven = Math.min(...sizes) < most ? `${most - 1} or ` : '';
+  const parts = `batch       ${total} images in ${sizes.length} parts of ${uneven}${most}, gradients added up`;
+  if (!undivided) return parts;
+  return `${parts}: at once they need ${mebibytes(undivided.bytes)} MiB in one binding (${undivided.label}), ${target.name} allows ${mebibytes(bindingLimit(target))}`;
 }
