@@ -1,6 +1,6 @@
 import { type AttentionAttributes, attention, attentionBackward } from '../src/ops/attention.js';
-import { placeSegments } from '../src/ops/segments.js';
-import { EPSILON, opTest, type Values } from './declare.js';
+import { placeSegments, totalRows } from '../src/ops/segments.js';
+import { type Case, EPSILON, opTest, type Values } from './declare.js';
 
 /** Calls `body` for each head of each sequence with `at(row, part, c)`: place of element c of q, k or v in qkv. */
 function eachHead(
@@ -44,16 +44,25 @@ const cases = [
   { width: 64, heads: 1, segments: [{ count: 1, length: 33 }] },
 ];
 
+function attentionCase({
+  width,
+  heads,
+  segments,
+}: AttentionAttributes & { readonly width: number }): Case<AttentionAttributes> {
+  return { inputs: [{ shape: [totalRows(segments), 3 * width] }], attrs: { heads, segments } };
+}
+
 export const attentionTests = [
   opTest({
     op: attention,
-    reference({ inputs: [qkv], outputs: [out], attrs }) {
+    reference({ inputs: [qkv], outputs: [out], attrs, wanted }) {
       const [rowCount, width] = out!.shape as [number, number];
       const result = new Float64Array(rowCount * width);
       const lse = new Float64Array(rowCount * attrs.heads);
       eachHead(attrs, width, (head, rows, headWidth) => {
         const { q, k, v } = vectors(qkv!, width, head, rows, headWidth);
         rows.forEach((row, i) => {
+          if (!wanted(row)) return;
           const scores = k.map((key) => dot(q[i]!, key) / Math.sqrt(headWidth));
           const most = Math.max(...scores);
           const total = most + Math.log(scores.reduce((sum, score) => sum + Math.exp(score - most), 0));
@@ -66,18 +75,23 @@ export const attentionTests = [
       });
       return [result, lse];
     },
-    cases: cases.map(({ width, heads, segments }) => ({
-      inputs: [{ shape: [segments.reduce((rows, { count, length }) => rows + count * length, 0), 3 * width] }],
-      attrs: { heads, segments },
-    })),
+    cases: cases.map(attentionCase),
     // A score of a few units is off by EPSILON sqrt(head width) of itself, exp by 10 ULP; both scale a weight. The error is
     // taken relative to the RMS of averages over up to 197 values, a tenth of a value, and to the worst of its elements.
     tolerance: ({ specs: [qkv], attrs }) => 64 * EPSILON * Math.sqrt(qkv!.shape[1]! / (3 * attrs.heads)),
     gradient: { inputs: [0], outputs: [0] },
+    bench: {
+      dims: ['sequences', 'length', 'head-width', 'heads?'],
+      sized: (count, length, headWidth, heads = 1) =>
+        attentionCase({ width: heads * headWidth, heads, segments: [{ count, length }] }),
+      shapesOf: ({ outputs: [out], attrs: { heads, segments } }) =>
+        segments.map(({ count, length }) => [count, length, out!.shape[1]! / heads, heads]),
+    },
+    sampledRows: 16,
   }),
   opTest({
     op: attentionBackward,
-    reference({ inputs: [qkv, out, lse, dout], specs, attrs }) {
+    reference({ inputs: [qkv, out, lse, dout], specs, attrs, wanted }) {
       const width = specs[0]!.shape[1]! / 3;
       const result = new Float64Array(qkv!.length);
       eachHead(attrs, width, (head, rows, headWidth) => {
@@ -89,7 +103,8 @@ export const attentionTests = [
             values.subarray(row * width + head * headWidth).subarray(0, headWidth);
           const g = slice(dout!);
           const delta = dot(g, slice(out!));
-          rows.forEach((_, j) => {
+          rows.forEach((other, j) => {
+            if (!wanted(row) && !wanted(other)) return;
             const p = Math.exp(scale * dot(q[i]!, k[j]!) - lse![row * attrs.heads + head]!);
             const ds = p * (dot(g, v[j]!) - delta);
             for (let c = 0; c < headWidth; c++) {
@@ -104,6 +119,7 @@ export const attentionTests = [
     },
     // Exercised through the cases of `attention`: its inputs out and lse must belong to qkv.
     cases: [],
+    sampledRows: 16,
     tolerance: ({ specs: [qkv], attrs }) => 64 * EPSILON * Math.sqrt(qkv!.shape[1]! / (3 * attrs.heads)),
   }),
 ];

@@ -8,7 +8,7 @@ import {
   TABLE,
   TABLE_WIDTH,
 } from '../src/ops/augment.js';
-import { type Case, EPSILON, opTest, type Random, type Values } from './declare.js';
+import { type Case, EPSILON, opTest, Random, type Values } from './declare.js';
 
 /** A plane of one view or image: rows of numbers. */
 type Plane = number[][];
@@ -157,6 +157,27 @@ function augmentCase(channels: 1 | 3, size: number, views: readonly View[], word
   };
 }
 
+/** Views of 8 images of noise, 1.5 times as large, with crops, flips, colours and blurs of all kinds. */
+function drawnCase(count: number, size: number, channels = 3): Case<AugmentAttributes> {
+  if (channels !== 1 && channels !== 3) throw new RangeError(`images of ${channels} channels, not of 1 or 3`);
+  const random = new Random(count + size);
+  const side = Math.ceil(1.5 * size);
+  const between = (low: number, high: number): number => low + random.below(high - low + 1);
+  const views = Array.from({ length: count }, (_, i): View => {
+    const [width, height] = [between(Math.ceil(side / 4), side), between(Math.ceil(side / 4), side)];
+    return {
+      offset: (i % 8) * side * side * channels,
+      width: side,
+      crop: [between(0, side - width), between(0, side - height), width, height],
+      flags: random.below(2) * FLAG.flip + (i % 5 === 0 ? FLAG.grey : 0),
+      order: [0, 1, 2, 3].map((operation) => (operation + i) % 4),
+      factors: [0.6 + 0.8 * random.uniform(), 0.6 + 0.8 * random.uniform(), 0.8 + 0.4 * random.uniform(), 0.05],
+      sigma: i % 2 ? 0.1 + 1.9 * random.uniform() : 0,
+    };
+  });
+  return augmentCase(channels, size, views, Math.ceil(2 * side * side * channels));
+}
+
 const words = (channels: number, count = 1): number => Math.ceil((images.width * images.height * channels * count) / 4);
 
 const grey = augmentCase(
@@ -199,12 +220,14 @@ const large = augmentCase(1, 34, [{ crop: [2, 1, 20, 29], factors: [1.2, 0.5, 1,
 export const augmentTests = [
   opTest({
     op: augment,
-    reference: ({ inputs: [pixels, table, draws], attrs }) => {
+    reference: ({ inputs: [pixels, table, draws], attrs, wanted }) => {
       const { channels, size, mean, std } = attrs;
       const byte = (at: number): number => Math.floor(pixels![at >> 2]! / 256 ** (at & 3)) & 255;
       const count = table!.length / TABLE_WIDTH;
       const views = new Float64Array(count * channels * size * size);
       for (let view = 0; view < count; view++) {
+        const rows = channels * size;
+        if (!Array.from({ length: rows }, (_, i) => wanted(view * rows + i)).includes(true)) continue;
         const row = table!.subarray(view * TABLE_WIDTH, (view + 1) * TABLE_WIDTH);
         const drawn = draws!.subarray(view * DRAWS_WIDTH, (view + 1) * DRAWS_WIDTH);
         const flags = row[TABLE.flags]!;
@@ -226,5 +249,11 @@ export const augmentTests = [
     // Sums of at most 23 x 31 products with weights of sum 1, and of absolute sum below 2, then about 30 operations on
     // values up to 1, the hue's quotient among them, divided by std: 1 / 0.22 against an RMS of 1 or more.
     tolerance: () => 80 * EPSILON,
+    bench: {
+      dims: ['views', 'size', 'channels?'],
+      sized: drawnCase,
+      shapesOf: ({ outputs: [views], attrs: { channels } }) => [[views!.shape[0]!, views!.shape[2]!, channels]],
+    },
+    sampledRows: 2,
   }),
 ];

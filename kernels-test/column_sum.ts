@@ -1,3 +1,4 @@
+import { elements } from '../src/graph/tensor.js';
 import { columnSum } from '../src/ops/column_sum.js';
 import { EPSILON, opTest } from './declare.js';
 
@@ -28,6 +29,11 @@ export const columnSumTests = [
     tolerance({ specs: [x], outputs: [y] }) {
       const rows = x!.shape.reduce((product, side) => product * side, 1) / y!.shape[0]!;
       return 5 * EPSILON * Math.sqrt(2 * Math.sqrt(rows) + 64);
+    },
+    bench: {
+      dims: ['rows', 'columns'],
+      sized: (...shape) => ({ inputs: [{ shape }], attrs: {} }),
+      shapesOf: ({ inputs: [x], outputs: [y] }) => [[elements(x!.shape) / y!.shape[0]!, y!.shape[0]!]],
     },
   }),
 ];

@@ -94,6 +94,14 @@ export const crossEntropyTests = [
     // where the terms average 0.4; then at most K / 4 serial additions (four lanes), and 12 of trees, of random sign.
     tolerance: ({ specs }) => (20 + Math.sqrt(specs[0]!.shape[1]! / 4)) * EPSILON,
     gradient: { inputs: [0], outputs: [0] },
+    bench: {
+      dims: ['rows', 'width', 'teacher-rows?'],
+      sized: (rows, width, teacherRows = Math.ceil(rows / 6)) => ({
+        inputs: inputs({ rows, width, teacherRows }),
+        attrs: noAttributes,
+      }),
+      shapesOf: ({ inputs: [student, teacher] }) => [[...student!.shape, teacher!.shape[0]!]],
+    },
   }),
   opTest({
     op: crossEntropyBackward,

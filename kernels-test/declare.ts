@@ -11,6 +11,8 @@ export interface ReferenceCall<A extends Attributes> {
   readonly attrs: A;
   /** Value of a step scalar. */
   scalar(scalar: Scalar): number;
+  /** Whether anybody looks at a row of the outputs (all axes but the last as one): a reference may leave out the others. */
+  wanted(row: number): boolean;
 }
 
 /** How the elements of a test input are drawn: standard normal, rows of unit norm, uniform in (0, 1), or written out. */
@@ -29,6 +31,26 @@ export interface Case<A extends Attributes> {
   readonly attrs: A | ((scalar: (name: string, value: number, dtype?: Scalar['dtype']) => Scalar) => A);
 }
 
+/** How the benchmark comes to its inputs: from a shape that someone asks for, and from the nodes of a model. */
+export interface Benched<A extends Attributes> {
+  /** What the numbers of `--shape` mean, in order; those that end in `?` may be left out. */
+  readonly dims: readonly string[];
+  /** Tells several benches of one op apart: NN, NT and TN of a product. */
+  readonly form?: string;
+  /** A case of that shape; what cannot be is left to the op to refuse. */
+  sized(...dims: readonly number[]): Case<A>;
+  /** Shapes that a node of a model comes to: one for each segment or input, none where it has another form. */
+  shapesOf(node: {
+    readonly inputs: readonly Spec[];
+    readonly outputs: readonly Spec[];
+    readonly attrs: A;
+  }): readonly (readonly number[])[];
+  /** Which of the numbers grows with the batch, if not the first: models are benched at their largest one alone. */
+  readonly growing?: number;
+  /** Shapes to show where no model has the op. */
+  readonly otherwise?: readonly (readonly number[])[];
+}
+
 /**
  * What the tests know of an op: its float64 reference, written from the formula with plain loops, and its cases. From one
  * declaration the harness makes the value, gradient, determinism, guard and poison tests, and the benchmark.
@@ -45,6 +67,10 @@ export interface OpTest<A extends Attributes> {
   tolerance(call: { readonly specs: readonly Spec[]; readonly outputs: readonly Spec[]; readonly attrs: A }): number;
   /** Inputs and outputs between which `derivative` is tested; left out where there is none. */
   readonly gradient?: { readonly inputs: readonly number[]; readonly outputs: readonly number[] };
+  /** Left out where the op is benched as the backward pass of another. */
+  readonly bench?: Benched<A>;
+  /** How many rows of a large result the benchmark checks; only where the reference honours `wanted`, else it checks all. */
+  readonly sampledRows?: number;
 }
 
 /** Half a unit in the last place of 1 in f32. */

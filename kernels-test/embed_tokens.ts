@@ -1,6 +1,15 @@
 import { embedTokens, embedTokensBackward } from '../src/ops/embed_tokens.js';
 import { type Segment, totalRows, totalSequences } from '../src/ops/segments.js';
-import { type Case, type CaseInput, EPSILON, opTest, type Random, type ReferenceCall, type Values } from './declare.js';
+import {
+  type Benched,
+  type Case,
+  type CaseInput,
+  EPSILON,
+  opTest,
+  type Random,
+  type ReferenceCall,
+  type Values,
+} from './declare.js';
 import { rowsOf } from './sequences.js';
 
 type Attrs = { readonly segments: readonly Segment[]; readonly masked: boolean };
@@ -72,17 +81,23 @@ const tolerance = ({ attrs: { segments } }: { readonly attrs: Attrs }): number =
   5 * (2 + totalRows(segments) ** 0.25) * EPSILON;
 
 /** The gradient test names inputs by number, so cases with the same inputs go together. */
-const forwardTest = (gradients: readonly number[], cases: readonly Case<Attrs>[]) =>
+const forwardTest = (gradients: readonly number[], cases: readonly Case<Attrs>[], bench?: Benched<Attrs>) =>
   opTest<Attrs>({
     op: embedTokens,
     reference: forward,
     cases,
     tolerance,
     gradient: { inputs: gradients, outputs: [0] },
+    ...(bench && { bench }),
   });
 
 export const embedTokensTests = [
-  forwardTest([0, 1, 2], [forwardCase(7, one, false)]),
+  forwardTest([0, 1, 2], [forwardCase(7, one, false)], {
+    dims: ['sequences', 'length', 'width'],
+    sized: (count, length, width) => forwardCase(width, [{ count, length }], false),
+    shapesOf: ({ outputs: [tokens], attrs: { segments } }) =>
+      segments.map(({ count, length }) => [count, length, tokens!.shape[1]!]),
+  }),
   forwardTest([0, 1, 2, 3], [forwardCase(64, two, false), forwardCase(1, smallest, false), forwardCase(7, one, true)]),
   forwardTest([0, 1, 2, 3, 4], [forwardCase(12, two, true), forwardCase(1, smallest, true)]),
   opTest<Attrs>({

@@ -1,3 +1,4 @@
+import { elements } from '../src/graph/tensor.js';
 import { finiteFlag } from '../src/ops/finite_flag.js';
 import { type CaseInput, opTest } from './declare.js';
 
@@ -12,8 +13,13 @@ export const finiteFlagTests = [
   opTest({
     op: finiteFlag,
     reference: ({ inputs }) => {
-      const all = inputs.flatMap((values) => [...values]);
-      return [Float64Array.of(1 + all.findIndex((value) => !Number.isFinite(value)))];
+      let before = 0;
+      for (const values of inputs) {
+        const found = values.findIndex((value) => !Number.isFinite(value));
+        if (found >= 0) return [Float64Array.of(1 + before + found)];
+        before += values.length;
+      }
+      return [Float64Array.of(0)];
     },
     cases: [
       [holding(1, 0)],
@@ -24,5 +30,10 @@ export const finiteFlagTests = [
       [holding(1, 0), holding(2, 0), holding(3, 0), holding(4, 0), holding(5, 0), holding(4100, NaN, 4099)],
     ].map((inputs) => ({ inputs, attrs: {} })),
     tolerance: () => 0,
+    bench: {
+      dims: ['elements'],
+      sized: (count) => ({ inputs: [{ shape: [count] }], attrs: {} }),
+      shapesOf: ({ inputs }) => inputs.map(({ shape }) => [elements(shape)]),
+    },
   }),
 ];

@@ -18,6 +18,11 @@ const cases = [
   { rows: 9, width: 12, count: 14 },
 ];
 
+function gatherCase({ rows, width, count }: (typeof cases)[number]) {
+  const index = { shape: [count], dtype: 'u32' as const, fill: indices(count, rows) };
+  return { inputs: [{ shape: [rows, width] }, index], attrs: {} };
+}
+
 export const gatherRowsTests = [
   opTest({
     op: gatherRows,
@@ -29,13 +34,15 @@ export const gatherRowsTests = [
       });
       return [result];
     },
-    cases: cases.map(({ rows, width, count }) => ({
-      inputs: [{ shape: [rows, width] }, { shape: [count], dtype: 'u32' as const, fill: indices(count, rows) }],
-      attrs: {},
-    })),
+    cases: cases.map(gatherCase),
     // Numbers are only moved.
     tolerance: () => 0,
     gradient: { inputs: [0], outputs: [0] },
+    bench: {
+      dims: ['rows', 'width', 'count?'],
+      sized: (rows, width, count = rows) => gatherCase({ rows, width, count }),
+      shapesOf: ({ inputs: [x], outputs: [y] }) => [[...x!.shape, y!.shape[0]!]],
+    },
   }),
   opTest({
     op: scatterRows,

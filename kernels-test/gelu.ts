@@ -40,7 +40,10 @@ const shapes = [[1], [7], [65, 4], [197, 5]];
 export const geluTests = [
   opTest({
     op: gelu,
-    reference: ({ inputs: [x] }) => [x!.map((value) => value * phi(value))],
+    reference({ inputs: [x], specs: [spec], wanted }) {
+      const width = spec!.shape.at(-1)!;
+      return [x!.map((value, i) => (wanted(Math.floor(i / width)) ? value * phi(value) : 0))];
+    },
     cases: [
       ...shapes.map((shape) => ({ inputs: [{ shape }], attrs: {} })),
       { inputs: [{ shape: [200], fill: wide }], attrs: {} },
@@ -51,10 +54,21 @@ export const geluTests = [
     // elements of the far tail are; these are up to 5 RMS.
     tolerance: () => 16 * 5 * EPSILON,
     gradient: { inputs: [0], outputs: [0] },
+    bench: {
+      dims: ['rows', 'width'],
+      sized: (...shape) => ({ inputs: [{ shape }], attrs: {} }),
+      shapesOf: ({ inputs: [x] }) => [x!.shape],
+    },
+    sampledRows: 64,
   }),
   opTest({
     op: geluBackward,
-    reference: ({ inputs: [x, dy] }) => [x!.map((value, i) => dy![i]! * (phi(value) + value * density(value)))],
+    reference({ inputs: [x, dy], specs: [spec], wanted }) {
+      const width = spec!.shape.at(-1)!;
+      const slope = (value: number): number => phi(value) + value * density(value);
+      return [x!.map((value, i) => (wanted(Math.floor(i / width)) ? dy![i]! * slope(value) : 0))];
+    },
+    sampledRows: 64,
     cases: [
       ...shapes.map((shape) => ({ inputs: [{ shape }, { shape }], attrs: {} })),
       { inputs: [{ shape: [200], fill: wide }, { shape: [200] }], attrs: {} },

@@ -1,97 +1,17 @@
 import type { Gpu } from '../src/gpu/device.js';
 import type { Target } from '../src/gpu/target.js';
-import { Graph } from '../src/graph/graph.js';
 import type { Kernel } from '../src/graph/kernel.js';
-import type { Attributes, Scalar } from '../src/graph/op.js';
+import type { Attributes } from '../src/graph/op.js';
 import { elements, type Tensor } from '../src/graph/tensor.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
-import { type Elements, Replay } from '../src/plan/replay.js';
+import { Replay } from '../src/plan/replay.js';
 import { assertClose } from './compare.js';
-import { type Case, type CaseInput, Random, type Values } from './declare.js';
+import { type Case, Random, type Values } from './declare.js';
 import { type AnyOpTest, Interpreter } from './interpreter.js';
-
-/** A case of an op as a graph: its node, and if it has a derivative the nodes of that, fed with random output gradients. */
-interface Traced {
-  readonly graph: Graph;
-  readonly inputs: readonly Tensor[];
-  readonly outputs: readonly Tensor[];
-  readonly outputGradients: ReadonlyMap<number, Tensor>;
-  readonly inputGradients: ReadonlyMap<number, Tensor>;
-  readonly scalars: ReadonlyMap<Scalar, number>;
-}
+import { drawAll, showCase, type Traced, toElements, trace } from './traced.js';
 
 const NAN_BITS = 0x7fc0dead;
-
-/** `layernorm [65,197] [197]`: names a case in messages. */
-export function showCase(test: AnyOpTest, { inputs }: Case<Attributes>): string {
-  return `${test.op.name} ${inputs.map(({ shape }) => `[${shape}]`).join(' ')}`;
-}
-
-/** Elements of a test input, rounded to what the device will hold. */
-export function draw({ shape, dtype = 'f32', fill = 'normal' }: CaseInput, random: Random): Values {
-  const count = elements(shape);
-  const values = typeof fill === 'function' ? Float64Array.from(fill(random)) : new Float64Array(count);
-  if (values.length !== count) throw new Error(`fill returned ${values.length} of ${count} elements`);
-  if (fill === 'uniform') for (let i = 0; i < count; i++) values[i] = random.uniform();
-  if (fill === 'normal' || fill === 'unit-rows') for (let i = 0; i < count; i++) values[i] = random.normal();
-  if (fill === 'unit-rows') {
-    const width = shape.at(-1) ?? 1;
-    for (let row = 0; row < count; row += width) {
-      const norm = Math.hypot(...values.subarray(row, row + width));
-      for (let i = row; i < row + width; i++) values[i] = (values[i] ?? 0) / norm;
-    }
-  }
-  return dtype === 'f32' ? Float64Array.from(Float32Array.from(values)) : values;
-}
-
-function trace(test: AnyOpTest, testCase: Case<Attributes>): Traced {
-  const graph = new Graph();
-  const scalars = new Map<Scalar, number>();
-  const attrs =
-    typeof testCase.attrs === 'function'
-      ? testCase.attrs((name, value, dtype = 'f32') => {
-          const scalar = graph.scalar(name, dtype);
-          scalars.set(scalar, dtype === 'f32' ? Math.fround(value) : value);
-          return scalar;
-        })
-      : testCase.attrs;
-  const inputs = testCase.inputs.map(({ shape, dtype = 'f32' }, i) =>
-    test.op.updates?.includes(i) ? graph.state(`input.${i}`, shape, dtype) : graph.input(`input.${i}`, shape, dtype),
-  );
-  const outputs = graph.add(test.op, inputs, attrs);
-  const outputGradients = new Map<number, Tensor>();
-  const inputGradients = new Map<number, Tensor>();
-  const { gradient } = test;
-  const node = graph.nodes[0];
-  if (gradient && test.op.derivative && node) {
-    const grads = outputs.map((tensor, i) => {
-      if (!gradient.outputs.includes(i)) return null;
-      const given = graph.input(`d_output.${i}`, tensor.shape);
-      outputGradients.set(i, given);
-      return given;
-    });
-    const needs = inputs.map((_, i) => gradient.inputs.includes(i));
-    test.op.derivative(graph, node, grads, needs).forEach((tensor, i) => {
-      if (tensor && needs[i]) inputGradients.set(i, tensor);
-    });
-    for (const i of gradient.inputs)
-      if (!inputGradients.has(i)) throw new Error(`${test.op.name}: no gradient for input ${i}`);
-  }
-  return { graph, inputs, outputs, outputGradients, inputGradients, scalars };
-}
-
-/** Draws all inputs of a traced case, the same numbers for the same case. */
-function drawAll(traced: Traced, testCase: Case<Attributes>): Map<Tensor, Values> {
-  const random = new Random(20250713);
-  const values = new Map<Tensor, Values>();
-  traced.inputs.forEach((tensor, i) => {
-    const declared = testCase.inputs[i];
-    if (declared) values.set(tensor, draw(declared, random));
-  });
-  for (const tensor of traced.outputGradients.values()) values.set(tensor, draw({ shape: tensor.shape }, random));
-  return values;
-}
 
 function interpret(traced: Traced, values: ReadonlyMap<Tensor, Values>, tests: readonly AnyOpTest[]): Interpreter {
   const interpreter = new Interpreter(traced.graph, tests);
@@ -233,12 +153,6 @@ async function runPoisoned(
     bits.push(new Uint32Array((await replay.read(tensor)).buffer));
   }
   return bits;
-}
-
-/** Values in the element type of a tensor. */
-export function toElements({ dtype }: Tensor, values: ArrayLike<number>): Elements {
-  if (dtype === 'f32') return Float32Array.from(values);
-  return dtype === 'u32' ? Uint32Array.from(values) : Int32Array.from(values);
 }
 
 function checkGuards(label: string, members: readonly Tensor[], words: Uint32Array): void {

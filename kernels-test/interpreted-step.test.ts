@@ -15,9 +15,9 @@ import {
 } from '../src/sop/train-step.js';
 import { assertClose } from './compare.js';
 import { Random } from './declare.js';
-import { draw, toElements } from './harness.js';
 import { opTests } from './index.js';
 import { Interpreter } from './interpreter.js';
+import { draw, toElements } from './traced.js';
 
 /**
  * The whole traced step on the device against the float64 interpreter of the same graph: anchors drawn on the device, two

@@ -48,6 +48,7 @@ export class Interpreter {
           if (value === undefined) throw new Error(`scalar ${scalar.name} has no value`);
           return value;
         },
+        wanted: () => true,
       });
       if (outputs.length !== node.outputs.length)
         throw new Error(`reference of ${node.op.name} returns ${outputs.length} outputs`);

@@ -34,6 +34,11 @@ export const l2NormalizeTests = [
     // A sum of squares: all of one sign, at most sqrt(W) roundings that count; elements up to 5 RMS.
     tolerance: ({ specs: [x] }) => 5 * (4 + Math.sqrt(x!.shape[1]!) / 2) * EPSILON,
     gradient: { inputs: [0], outputs: [0] },
+    bench: {
+      dims: ['rows', 'width'],
+      sized: (...shape) => ({ inputs: [{ shape }], attrs: { eps: 1e-6 } }),
+      shapesOf: ({ inputs: [x] }) => [x!.shape],
+    },
   }),
   opTest({
     op: l2NormalizeBackward,

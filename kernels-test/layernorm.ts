@@ -33,6 +33,11 @@ const outliers = (random: Random): number[] =>
 const someStats = (rows: number) => (random: Random) =>
   Array.from({ length: 2 * rows }, (_, i) => (i % 2 ? 0.5 + random.uniform() : random.normal()));
 
+const forwardCase = (rows: number, width: number) => ({
+  inputs: [{ shape: [rows, width] }, { shape: [width] }, { shape: [width] }],
+  attrs: { eps: EPS },
+});
+
 export const layernormTests = [
   opTest({
     op: layernorm,
@@ -46,10 +51,7 @@ export const layernormTests = [
       return [normal, stats];
     },
     cases: [
-      ...shapes.map(([rows, width]) => ({
-        inputs: [{ shape: [rows, width] }, { shape: [width] }, { shape: [width] }],
-        attrs: { eps: EPS },
-      })),
+      ...shapes.map(([rows, width]) => forwardCase(rows, width)),
       { inputs: [{ shape: [9, 192], fill: shifted }, { shape: [192] }, { shape: [192] }], attrs: { eps: EPS } },
       { inputs: [{ shape: [9, 192], fill: outliers }, { shape: [192] }, { shape: [192] }], attrs: { eps: EPS } },
     ],
@@ -57,6 +59,7 @@ export const layernormTests = [
     // few in the worst case; elements up to 5 RMS.
     tolerance: ({ specs: [x] }) => 5 * (8 + Math.sqrt(x!.shape[1]!) / 8) * EPSILON,
     gradient: { inputs: [0, 1, 2], outputs: [0] },
+    bench: { dims: ['rows', 'width'], sized: forwardCase, shapesOf: ({ inputs: [x] }) => [x!.shape] },
   }),
   opTest({
     op: layernormBackwardInput,

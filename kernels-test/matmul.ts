@@ -1,5 +1,5 @@
 import { type MatmulAttributes, matmul } from '../src/ops/matmul.js';
-import { type Case, EPSILON, type OpTest, opTest } from './declare.js';
+import { type Benched, type Case, EPSILON, type OpTest, opTest } from './declare.js';
 
 interface Sizes {
   readonly batch?: number;
@@ -19,13 +19,32 @@ function sized(sizes: Sizes): Case<MatmulAttributes> {
   return { inputs: bias ? [a, b, { shape: [columns] }] : [a, b], attrs: { transA, transB } };
 }
 
-const declared: Pick<OpTest<MatmulAttributes>, 'op' | 'reference' | 'tolerance'> = {
+/** A bench of products of one form: NT are the linear layers, whose gradients are NN and TN. */
+function bench(transA: boolean, transB: boolean): Benched<MatmulAttributes> {
+  return {
+    dims: ['rows', 'inner', 'columns', 'batch?'],
+    growing: transA ? 1 : 0,
+    form: `${transA ? 'T' : 'N'}${transB ? 'T' : 'N'}`,
+    sized: (rows, inner, columns, batch = 1) =>
+      sized({ rows, inner, columns, transA, transB, bias: !transA && transB, ...(batch > 1 && { batch }) }),
+    shapesOf({ inputs: [a], outputs: [y], attrs }) {
+      if (attrs.transA !== transA || attrs.transB !== transB) return [];
+      const [rows = 0, columns = 0] = y!.shape.slice(-2);
+      const batch = y!.shape.slice(0, -2);
+      return [[rows, a!.shape.at(transA ? -2 : -1)!, columns, ...batch]];
+    },
+  };
+}
+
+const declared: Pick<OpTest<MatmulAttributes>, 'op' | 'reference' | 'tolerance' | 'sampledRows'> = {
   op: matmul,
-  reference({ inputs: [a, b, bias], specs: [specA], outputs: [specY], attrs: { transA, transB } }) {
+  sampledRows: 16,
+  reference({ inputs: [a, b, bias], specs: [specA], outputs: [specY], attrs: { transA, transB }, wanted }) {
     const [rows, columns] = specY!.shape.slice(-2) as [number, number];
     const inner = specA!.shape.at(transA ? -2 : -1)!;
     const y = new Float64Array(specY!.shape.reduce((product, side) => product * side, 1));
     for (let i = 0; i < y.length; i++) {
+      if (!wanted(Math.floor(i / columns))) continue;
       const [batch, row, column] = [Math.floor(i / (rows * columns)), Math.floor(i / columns) % rows, i % columns];
       let sum = bias?.[column] ?? 0;
       for (let k = 0; k < inner; k++) {
@@ -67,6 +86,7 @@ export const matmulTests = [
       sized({ rows: 9, inner: 700, columns: 33, bias: true }),
     ],
     gradient: { inputs: [0, 1, 2], outputs: [0] },
+    bench: bench(false, true),
   }),
   // Enough tiles for the largest of them on every adapter, with rows and columns of either order in memory.
   opTest({
@@ -75,5 +95,7 @@ export const matmulTests = [
       { transA: false, transB: false },
       { transA: true, transB: true },
     ].map((attrs) => sized({ rows: 1100, inner: 18, columns: 300, ...attrs })),
+    bench: bench(false, false),
   }),
+  opTest({ ...declared, cases: [sized({ rows: 7, inner: 65, columns: 9, transA: true })], bench: bench(true, false) }),
 ];

@@ -32,6 +32,16 @@ export const meanPatchesTests = [
     tolerance: ({ attrs: { segments } }) =>
       5 * (2 + Math.sqrt(Math.max(...segments.map(({ length }) => length)))) * EPSILON,
     gradient: { inputs: [0], outputs: [0] },
+    bench: {
+      dims: ['sequences', 'length', 'width'],
+      sized: (count, length, width) => ({
+        inputs: [{ shape: [count * length, width] }],
+        attrs: { segments: [{ count, length }] },
+      }),
+      shapesOf: ({ inputs: [tokens], attrs: { segments } }) =>
+        segments.map(({ count, length }) => [count, length, tokens!.shape[1]!]),
+      otherwise: [[32, 197, 384]],
+    },
   }),
   opTest({
     op: meanPatchesBackward,

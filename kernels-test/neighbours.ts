@@ -73,13 +73,27 @@ function neighboursCase(
   };
 }
 
+/**
+ * Rows whose similarities are exact in f32, whatever the order of their sums: every element is the same power of two, near
+ * the one of unit norm, with either sign. So a large search has one right answer, its ties too, and needs no tolerance.
+ */
+function signs(count: number, width: number, random: Random): Float32Array {
+  const size = 2 ** -Math.round(Math.log2(width) / 2);
+  return Float32Array.from({ length: count }, () => (random.uniform() < 0.5 ? -size : size));
+}
+
+/** `count` different rows of `n`, as long as there are so many. */
+const spreadRows = (count: number, n: number): number[] =>
+  Array.from({ length: count }, (_, i) => Math.floor((i * n) / count));
+
 export const neighboursTests = [
   opTest<NeighboursAttributes>({
     op: neighbours,
-    reference({ inputs: [memory, anchors], specs, attrs: { k, search } }): readonly Values[] {
+    reference({ inputs: [memory, anchors], specs, attrs: { k, search }, wanted }): readonly Values[] {
       const width = specs[0]?.shape[1] ?? 1;
-      const found = Array.from(anchors!, (anchor) =>
-        ranked(memory!, width, anchors!, anchor, search).slice(0, k),
+      const unwanted = Array.from({ length: k }, () => ({ row: 0, score: 0 }));
+      const found = Array.from(anchors!, (anchor, i) =>
+        wanted(i) ? ranked(memory!, width, anchors!, anchor, search).slice(0, k) : unwanted,
       ).flat();
       return [Float64Array.from(found, ({ row }) => row), Float64Array.from(found, ({ score }) => score)];
     },
@@ -96,5 +110,17 @@ export const neighboursTests = [
     ],
     // One sum of `width` products in series, of RMS 1 / sqrt(width) all told, against scores of at least that RMS.
     tolerance: ({ specs: [memory] }) => 2 * Math.sqrt(memory!.shape[1]!) * EPSILON,
+    bench: {
+      dims: ['anchors', 'rows', 'width', 'k?'],
+      sized: (count, n, width, k = 8) => ({
+        inputs: [
+          { shape: [n, width], fill: (random) => signs(n * width, width, random) },
+          { shape: [count], dtype: 'u32', fill: () => spreadRows(count, n) },
+        ],
+        attrs: { k, search: 'all' },
+      }),
+      shapesOf: ({ inputs: [memory, anchors], attrs: { k } }) => [[anchors!.shape[0]!, ...memory!.shape, k]],
+    },
+    sampledRows: 8,
   }),
 ];

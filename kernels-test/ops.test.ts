@@ -1,7 +1,8 @@
 import { test } from 'uvu';
 import { openNodeGpu } from '../src/node.js';
-import { checkOnDevice, showCase } from './harness.js';
+import { checkOnDevice } from './harness.js';
 import { opTests } from './index.js';
+import { showCase } from './traced.js';
 
 /** Every op on the adapter, forward and backward, against float64. */
 const gpu = await openNodeGpu();

@@ -1,5 +1,5 @@
 import { packNorms } from '../src/ops/pack_norms.js';
-import { EPSILON, opTest } from './declare.js';
+import { type Case, EPSILON, opTest } from './declare.js';
 
 /** Tensors of the given sizes, each in blocks of at most `most` elements, padded to multiples of 64. */
 function layout(sizes: readonly number[], most: number) {
@@ -21,6 +21,17 @@ const packs = [
   layout([300, 1, 128], 64),
 ];
 
+function packCase({ total, blocks, first }: ReturnType<typeof layout>): Case<Record<string, never>> {
+  return {
+    inputs: [
+      { shape: [total] },
+      { shape: [blocks.length / 2, 2], dtype: 'u32', fill: () => blocks },
+      { shape: [first.length], dtype: 'u32', fill: () => first },
+    ],
+    attrs: {},
+  };
+}
+
 export const packNormsTests = [
   opTest({
     op: packNorms,
@@ -34,14 +45,12 @@ export const packNormsTests = [
       }
       return [sums];
     },
-    cases: packs.map(({ total, blocks, first }) => ({
-      inputs: [
-        { shape: [total] },
-        { shape: [blocks.length / 2, 2], dtype: 'u32', fill: () => blocks },
-        { shape: [first.length], dtype: 'u32', fill: () => first },
-      ],
-      attrs: {},
-    })),
+    cases: packs.map(packCase),
+    bench: {
+      dims: ['elements'],
+      sized: (count) => packCase(layout([count], 4096)),
+      shapesOf: ({ inputs: [flat] }) => [flat!.shape],
+    },
     // Terms of one sign: at most 4096 / 16 serial additions (four lanes of four), roundings of random sign, and trees.
     tolerance: () => (16 + 12) * EPSILON,
   }),

@@ -1,11 +1,13 @@
+import { elements } from '../src/graph/tensor.js';
 import { patchify } from '../src/ops/patchify.js';
 import { opTest } from './declare.js';
 
 export const patchifyTests = [
   opTest({
     op: patchify,
-    reference({ inputs, specs, attrs: { patch } }) {
-      const rows: number[] = [];
+    reference({ inputs, specs, outputs: [rowsSpec], attrs: { patch } }) {
+      const rows = new Float64Array(elements(rowsSpec!.shape));
+      let at = 0;
       inputs.forEach((image, n) => {
         const [images = 0, channels = 0, height = 0, width = 0] = specs[n]!.shape;
         for (let b = 0; b < images; b++)
@@ -14,9 +16,9 @@ export const patchifyTests = [
               for (let c = 0; c < channels; c++)
                 for (let y = top; y < top + patch; y++)
                   for (let x = left; x < left + patch; x++)
-                    rows.push(image[((b * channels + c) * height + y) * width + x]!);
+                    rows[at++] = image[((b * channels + c) * height + y) * width + x]!;
       });
-      return [Float64Array.from(rows)];
+      return [rows];
     },
     cases: [
       { inputs: [{ shape: [1, 1, 1, 1] }], attrs: { patch: 1 } },
@@ -27,5 +29,14 @@ export const patchifyTests = [
     ],
     // Numbers are only moved.
     tolerance: () => 0,
+    bench: {
+      dims: ['images', 'side', 'patch', 'channels?'],
+      sized: (images, side, patch, channels = 3) => ({
+        inputs: [{ shape: [images, channels, side, side] }],
+        attrs: { patch },
+      }),
+      shapesOf: ({ inputs, attrs: { patch } }) =>
+        inputs.map(({ shape: [images = 0, channels = 0, side = 0] }) => [images, side, patch, channels]),
+    },
   }),
 ];

@@ -64,6 +64,14 @@ export const posResampleTests = [
     // Weights have a few roundings each and absolute values that sum to below 2; elements up to 5 RMS.
     tolerance: () => 5 * 12 * EPSILON,
     gradient: { inputs: [0], outputs: [0] },
+    bench: {
+      dims: ['from-side', 'to-side', 'width'],
+      sized: (from, to, width) => ({
+        inputs: [{ shape: [1 + from * from, width] }],
+        attrs: { from: [from, from] as const, to: [to, to] as const },
+      }),
+      shapesOf: ({ inputs: [pos], attrs: { from, to } }) => [[from[0], to[0], pos!.shape[1]!]],
+    },
   }),
   opTest({
     op: posResampleBackward,

@@ -1,6 +1,7 @@
 import { test } from 'uvu';
-import { checkReferenceGradient, showCase } from './harness.js';
+import { checkReferenceGradient } from './harness.js';
 import { opTests } from './index.js';
+import { showCase } from './traced.js';
 
 /** Every derivative, interpreted in float64, against central differences of the float64 reference. No device. */
 for (const op of opTests.filter(({ gradient }) => gradient)) {

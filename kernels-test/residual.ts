@@ -18,6 +18,11 @@ const keepInput = ({ depth, segments }: (typeof cases)[number]) => {
   return { shape: [depth, sequences], fill: keeps(depth * sequences) };
 };
 
+function residualCase(each: (typeof cases)[number]) {
+  const shape = [totalRows(each.segments), each.width];
+  return { inputs: [{ shape }, { shape }, keepInput(each)], attrs: { row: each.row, segments: each.segments } };
+}
+
 export const residualTests = [
   opTest({
     op: residual,
@@ -27,13 +32,16 @@ export const residualTests = [
       const from = row * totalSequences(segments);
       return [x!.map((value, i) => value + keep![from + rows[Math.floor(i / width)]!.sequence]! * branch![i]!)];
     },
-    cases: cases.map((each) => {
-      const shape = [totalRows(each.segments), each.width];
-      return { inputs: [{ shape }, { shape }, keepInput(each)], attrs: { row: each.row, segments: each.segments } };
-    }),
+    cases: cases.map(residualCase),
     // Two roundings of elements up to 5 RMS.
     tolerance: () => 10 * EPSILON,
     gradient: { inputs: [0, 1], outputs: [0] },
+    bench: {
+      dims: ['sequences', 'length', 'width'],
+      sized: (count, length, width) => residualCase({ width, depth: 2, row: 1, segments: [{ count, length }] }),
+      shapesOf: ({ inputs: [x], attrs: { segments } }) =>
+        segments.map(({ count, length }) => [count, length, x!.shape[1]!]),
+    },
   }),
   opTest({
     op: residualBackward,

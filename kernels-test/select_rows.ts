@@ -1,6 +1,6 @@
 import { type SelectRowsAttributes, selectRows } from '../src/ops/select_rows.js';
 import { stream, threefry2x32 } from '../src/rng.js';
-import { type Case, opTest, type Random } from './declare.js';
+import { type Case, type CaseInput, opTest, type Random } from './declare.js';
 
 interface Draw {
   readonly seed: number;
@@ -32,6 +32,33 @@ function nearTie(keys: readonly number[]): boolean {
   });
 }
 
+const candidates = (rows: number): CaseInput => ({
+  shape: [rows],
+  dtype: 'u32',
+  fill: () => Array.from({ length: rows }, (_, i) => (i * 17 + 3) % 1009),
+});
+
+/**
+ * Scores of any number of candidates without near ties: their standard deviations, around a mean of 1, put the keys of a
+ * decade into a random order with equal steps between logarithms.
+ */
+function spacedScores(rows: number, k: number, draw: Draw): CaseInput {
+  const key = stream(draw.seed, draw.stream, draw.step);
+  const pairs = Math.floor(k / 2);
+  const fill = (random: Random): Float32Array => {
+    const ranks = Array.from({ length: rows }, (_, i) => ({ i, at: random.uniform() })).sort((a, b) => a.at - b.at);
+    const values = new Float32Array(rows * k).fill(1);
+    ranks.forEach(({ i }, rank) => {
+      const size = -Math.log(((threefry2x32(key, [i, 0])[0] >>> 8) + 1) / 2 ** 24);
+      const wanted = 10 ** Math.floor(Math.log10(size)) * 9 ** (rank / rows);
+      const std = wanted / size;
+      for (let j = 0; j < 2 * pairs; j++) values[i * k + j]! += (j % 2 ? 1 : -1) * std * Math.sqrt(k / (2 * pairs));
+    });
+    return values;
+  };
+  return { shape: [rows, k], fill };
+}
+
 function selectCase(rows: number, k: number, count: number, draw: Draw, alike = 0): Case<SelectRowsAttributes> {
   const score = (random: Random): Float32Array => {
     for (;;) {
@@ -43,10 +70,7 @@ function selectCase(rows: number, k: number, count: number, draw: Draw, alike = 
     }
   };
   return {
-    inputs: [
-      { shape: [rows], dtype: 'u32', fill: () => Array.from({ length: rows }, (_, i) => (i * 17 + 3) % 1009) },
-      { shape: [rows, k], fill: score },
-    ],
+    inputs: [candidates(rows), { shape: [rows, k], fill: score }],
     attrs: (scalar) => ({
       count,
       stream: draw.stream,
@@ -79,5 +103,14 @@ export const selectRowsTests = [
       selectCase(30, 4, 8, { seed: 7, stream: 12, step: 9 }, 8),
     ],
     tolerance: () => 0,
+    bench: {
+      dims: ['candidates', 'k', 'count?'],
+      sized: (rows, k, count = Math.ceil(rows / 2)) => {
+        const draw = { seed: 5, stream: 13, step: 100 };
+        return { ...selectCase(rows, k, count, draw), inputs: [candidates(rows), spacedScores(rows, k, draw)] };
+      },
+      shapesOf: ({ inputs: [, score], outputs: [rows] }) => [[...score!.shape, rows!.shape[0]!]],
+      otherwise: [[8192, 8]],
+    },
   }),
 ];

@@ -43,6 +43,12 @@ export const softmaxTests = [
     // of sqrt(N) roundings. An element is at most sqrt(N) RMS.
     tolerance: ({ specs: [x] }) => (16 + 2 * Math.sqrt(x!.shape[1]!)) * Math.sqrt(x!.shape[1]!) * EPSILON,
     gradient: { inputs: [0], outputs: [0] },
+    bench: {
+      dims: ['rows', 'width'],
+      sized: (...shape) => ({ inputs: [{ shape }], attrs: {} }),
+      shapesOf: ({ inputs: [x] }) => [x!.shape],
+      otherwise: [[12_000, 384]],
+    },
   }),
   opTest({
     op: softmaxBackward,

@@ -29,12 +29,13 @@ const sopCase = (rows: number, sops: number, members: number, depth: number, tem
 export const sopProbabilitiesTests = [
   opTest({
     op: sopProbabilities,
-    reference({ inputs: [u, d, s], specs, outputs, attrs, scalar }) {
+    reference({ inputs: [u, d, s], specs, outputs, attrs, scalar, wanted }) {
       const depth = specs[0]!.shape[1]!;
       const [rows, sops] = outputs[0]!.shape as [number, number];
       const result = new Float64Array(rows * sops);
       const stats = new Float64Array(rows * 2);
       for (let row = 0; row < rows; row++) {
+        if (!wanted(row)) continue;
         const { p, most, inverse } = softmaxRow(
           u!.subarray(row * depth, (row + 1) * depth),
           d!,
@@ -58,15 +59,24 @@ export const sopProbabilitiesTests = [
     ],
     tolerance,
     gradient: { inputs: [0], outputs: [0] },
+    bench: {
+      dims: ['rows', 'sops', 'members', 'width'],
+      sized: (rows, sops, members, width) => sopCase(rows, sops, members, width, 0.1),
+      shapesOf: ({ inputs: [u], outputs: [p], attrs: { members } }) => [
+        [u!.shape[0]!, p!.shape[1]!, members, u!.shape[1]!],
+      ],
+    },
+    sampledRows: 2,
   }),
   opTest({
     op: sopProbabilitiesBackward,
-    reference({ inputs: [u, d, s, , , dp], specs, attrs, scalar }) {
+    reference({ inputs: [u, d, s, , , dp], specs, attrs, scalar, wanted }) {
       const [rows, depth] = specs[0]!.shape as [number, number];
       const sops = specs[5]!.shape[1]!;
       const tau = scalar(attrs.temperature);
       const du = new Float64Array(rows * depth);
       for (let row = 0; row < rows; row++) {
+        if (!wanted(row)) continue;
         const { p } = softmaxRow(u!.subarray(row * depth, (row + 1) * depth), d!, tau);
         // dL/dp = dP Y^T, then through the softmax.
         const g = dp!.subarray(row * sops, (row + 1) * sops);
@@ -84,6 +94,7 @@ export const sopProbabilitiesTests = [
     },
     // Exercised through the cases of `sop_probabilities`: stats and P must belong to u.
     cases: [],
+    sampledRows: 2,
     tolerance,
   }),
 ];

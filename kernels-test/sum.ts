@@ -1,3 +1,4 @@
+import { elements } from '../src/graph/tensor.js';
 import { sum } from '../src/ops/sum.js';
 import { EPSILON, opTest } from './declare.js';
 
@@ -13,5 +14,11 @@ export const sumTests = [
     })),
     // All terms have one sign; each passes through at most 64 serial and 12 tree additions.
     tolerance: () => 76 * EPSILON,
+    bench: {
+      dims: ['elements'],
+      sized: (n) => ({ inputs: [{ shape: [n], fill: 'uniform' }], attrs: { scale: 1 } }),
+      shapesOf: ({ inputs: [x] }) => [[elements(x!.shape)]],
+      otherwise: [[2 ** 22]],
+    },
   }),
 ];

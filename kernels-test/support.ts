@@ -35,11 +35,11 @@ export const supportTests = [
           shares.push(contributions === 'soft' ? score![n]! : 1 - smoothing);
         }
       });
-      const gathered = rows.flatMap((row) => [...memory!.subarray(row * depth, (row + 1) * depth)]);
-      return [
-        Float64Array.from(gathered),
-        Float64Array.from(shares, (share) => Math.min(1, Math.max(1 / sops, share))),
-      ];
+      const gathered = new Float64Array(rows.length * depth);
+      rows.forEach((row, j) => {
+        gathered.set(memory!.subarray(row * depth, (row + 1) * depth), j * depth);
+      });
+      return [gathered, Float64Array.from(shares, (share) => Math.min(1, Math.max(1 / sops, share)))];
     },
     cases: [
       supportCase(1, 1, 0, 1, 'soft'),
@@ -50,5 +50,12 @@ export const supportTests = [
     ],
     // Copies; 1 - smoothing and 1 / K are rounded once, the RMS of s is at least 1 / K.
     tolerance: ({ specs: [, anchors] }) => EPSILON * anchors!.shape[0]!,
+    bench: {
+      dims: ['sops', 'neighbours', 'width', 'memory?'],
+      sized: (sops, neighbours, width, memory = 16 * sops) => supportCase(memory, sops, neighbours, width, 'soft'),
+      shapesOf: ({ inputs: [memory, anchors, index] }) => [
+        [anchors!.shape[0]!, index?.shape[1] ?? 0, memory!.shape[1]!, memory!.shape[0]!],
+      ],
+    },
   }),
 ];

@@ -1,5 +1,5 @@
-import { updateAdamw } from '../src/ops/update_adamw.js';
-import { EPSILON, opTest } from './declare.js';
+import { type UpdateAdamwAttributes, updateAdamw } from '../src/ops/update_adamw.js';
+import { type Case, EPSILON, opTest } from './declare.js';
 
 const DECAYS = 0x80000000;
 const PADDING = 0xffffffff;
@@ -19,6 +19,32 @@ const settings: readonly Setting[] = [
   { table: Array.from({ length: 39 }, (_, i) => (i < 20 ? DECAYS : 1)), clip: 0.5, step: 1000 },
   { table: [DECAYS, 1], flag: 77, clip: 3, fill: () => new Float64Array(128).fill(NaN) },
 ];
+
+function adamwCase({ table, flag = 0, clip = 0, step = 1, fill }: Setting): Case<UpdateAdamwAttributes> {
+  const shape = [64 * table.length];
+  return {
+    inputs: [
+      { shape: [1], dtype: 'u32', fill: () => [flag] },
+      { shape },
+      fill ? { shape, fill } : { shape },
+      { shape },
+      { shape, fill: uniform },
+      // One tensor whose norm is below any clip and others above.
+      { shape: [4], fill: () => [1e-4, 400, 9, 1] },
+      { shape: [table.length], dtype: 'u32', fill: () => table },
+    ],
+    attrs: (scalar) => ({
+      lr: scalar('lr', 0.01),
+      weightDecay: scalar('weight_decay', 0.04),
+      correction1: scalar('correction1', 1 - 0.9 ** step),
+      correction2: scalar('correction2', 1 - 0.999 ** step),
+      beta1: 0.9,
+      beta2: 0.999,
+      eps: 1e-8,
+      clip,
+    }),
+  };
+}
 
 export const updateAdamwTests = [
   opTest({
@@ -47,31 +73,12 @@ export const updateAdamwTests = [
       });
       return [Float64Array.of(ofParameters, ofUpdate)];
     },
-    cases: settings.map(({ table, flag = 0, clip = 0, step = 1, fill }) => {
-      const shape = [64 * table.length];
-      return {
-        inputs: [
-          { shape: [1], dtype: 'u32', fill: () => [flag] },
-          { shape },
-          fill ? { shape, fill } : { shape },
-          { shape },
-          { shape, fill: uniform },
-          // One tensor whose norm is below any clip and others above.
-          { shape: [4], fill: () => [1e-4, 400, 9, 1] },
-          { shape: [table.length], dtype: 'u32', fill: () => table },
-        ],
-        attrs: (scalar) => ({
-          lr: scalar('lr', 0.01),
-          weightDecay: scalar('weight_decay', 0.04),
-          correction1: scalar('correction1', 1 - 0.9 ** step),
-          correction2: scalar('correction2', 1 - 0.999 ** step),
-          beta1: 0.9,
-          beta2: 0.999,
-          eps: 1e-8,
-          clip,
-        }),
-      };
-    }),
+    cases: settings.map(adamwCase),
+    bench: {
+      dims: ['elements'],
+      sized: (n) => adamwCase({ table: Array.from({ length: Math.ceil(n / 64) }, (_, i) => i % 4), clip: 3 }),
+      shapesOf: ({ inputs: [, parameters] }) => [parameters!.shape],
+    },
     // The moments and the update, with two square roots, two divisions and a reciprocal, take 12 roundings; an element is at most five
     // times the RMS; the sums of squares have terms of one sign.
     tolerance: () => 5 * 12 * EPSILON,

@@ -1,5 +1,5 @@
 import { updateFifo } from '../src/ops/update_fifo.js';
-import { opTest } from './declare.js';
+import { type Case, opTest } from './declare.js';
 
 const settings = [
   { size: 1, rows: 1, width: 1, pointer: 0, flag: 0 },
@@ -9,6 +9,18 @@ const settings = [
   { size: 7, rows: 24, width: 3, pointer: 6, flag: 0 },
   { size: 7, rows: 3, width: 4, pointer: 6, flag: 9 },
 ];
+
+function fifoCase({ size, rows, width, pointer, flag }: (typeof settings)[number]): Case<Record<string, never>> {
+  return {
+    inputs: [
+      { shape: [1], dtype: 'u32', fill: () => [flag] },
+      { shape: [size, width] },
+      { shape: [1], dtype: 'u32', fill: () => [pointer] },
+      { shape: [rows, width] },
+    ],
+    attrs: {},
+  };
+}
 
 export const updateFifoTests = [
   opTest({
@@ -24,15 +36,12 @@ export const updateFifoTests = [
       pointer![0] = (pointer![0]! + batch) % size;
       return [];
     },
-    cases: settings.map(({ size, rows, width, pointer, flag }) => ({
-      inputs: [
-        { shape: [1], dtype: 'u32', fill: () => [flag] },
-        { shape: [size, width] },
-        { shape: [1], dtype: 'u32', fill: () => [pointer] },
-        { shape: [rows, width] },
-      ],
-      attrs: {},
-    })),
+    cases: settings.map(fifoCase),
+    bench: {
+      dims: ['memory', 'rows', 'width'],
+      sized: (size, rows, width) => fifoCase({ size, rows, width, pointer: 0, flag: 0 }),
+      shapesOf: ({ inputs: [, memory, , rows] }) => [[memory!.shape[0]!, ...rows!.shape]],
+    },
     // Rows are copied.
     tolerance: () => 0,
   }),

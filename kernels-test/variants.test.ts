@@ -1,8 +1,9 @@
 import { test } from 'uvu';
 import { defaultTarget, type Target } from '../src/gpu/target.js';
 import { openNodeGpu } from '../src/node.js';
-import { checkOnDevice, kernelsOf, showCase } from './harness.js';
+import { checkOnDevice, kernelsOf } from './harness.js';
 import { opTests } from './index.js';
+import { showCase } from './traced.js';
 
 /**
  * The kernels that the present adapter does not choose, on the present adapter: plans made for other adapters within its

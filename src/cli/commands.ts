@@ -1,5 +1,5 @@
 import { type Command, defineCommand } from './command.js';
-import { choiceFlag, integersFlag, positiveFlag, requiredFlag, switchFlag, textFlag } from './flags.js';
+import { choiceFlag, integersFlag, positiveFlag, repeatedFlag, requiredFlag, switchFlag, textFlag } from './flags.js';
 import { debugFlags, networkFlag, weightsFlags } from './model-flags.js';
 import { keysHelp, trainingFlags } from './options.js';
 
@@ -60,6 +60,22 @@ export const commands: readonly Command[] = [
     flags: trainingFlags,
     more: keysHelp,
     run: async ({ flags, common, printer }) => (await import('./plan.js')).planCommand(flags, common, printer),
+  }),
+  defineCommand({
+    path: ['bench'],
+    summary: 'check and time every kernel, forward and backward, against what the device can do at best',
+    example: 'sop-gpu bench matmul attention --json bench.json',
+    operands: { syntax: '[op...]', help: 'ops to bench (default all)' },
+    flags: {
+      shape: repeatedFlag(
+        '--shape <numbers>',
+        'shape to bench, 12608x384x1152; may be repeated (what they mean: below)',
+      ),
+      markdown: textFlag('--markdown <file>', 'also write the table as Markdown'),
+    },
+    more: async () => (await import('./bench.js')).benchHelp(),
+    run: async ({ flags, operands, common, printer }) =>
+      (await import('./bench.js')).benchCommand(operands, flags, common, printer),
   }),
   defineCommand({
     path: ['debug', 'step'],

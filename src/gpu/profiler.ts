@@ -71,3 +71,40 @@ async function oneByOne({ device }: Gpu, passes: readonly ((pass: GPUComputePass
   }
   return spans;
 }
+
+/**
+ * Milliseconds that `dispatches` take together, done `repeats` times: by the device's clock on a GPU, where submitting and
+ * waiting cost as much as a kernel; on a software adapter, whose clock is the host's, from the submit to the end of a small
+ * read-back.
+ */
+export async function timeTogether(
+  gpu: Gpu,
+  repeats: number,
+  dispatches: (pass: GPUComputePassEncoder) => void,
+): Promise<number> {
+  const all = (pass: GPUComputePassEncoder): void => {
+    for (let i = 0; i < repeats; i++) dispatches(pass);
+  };
+  if (gpu.target.kind === 'gpu' && gpu.target.timestamps) {
+    const [span] = await timePasses(gpu, [all]);
+    return span ? span.end - span.begin : Number.NaN;
+  }
+  const { device } = gpu;
+  const [source, staging] = [GPUBufferUsage.COPY_SRC, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST].map((usage) =>
+    device.createBuffer({ label: 'timing', size: 4, usage }),
+  );
+  if (!source || !staging) return Number.NaN;
+  const encoder = device.createCommandEncoder({ label: 'timing' });
+  const pass = encoder.beginComputePass({ label: 'timing' });
+  all(pass);
+  pass.end();
+  encoder.copyBufferToBuffer(source, 0, staging, 0, 4);
+  const commands = encoder.finish();
+  const start = performance.now();
+  device.queue.submit([commands]);
+  await Promise.race([staging.mapAsync(GPUMapMode.READ), gpu.failed]);
+  const elapsed = performance.now() - start;
+  for (const buffer of [source, staging]) buffer.destroy();
+  gpu.check();
+  return elapsed;
+}

@@ -1,4 +1,5 @@
-import { type Span, timePasses } from '../gpu/profiler.js';
+import { type Span, timePasses, timeTogether } from '../gpu/profiler.js';
+import type { Node } from '../graph/graph.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
 import { GraphError, type Scalar } from '../graph/op.js';
 import { bytes, type Tensor } from '../graph/tensor.js';
@@ -131,6 +132,18 @@ export class Replay {
       gpu,
       commands.map((command) => (pass: GPUComputePassEncoder) => dispatch(pass, command)),
     );
+  }
+
+  /**
+   * Runs the dispatches of some nodes `repeats` times on what the buffers hold, apart from the rest of the step.
+   * @returns milliseconds in all
+   */
+  async time(ofNode: (node: Node) => boolean, repeats: number): Promise<number> {
+    this.device.queue.writeBuffer(this.compiled.scalars, 0, this.scalarBytes);
+    const commands = this.compiled.commands.filter(({ launch }) => ofNode(launch.node));
+    return timeTogether(this.compiled.gpu, repeats, (pass) => {
+      for (const command of commands) dispatch(pass, command);
+    });
   }
 
   /** Resolves when the device has nothing left to do. */

@@ -1,0 +1,104 @@
+import { compare } from '../kernels-test/compare.js';
+import { type OpTest, Random, type Values } from '../kernels-test/declare.js';
+import { opTests } from '../kernels-test/index.js';
+import type { AnyOpTest } from '../kernels-test/interpreter.js';
+import { type Traced, toElements } from '../kernels-test/traced.js';
+import type { Node } from '../src/graph/graph.js';
+import type { Attributes } from '../src/graph/op.js';
+import { elements, type Spec, type Tensor } from '../src/graph/tensor.js';
+import type { Replay } from '../src/plan/replay.js';
+
+/** How far a kernel is from its float64 reference, in units of the RMS, and how far it may be. */
+export interface Deviation {
+  readonly error: number;
+  readonly tolerance: number;
+}
+
+const references: ReadonlyMap<string, AnyOpTest> = new Map(opTests.map((test) => [test.op.name, test]));
+
+const NAN_BITS = 0x7fc0dead;
+
+/** Fills all buffers with NaN, so that a kernel that does nothing is found out, then writes inputs and scalars. */
+export function prepare(replay: Replay, traced: Traced, values: ReadonlyMap<Tensor, Values>): void {
+  const { plan, buffers, gpu } = replay.compiled;
+  plan.buffers.forEach(({ bytes, group }, i) => {
+    const buffer = buffers[i];
+    if (buffer && group !== 'constant')
+      gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(bytes / 4).fill(NAN_BITS));
+  });
+  for (const [tensor, data] of values) replay.write(tensor, toElements(tensor, data));
+  for (const [scalar, value] of traced.scalars) replay.setScalar(scalar, value);
+}
+
+/**
+ * Holds what a node left on the device against its reference, fed with what the device fed the node: so each kernel is
+ * judged by itself, also those of a backward pass. Of large results whose reference can be asked for single rows, some rows
+ * are checked, the first and the last among them; the whole would take minutes in JavaScript.
+ *
+ * @param values the drawn inputs as they were before the node ran, since an `update_*` node changes them
+ */
+export async function checkNode(
+  node: Node,
+  replay: Replay,
+  traced: Traced,
+  values: ReadonlyMap<Tensor, Values>,
+): Promise<Deviation> {
+  const { op, inputs, outputs, attrs } = node;
+  const test = references.get(op.name);
+  if (!test) throw new Error(`no float64 reference for ${op.name}`);
+  const given = await Promise.all(
+    inputs.map(async (tensor) => values.get(tensor)?.slice() ?? Float64Array.from(await replay.read(tensor))),
+  );
+  const rows = sampledRows(test, node);
+  const expected = test.reference({
+    inputs: given,
+    specs: inputs,
+    outputs,
+    attrs,
+    scalar: (scalar) => traced.scalars.get(scalar) ?? Number.NaN,
+    wanted: (row) => rows === undefined || rows.has(row),
+  });
+  const results: [Tensor, Values | undefined][] = [
+    ...outputs.map((tensor, i): [Tensor, Values | undefined] => [tensor, expected[i]]),
+    ...(op.updates ?? []).map((i): [Tensor, Values | undefined] => [inputs[i]!, given[i]]),
+  ];
+  const tolerance = test.tolerance({ specs: inputs, outputs, attrs });
+  let worst: Deviation = { error: 0, tolerance };
+  for (const [tensor, wanted] of results) {
+    const got = await replay.read(tensor);
+    const { error } = compare(onlyRows(got, tensor, rows), onlyRows(wanted ?? [], tensor, rows));
+    const deviation = { error, tolerance: tensor.dtype === 'f32' ? tolerance : 0 };
+    // Beyond its tolerance beats within; NaN is beyond any.
+    if (!holds(deviation) || (holds(worst) && error > worst.error)) worst = deviation;
+  }
+  return worst;
+}
+
+/** Whether a kernel is right: false for NaN. */
+export const holds = ({ error, tolerance }: Deviation): boolean => error <= tolerance;
+
+/** Work up to which all rows are checked: a second of JavaScript. */
+const WHOLE_FLOPS = 1e8;
+
+/** Rows of a node's outputs to look at; undefined: all. */
+function sampledRows({ sampledRows: count }: OpTest<Attributes>, node: Node): ReadonlySet<number> | undefined {
+  const { op, inputs, outputs, attrs } = node;
+  const [first] = outputs;
+  const total = first ? rowCount(first) : 0;
+  if (count === undefined || total <= count || op.cost(inputs, outputs, attrs).flops <= WHOLE_FLOPS) return undefined;
+  const random = new Random(total);
+  return new Set([0, total - 1, ...Array.from({ length: count - 2 }, () => random.below(total))]);
+}
+
+const rowCount = ({ shape }: Spec): number => elements(shape.slice(0, -1));
+
+/** The wanted rows of a tensor, one behind the other. */
+function onlyRows(
+  values: ArrayLike<number>,
+  { shape }: Spec,
+  rows: ReadonlySet<number> | undefined,
+): ArrayLike<number> {
+  if (rows === undefined) return values;
+  const width = shape.at(-1) ?? 1;
+  return [...rows].flatMap((row) => Array.from({ length: width }, (_, i) => values[row * width + i] ?? Number.NaN));
+}

@@ -1,0 +1,130 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type BenchCase, type BenchedTest, caseOf, modelCases, opsNamed, showShape } from '../bench/cases.js';
+import { checkNode, holds, prepare } from '../bench/check.js';
+import { benchKernel } from '../bench/kernels.js';
+import { openNodeGpu } from '../src/node.js';
+import { layernorm } from '../src/ops/layernorm.js';
+import { compile } from '../src/plan/compile.js';
+import { plan } from '../src/plan/plan.js';
+import { Replay } from '../src/plan/replay.js';
+import { failsWith, succeeds } from './cli-support.js';
+import { temporaryFolder } from './data-support.js';
+import { drawAll, trace } from './traced.js';
+
+const gpu = await openNodeGpu({ quiet: true });
+const folder = temporaryFolder();
+const ceiling = { gflops: 100, gbps: 10, dispatch_us: 20, loop: '', copies: [{ bytes: 2 ** 20, gbps: 10 }] };
+
+/** Odd shapes, small enough to be checked whole. `dims` may end in a question mark: those are given too. */
+function oddCase(found: BenchedTest): BenchCase {
+  const special: Readonly<Record<string, readonly number[]>> = {
+    augment: [3, 13, 1],
+    patchify: [3, 15, 5, 1],
+    pos_resample: [5, 3, 7],
+    neighbours: [5, 67, 9, 3],
+    pack_norms: [64 * 77],
+    update_adamw: [64 * 77],
+    sample_rows: [65, 197],
+    select_rows: [67, 5, 31],
+    gather_rows: [33, 7, 19],
+  };
+  return { test: found, dims: special[found.op.name] ?? [7, 5, 3, 2].slice(0, found.bench.dims.length) };
+}
+
+test('a shape and the node that it becomes name each other', () => {
+  for (const found of opsNamed([])) {
+    const benchCase = oddCase(found);
+    const [node] = trace(found, caseOf(benchCase)).graph.nodes;
+    const shapes = found.bench.shapesOf({ inputs: node!.inputs, outputs: node!.outputs, attrs: node!.attrs });
+    // A batch of one is no batch to a node of matmul, heads and channels are always said.
+    assert.equal(shapes, [benchCase.dims], `${found.op.name} ${showShape(benchCase)}`);
+  }
+});
+
+for (const found of opsNamed([])) {
+  const benchCase = oddCase(found);
+  test(`${found.op.name} is right and timed at ${showShape(benchCase)}`, async () => {
+    const rows = await benchKernel(gpu, benchCase, ceiling, 15);
+    assert.equal(
+      rows.map(({ pass }) => pass),
+      // The gradient of a sum is its own: nothing to compute.
+      found.gradient && found.op.name !== 'add' ? ['forward', 'backward'] : ['forward'],
+    );
+    for (const row of rows) {
+      assert.ok(holds(row), `${row.pass}: error ${row.error} of ${row.tolerance}`);
+      assert.ok(row.ms > 0 && row.ms_min <= row.ms && row.ms <= row.ms_max, JSON.stringify(row));
+      assert.ok(row.percent > 0 && row.variant !== '', JSON.stringify(row));
+    }
+  });
+}
+
+test('large results are sampled, and a wrong row or a kernel that did nothing is seen', async () => {
+  const [found] = opsNamed(['matmul']);
+  const benchCase = { test: found!, dims: [2100, 130, 300] };
+  const declared = caseOf(benchCase);
+  const traced = trace(found!, declared);
+  const node = traced.graph.nodes[0]!;
+  const [y] = node.outputs;
+  const values = drawAll(traced, declared);
+  const replay = new Replay(await compile(gpu, plan(traced.graph, gpu.target, [y!])));
+  try {
+    prepare(replay, traced, values);
+    assert.not(holds(await checkNode(node, replay, traced, values)), 'poison passes for a result');
+    await replay.time(({ index }) => index === 0, 1);
+    assert.ok(holds(await checkNode(node, replay, traced, values)));
+    const right = (await replay.read(y!)) as Float32Array<ArrayBuffer>;
+    replay.write(y!, right.map((value, i) => (i === right.length - 1 ? value + 0.01 : value)) as typeof right);
+    assert.not(holds(await checkNode(node, replay, traced, values)), 'an error in the last element is overlooked');
+  } finally {
+    replay.destroy();
+  }
+});
+
+test('the shapes of the models hold every linear layer of ViT-S at batch 16, in all three forms', async () => {
+  const shapes = (await modelCases(opsNamed(['matmul', 'attention']), gpu.target)).map(showShape);
+  const rows = 16 * (2 * 197 + 10 * 37);
+  for (const columns of [384, 1152, 1536]) {
+    for (const shape of [`${rows}x384x${columns}:NT`, `${rows}x${columns}x384:NN`, `${columns}x${rows}x384:TN`])
+      assert.ok(shapes.includes(shape), `${shape} is not among ${shapes.join(' ')}`);
+  }
+  assert.ok(shapes.includes('32x197x64x6') && shapes.includes('160x37x64x6'), shapes.join(' '));
+});
+
+test('the command writes both files with the keys that others rely on', async () => {
+  const [json, markdown] = [join(folder, 'bench.json'), join(folder, 'bench.md')];
+  const asked = ['--shape', '65x33', '--shape', '7x197', '--json', json, '--markdown', markdown];
+  const printed = await succeeds('bench', 'layernorm', ...asked);
+  assert.match(printed, /GFLOP\/s of multiply-adds/);
+  const report = JSON.parse(readFileSync(json, 'utf8')) as { ceiling: object; rows: Record<string, unknown>[] };
+  for (const key of ['gflops', 'gbps', 'dispatch_us']) assert.ok(key in report.ceiling, key);
+  assert.equal(
+    report.rows.map(({ op, pass, shape }) => `${op} ${pass} ${shape}`),
+    ['65x33', '7x197'].flatMap((shape) => ['forward', 'backward'].map((pass) => `layernorm ${pass} ${shape}`)),
+  );
+  const keys = 'op pass shape variant ms ms_min ms_max gflops gbps percent error'.split(' ');
+  for (const row of report.rows) for (const key of keys) assert.ok(key in row, key);
+  assert.is(readFileSync(markdown, 'utf8').match(/^\| layernorm \|/gm)?.length, 4);
+});
+
+test('a misspelt op, a shape that is none, one of another op and one that cannot be are refused', async () => {
+  await failsWith(64, ['bench', 'matmull'], /did you mean matmul\?/);
+  await failsWith(64, ['bench', 'layernorm', '--shape', '12x0'], /whole numbers above 0/);
+  await failsWith(64, ['bench', 'layernorm', '--shape', '12'], /rows x width/);
+  await failsWith(64, ['bench', 'matmul', '--shape', '3x4x5:TT'], /no form TT/);
+  await failsWith(64, ['bench', 'patchify', '--shape', '3x15x4'], /--shape 3x15x4/);
+  await failsWith(69, ['bench', 'softmax', '--shape', '1000000x1000000'], /in one binding/);
+});
+
+test('an op that is part of another is found in it', () => {
+  assert.equal(
+    opsNamed(['layernorm_backward_input']).map(({ op }) => op),
+    [layernorm],
+  );
+});
+
+test.after(() => gpu.close());
+
+test.run();

@@ -1,0 +1,151 @@
+import { type BenchCase, modelCases, opsNamed, REPLAY, shapedCases, shapesHelp, showShape } from '../../bench/cases.js';
+import { type Ceiling, measureCeiling } from '../../bench/ceilings.js';
+import { type BenchRow, benchKernel, isRight } from '../../bench/kernels.js';
+import { benchReplay } from '../../bench/replay.js';
+import { writeFileAtomic } from '../data/node/files.js';
+import { ExitCode, SopError } from '../errors.js';
+import type { Gpu } from '../gpu/device.js';
+import { GraphError } from '../graph/op.js';
+import { openNodeGpu } from '../node.js';
+import type { Outcome } from './command.js';
+import type { CommonOptions } from './options.js';
+import { checkCreatable } from './output-file.js';
+import type { Printer } from './printer.js';
+import { CountProgress } from './progress.js';
+import { table } from './table.js';
+
+export interface BenchFlags {
+  readonly shape: readonly string[];
+  readonly markdown: string | undefined;
+}
+
+/** What `--json` holds. */
+export interface BenchReport {
+  readonly adapter: string;
+  readonly ceiling: Ceiling;
+  readonly rows: readonly BenchRow[];
+}
+
+/**
+ * `sop-gpu bench`: the device's ceilings, then every op, forward and backward, checked and timed.
+ * @throws SopError 64 for an op or shape that is none, 69 for a shape that the adapter cannot hold
+ */
+export async function benchCommand(
+  operands: readonly string[],
+  { shape, markdown }: BenchFlags,
+  { adapter }: CommonOptions,
+  printer: Printer,
+): Promise<Outcome> {
+  const tests = opsNamed(operands);
+  const asked = shape.flatMap((text) => shapedCases(tests, text));
+  const withReplay = operands.includes(REPLAY) || (operands.length === 0 && asked.length === 0);
+  if (markdown !== undefined) await checkCreatable(markdown);
+  const gpu = await openNodeGpu({ adapter });
+  try {
+    printer.line(`adapter  ${gpu.target.name}`);
+    const cases = asked.length > 0 ? asked : await modelCases(tests, gpu.target);
+    const ceiling = await progressing('loops and copies for the ceilings', printer, (update) =>
+      measureCeiling(gpu, update),
+    );
+    for (const line of ceilingLines(ceiling)) printer.line(line);
+    const rows = await progressing('shapes', printer, async (update) => {
+      const all: BenchRow[] = [];
+      for (const [done, benchCase] of cases.entries()) {
+        update(done, cases.length);
+        all.push(...(await benchOrExplain(gpu, benchCase, ceiling)));
+      }
+      if (withReplay) all.push(await benchReplay(gpu, ceiling));
+      return all;
+    });
+    for (const line of table(HEAD, rows.map(cells))) printer.line(line);
+    const report: BenchReport = { adapter: gpu.target.name, ceiling, rows };
+    if (markdown !== undefined) {
+      await writeFileAtomic(markdown, [new TextEncoder().encode(`${markdownLines(report).join('\n')}\n`)]);
+    }
+    return { result: report, failure: wrongRows(rows) };
+  } finally {
+    await gpu.close();
+  }
+}
+
+async function progressing<T>(
+  noun: string,
+  printer: Printer,
+  body: (update: (done: number, total: number) => void) => Promise<T>,
+): Promise<T> {
+  const progress = new CountProgress(noun, printer);
+  try {
+    return await body((done, total) => progress.update(done, total));
+  } finally {
+    progress.stop();
+  }
+}
+
+/** What an op says of a shape that it refuses is meant for model code; here it is the command line that asked. */
+async function benchOrExplain(gpu: Gpu, benchCase: BenchCase, ceiling: Ceiling): Promise<BenchRow[]> {
+  try {
+    return await benchKernel(gpu, benchCase, ceiling);
+  } catch (error) {
+    const refused = error instanceof SopError && error.exitCode === ExitCode.unavailable;
+    const impossible = error instanceof GraphError || error instanceof RangeError;
+    if (!refused && !impossible) throw error;
+    const { test } = benchCase;
+    throw new SopError(
+      refused ? ExitCode.unavailable : ExitCode.usage,
+      {
+        what: `${test.op.name} cannot be benched at this shape`,
+        where: `--shape ${showShape(benchCase)}`,
+        why: error instanceof SopError ? error.complaint.why : error.message,
+        fix: `ask for another; its numbers are ${test.bench.dims.join(' x ')}`,
+      },
+      { cause: error },
+    );
+  }
+}
+
+function wrongRows(rows: readonly BenchRow[]): Outcome['failure'] {
+  const wrong = rows.filter((row) => !isRight(row));
+  if (wrong.length === 0) return undefined;
+  const names = wrong.map(({ op, pass, shape }) => `${op} ${pass} ${shape}`).join(', ');
+  const why = 'further from the float64 reference than rounding explains';
+  return { exitCode: ExitCode.internal, message: `wrong results (${names}): ${why}; run sop-gpu doctor` };
+}
+
+function ceilingLines({ gflops, gbps, dispatch_us, loop, copies }: Ceiling): string[] {
+  const others = copies.map((copy) => `${copy.gbps.toFixed(1)} for ${copy.bytes / 2 ** 20} MiB`);
+  return [
+    `ceiling  ${gflops.toFixed(1)} GFLOP/s of multiply-adds (${loop}), ${gbps.toFixed(1)} GB/s copied, ${dispatch_us.toFixed(1)} us a dispatch`,
+    `         GB/s of copies by what they move: ${others.join(', ')}`,
+  ];
+}
+
+const HEAD = ['op', 'pass', 'shape', 'ms', 'min', 'max', 'GFLOP/s', 'GB/s', '%', 'of', 'error', 'variant'];
+
+/** Three digits, without an exponent where people read it. */
+const digits = (value: number): string => (value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3))));
+
+function cells(row: BenchRow): string[] {
+  const { op, pass, shape, variant, ms, ms_min, ms_max, gflops, gbps, percent, bound, error } = row;
+  const numbers = [ms, ms_min, ms_max, gflops, gbps].map(digits);
+  const deviation = isRight(row) ? error.toExponential(1) : `WRONG ${error.toExponential(1)}`;
+  return [op, pass, shape, ...numbers, percent.toFixed(0), bound, deviation, variant];
+}
+
+/** The report as a table in Markdown. */
+export function markdownLines({ adapter, ceiling, rows }: BenchReport): string[] {
+  const line = (texts: readonly string[]): string => `| ${texts.join(' | ')} |`;
+  return [
+    `${adapter}: ${ceiling.gflops.toFixed(1)} GFLOP/s, ${ceiling.gbps.toFixed(1)} GB/s, ${ceiling.dispatch_us.toFixed(1)} us a dispatch.`,
+    '',
+    line(HEAD),
+    line(HEAD.map((_, i) => (i > 2 && i < 9 ? '---:' : '---'))),
+    ...rows.map((row) => line(cells(row))),
+  ];
+}
+
+/** The part of `bench --help` that says what the numbers of a shape are. */
+export function benchHelp(): string {
+  const rows = shapesHelp().map(([op, dims]) => [op, dims]);
+  const lines = table(['op', '--shape (with ? may be left out)'], rows);
+  return `\nWithout --shape: the shapes of a training step of ViT-S at batch 16 and of the quickstart.\n\n${lines.join('\n')}\n`;
+}
