@@ -1,0 +1,134 @@
+import { differentiate } from '../../dist/src/graph/differentiate.js';
+import { Graph } from '../../dist/src/graph/graph.js';
+import { defineOp } from '../../dist/src/graph/op.js';
+import { f32 } from '../../dist/src/graph/tensor.js';
+import { encode } from '../../dist/src/nn/vit.js';
+import { add } from '../../dist/src/ops/add.js';
+import { attention } from '../../dist/src/ops/attention.js';
+import { crossEntropy } from '../../dist/src/ops/cross_entropy.js';
+import { layernorm } from '../../dist/src/ops/layernorm.js';
+import { matmul } from '../../dist/src/ops/matmul.js';
+import { neighbours } from '../../dist/src/ops/neighbours.js';
+import { softmax } from '../../dist/src/ops/softmax.js';
+import { sopProbabilities } from '../../dist/src/ops/sop_probabilities.js';
+import { compile } from '../../dist/src/plan/compile.js';
+import { plan } from '../../dist/src/plan/plan.js';
+import { Replay } from '../../dist/src/plan/replay.js';
+import { EPS, VIT } from './works.js';
+
+/** A loss whose gradient is given: `derivative` hands it on, and nothing is launched. */
+const given = defineOp({
+  name: 'given_gradient',
+  infer: () => [f32(1)],
+  launches: () => [],
+  derivative: (_graph, { inputs: [, cotangent] }) => [cotangent, null],
+  cost: () => ({ flops: 0, bytes: 0 }),
+});
+
+/** The graph of a work: its results, and values of inputs that are laid out in another way than the work has them. */
+const builders = {
+  matmul: (graph, tensors, { transA, transB }) => [graph.one(matmul, [tensors.a, tensors.b], { transA, transB })],
+  softmax: (graph, { x }) => [graph.one(softmax, [x], {})],
+  layernorm: (graph, { x, gamma, beta }) => graph.add(layernorm, [x, gamma, beta], { eps: EPS }),
+  attention: (graph, { qkv }, { sequences: count, length }) =>
+    graph.add(attention, [qkv], { heads: 1, segments: [{ count, length }] }),
+  neighbours(graph, { memory }, { k, anchors }) {
+    const rows = graph.constant(
+      'anchors',
+      [anchors],
+      Uint32Array.from({ length: anchors }, (_, i) => i),
+    );
+    // Without the anchor itself, which our search leaves out.
+    return [graph.add(neighbours, [memory, rows], { k: k - 1, search: 'all' })[1]];
+  },
+  encoder(graph, { images, cotangent, ...parameters }, { backward }) {
+    const { tokens } = encode(graph, VIT, new Map(Object.entries(parameters)), { images: [images] });
+    if (!backward) return [tokens];
+    const loss = graph.one(given, [tokens, cotangent], {});
+    const gradients = differentiate(graph, loss, Object.values(parameters), add);
+    return [gradients[Object.keys(parameters).indexOf('blocks.0.attn.qkv.weight')], ...gradients];
+  },
+  sop_head(
+    graph,
+    { student, teacher, support, shares },
+    { images, views, members, studentTemp, teacherTemp },
+    scalars,
+  ) {
+    const [tau, sharp] = [graph.scalar('student_temp'), graph.scalar('teacher_temp')];
+    scalars.push([tau, studentTemp], [sharp, teacherTemp]);
+    const [ours] = graph.add(sopProbabilities, [student, support, shares], { members, temperature: tau });
+    const [theirs] = graph.add(sopProbabilities, [teacher, support, shares], { members, temperature: sharp });
+    const [pairs, weights] = partners(images, views);
+    const partner = graph.constant('partners', [views * images, 2], pairs);
+    const weight = graph.constant('weights', [views * images], weights);
+    const loss = graph.one(crossEntropy, [ours, theirs, partner, weight], {});
+    return differentiate(graph, loss, [student], add);
+  },
+};
+
+/** Teacher rows that each student row is held against: both views of its image, but never itself; and its weight. */
+function partners(images, views) {
+  const none = 0xffffffff;
+  const pairs = Uint32Array.from({ length: 2 * views * images }, (_, at) => {
+    const [row, view] = [at >> 1, at % 2];
+    return Math.floor(row / images) === view ? none : view * images + (row % images);
+  });
+  return [pairs, new Float32Array(views * images).fill(1 / (images * (2 * views - 2)))];
+}
+
+/** q, k, v [S, L, W] side by side, as our attention reads them. */
+function interleaved({ q, k, v }) {
+  const [sequences, length, width] = q.shape;
+  const data = new Float32Array(3 * q.data.length);
+  for (let row = 0; row < sequences * length; row++) {
+    [q, k, v].forEach((part, i) => {
+      data.set(part.data.subarray(row * width, (row + 1) * width), (3 * row + i) * width);
+    });
+  }
+  return { qkv: { shape: [sequences * length, 3 * width], data } };
+}
+
+/** sop-gpu as one of the peers. */
+export async function makeOurs(gpu) {
+  return {
+    name: 'ours',
+    async prepare(work, drawn) {
+      const inputs = work.op === 'attention' ? interleaved(drawn) : drawn;
+      const graph = new Graph();
+      const scalars = [];
+      const tensors = Object.fromEntries(
+        Object.entries(inputs).map(([name, { shape }]) => [name, graph.input(name, shape)]),
+      );
+      const results = builders[work.op](graph, tensors, work.settings, scalars);
+      const replay = new Replay(await compile(gpu, plan(graph, gpu.target, results)));
+      for (const [name, tensor] of Object.entries(tensors)) {
+        if (graph.nodes.some((node) => node.inputs.includes(tensor))) replay.write(tensor, inputs[name].data);
+      }
+      for (const [scalar, value] of scalars) replay.setScalar(scalar, value);
+      await replay.warmUp();
+      const { buffer, offset } = placeOf(replay, results[0]);
+      const staging = gpu.device.createBuffer({ size: 4, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+      return {
+        launch: () => void replay.run(),
+        async wait() {
+          const encoder = gpu.device.createCommandEncoder();
+          encoder.copyBufferToBuffer(buffer, offset, staging, 0, 4);
+          gpu.device.queue.submit([encoder.finish()]);
+          await staging.mapAsync(GPUMapMode.READ);
+          staging.unmap();
+          gpu.check();
+        },
+        result: () => replay.read(results[0]),
+        dispose() {
+          staging.destroy();
+          replay.destroy();
+        },
+      };
+    },
+  };
+}
+
+function placeOf({ compiled }, tensor) {
+  const { buffer, offset } = compiled.plan.range(tensor);
+  return { buffer: compiled.buffers[buffer], offset };
+}
