@@ -5,8 +5,8 @@ import { decodeSafetensors, type SafetensorsFile } from '../src/data/safetensors
 import { Graph } from '../src/graph/graph.js';
 import type { Tensor } from '../src/graph/tensor.js';
 import { openNodeGpu } from '../src/node.js';
-import { finiteFlag } from '../src/ops/finite_flag.js';
 import { updateEma } from '../src/ops/update_ema.js';
+import { updateFlag } from '../src/ops/update_flag.js';
 import { ADAMW, adamw, packParameters } from '../src/optim/adamw.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
@@ -54,7 +54,8 @@ test('three steps of clipping, AdamW and average as in PyTorch', async () => {
     correction2: graph.scalar('c2'),
   };
   const momentum = graph.scalar('momentum');
-  const flag = graph.one(finiteFlag, [pack.squares], {});
+  const flag = graph.state('flag', [1], 'u32');
+  graph.add(updateFlag, [flag, pack.squares], {});
   const norms = adamw(graph, flag, pack, ({ shape }) => shape.length > 1, scalars, {
     ...ADAMW,
     clip: setting('optim.clip'),

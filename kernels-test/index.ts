@@ -4,7 +4,6 @@ import { augmentTests } from './augment.js';
 import { columnSumTests } from './column_sum.js';
 import { crossEntropyTests } from './cross_entropy.js';
 import { embedTokensTests } from './embed_tokens.js';
-import { finiteFlagTests } from './finite_flag.js';
 import { gatherRowsTests } from './gather_rows.js';
 import { geluTests } from './gelu.js';
 import type { AnyOpTest } from './interpreter.js';
@@ -26,6 +25,7 @@ import { supportTests } from './support.js';
 import { updateAdamwTests } from './update_adamw.js';
 import { updateEmaTests } from './update_ema.js';
 import { updateFifoTests } from './update_fifo.js';
+import { updateFlagTests } from './update_flag.js';
 import { weightedSumTests } from './weighted_sum.js';
 
 /** All op tests: the one list. */
@@ -36,7 +36,7 @@ export const opTests: readonly AnyOpTest[] = [
   columnSumTests,
   crossEntropyTests,
   embedTokensTests,
-  finiteFlagTests,
+  updateFlagTests,
   gatherRowsTests,
   geluTests,
   l2NormalizeTests,

@@ -4,11 +4,11 @@ import { Graph } from '../src/graph/graph.js';
 import type { Tensor } from '../src/graph/tensor.js';
 import { openNodeGpu } from '../src/node.js';
 import { crossEntropy, crossEntropyBackward } from '../src/ops/cross_entropy.js';
-import { finiteFlag } from '../src/ops/finite_flag.js';
 import { packNorms } from '../src/ops/pack_norms.js';
 import { updateAdamw } from '../src/ops/update_adamw.js';
 import { updateEma } from '../src/ops/update_ema.js';
 import { updateFifo } from '../src/ops/update_fifo.js';
+import { updateFlag } from '../src/ops/update_flag.js';
 import { packBlocks, packTable } from '../src/optim/pack-table.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
@@ -39,7 +39,8 @@ async function makeOptimizer() {
   const loss = graph.input('loss', [1]);
   const { blocks, first } = packBlocks(graph, gradients!);
   const squares = graph.one(packNorms, [gradients!.flat, blocks, first], {});
-  const flag = graph.one(finiteFlag, [loss, squares], {});
+  const flag = graph.state('flag', [1], 'u32');
+  graph.add(updateFlag, [flag, loss, squares], {});
   const table = packTable(graph, parameters, (tensor) => tensor.shape[0] !== 1);
   const numbers = {
     lr: graph.scalar('lr'),
@@ -77,10 +78,15 @@ async function makeOptimizer() {
   const kept = [parameters.flat, moment1!.flat, moment2!.flat, teacher!.flat, memory, pointer];
   const state = async (): Promise<string[]> =>
     Promise.all(kept.map(async (tensor) => bitsOf(await replay.read(tensor))));
-  return { replay, loss, gradients: gradients!, parameters, squares, state };
+  /** A step of which the flag is down before it. */
+  const run = (): Promise<Elements[]> => {
+    replay.write(flag, new Uint32Array(1));
+    return replay.run();
+  };
+  return { replay, run, loss, gradients: gradients!, parameters, squares, state };
 }
 
-const { replay, loss, gradients, parameters, state } = await makeOptimizer();
+const { replay, run, loss, gradients, parameters, state } = await makeOptimizer();
 const before = await state();
 
 for (const [number, member] of gradients.members.entries()) {
@@ -91,7 +97,7 @@ for (const [number, member] of gradients.members.entries()) {
         const data = ones(size, 0.01);
         data[place] = value;
         replay.write(member, data);
-        const [flag, norms, squares] = await replay.run();
+        const [flag, norms, squares] = await run();
         assert.is(flag?.[0], 1 + 1 + number, `${value} at ${place}`);
         assert.equal(
           [...(squares ?? [])].map(Number.isNaN),
@@ -110,8 +116,10 @@ for (const [number, member] of gradients.members.entries()) {
 test('a non-finite loss stops the step', async () => {
   for (const value of bad) {
     replay.write(loss, ones(1, value));
-    assert.is((await replay.run())[0]?.[0], 1);
+    assert.is((await run())[0]?.[0], 1);
   }
+  replay.write(loss, ones(1));
+  assert.is((await replay.run())[0]?.[0], 1, 'a step behind the bad one must not change anything');
   assert.equal(await state(), before, 'something changed');
   replay.write(loss, ones(1));
 });
@@ -123,7 +131,7 @@ test('garbage between the tensors of a pack is no element of theirs', async () =
   const clean = padding.map((value) => (Number.isNaN(value) ? 0 : value));
   replay.write(gradients.flat, padding);
   replay.write(loss, ones(1, Number.NaN)); // the update itself must not run on it
-  const [, , squares] = await replay.run();
+  const [, , squares] = await run();
   gradients.members.forEach(({ shape }, i) => {
     const expected = 1e-4 * (shape[0] ?? 0);
     assert.ok(Math.abs((squares?.[i] ?? Number.NaN) - expected) < 1e-5 * expected, `tensor ${i}: ${squares?.[i]}`);
@@ -133,7 +141,7 @@ test('garbage between the tensors of a pack is no element of theirs', async () =
 });
 
 test('the same step with finite numbers changes everything, as one that never met them', async () => {
-  const [flag, norms] = await replay.run();
+  const [flag, norms] = await run();
   assert.is(flag?.[0], 0);
   assert.ok((norms?.[1] ?? 0) > 0);
   (await state()).forEach((bits, i) => {
@@ -155,29 +163,34 @@ test('a non-finite probability reaches the loss and the gradient, unless its row
     const inputs = [student, teacher, partners, weights];
     const value = graph.one(crossEntropy, inputs, {});
     const gradient = graph.one(crossEntropyBackward, [...inputs, graph.constant('dloss', [1], ones(1))], {});
-    const flag = graph.one(finiteFlag, [value, gradient], {});
-    const run = new Replay(await compile(gpu, plan(graph, gpu.target, [flag, value])), [flag, value]);
+    const flag = graph.state('flag', [1], 'u32');
+    graph.add(updateFlag, [flag, value, gradient], {});
+    const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [flag, value])), [flag, value]);
+    const run = (): Promise<Elements[]> => {
+      replay.write(flag, new Uint32Array(1));
+      return replay.run();
+    };
     const base = ones(2 * width, 1 / width);
-    run.write(teacher, ones(width, 1 / width));
+    replay.write(teacher, ones(width, 1 / width));
     for (const number of bad) {
       const data = base.slice();
       data[2 * width - 1] = number;
-      run.write(student, data);
-      run.write(weights, Float32Array.of(1, 0));
-      const [unharmed, finite] = await run.run();
+      replay.write(student, data);
+      replay.write(weights, Float32Array.of(1, 0));
+      const [unharmed, finite] = await run();
       assert.is(unharmed?.[0], 0, `${number} in a row of weight 0 counts`);
       assert.ok(Math.abs((finite?.[0] ?? Number.NaN) - Math.log(width)) < 1e-6);
-      run.write(weights, Float32Array.of(0.5, 1));
-      assert.is((await run.run())[0]?.[0], 1, `${number} in the student is lost`);
+      replay.write(weights, Float32Array.of(0.5, 1));
+      assert.is((await run())[0]?.[0], 1, `${number} in the student is lost`);
     }
-    run.write(student, base);
+    replay.write(student, base);
     for (const number of bad) {
       const data = ones(width, 1 / width);
       data[0] = number;
-      run.write(teacher, data);
-      assert.is((await run.run())[0]?.[0], 1, `${number} in the teacher is lost`);
+      replay.write(teacher, data);
+      assert.is((await run())[0]?.[0], 1, `${number} in the teacher is lost`);
     }
-    run.destroy();
+    replay.destroy();
   }
 });
 

@@ -1,7 +1,7 @@
 import { type Command, defineCommand } from './command.js';
 import { choiceFlag, integersFlag, positiveFlag, repeatedFlag, requiredFlag, switchFlag, textFlag } from './flags.js';
 import { debugFlags, networkFlag, weightsFlags } from './model-flags.js';
-import { keysHelp, trainingFlags } from './options.js';
+import { badImageFlag, keysHelp, trainingFlags } from './options.js';
 
 /**
  * Every command: its flags and the function that does the work, loaded when it is called.
@@ -24,6 +24,7 @@ export const commands: readonly Command[] = [
       ),
       k: integersFlag('--k <list>', 'numbers of neighbours that vote (default 10,20,100,200)'),
       untrained: switchFlag('--untrained', 'the same encoder before training, from train.seed'),
+      onBadImage: badImageFlag,
       pixels: switchFlag('--pixels', 'L2-normalised raw pixels instead of features; needs no weights'),
     },
     run: async ({ flags, common, printer }) => (await import('./eval-knn.js')).evalKnnCommand(flags, common, printer),
@@ -36,6 +37,7 @@ export const commands: readonly Command[] = [
     flags: {
       ...weightsFlags,
       data: requiredFlag('--data <path or name>', 'folder of images, IDX or CIFAR files, or fashion-mnist'),
+      onBadImage: badImageFlag,
       split: choiceFlag('--split <name>', ['train', 'test'], 'part of a set that has both (default train)'),
       output: requiredFlag('--output <file>', 'x.npy, or x.safetensors (tensors features, labels)'),
     },

@@ -10,14 +10,16 @@ import { encoderBatch, setFeatures } from '../eval/features.js';
 import { openNodeGpu } from '../node.js';
 import type { Outcome } from './command.js';
 import { formatFor } from './knn-rows.js';
-import type { CommonOptions } from './options.js';
+import { badImagePolicy, type CommonOptions } from './options.js';
 import { checkCreatable, writeJson } from './output-file.js';
 import type { Printer } from './printer.js';
 import { CountProgress, formatRate } from './progress.js';
+import { SkippedImages } from './skipped-images.js';
 import { loadWeights, type WeightsOptions } from './weights-source.js';
 
 export interface EmbedOptions extends WeightsOptions {
   readonly data: string;
+  readonly onBadImage?: string | undefined;
   readonly split: 'train' | 'test' | undefined;
   readonly output: string;
 }
@@ -50,7 +52,8 @@ export async function embedCommand(options: EmbedOptions, common: CommonOptions,
     });
   }
   const loaded = await loadWeights(options, printer);
-  const { set, train } = await openSplit(options, printer);
+  const skipped = new SkippedImages(printer);
+  const { set, train } = await openSplit(options, printer, skipped);
   const format = await formatFor(loaded, train);
   const gpu = await openNodeGpu({ quiet: common.quiet, adapter: common.adapter });
   try {
@@ -66,7 +69,7 @@ export async function embedCommand(options: EmbedOptions, common: CommonOptions,
     const shape = [set.count, encoder.width];
     if (extension === '.npy') await writeNpyFile(output, features, shape);
     else await writeSafetensorsFile(output, arrays(features, shape, set), modelMetadata(loaded));
-    await writeJson(beside, describe(set, output, shape));
+    await writeJson(beside, { ...describe(set, output, shape), skipped: skipped.list });
     printer.line(`${output}: ${shape.join(' x ')} features, ${formatRate(rate)} images/s on ${gpu.target.name}`);
     printer.line(`${beside}: ${set.files ? 'file names' : 'no file names'}, ${set.labels ? 'labels' : 'no labels'}`);
     const result = {
@@ -75,6 +78,7 @@ export async function embedCommand(options: EmbedOptions, common: CommonOptions,
       output,
       names: beside,
       images_per_s: rate,
+      skipped: skipped.list,
       adapter: gpu.target.name,
     };
     return { result };
@@ -84,11 +88,23 @@ export async function embedCommand(options: EmbedOptions, common: CommonOptions,
 }
 
 /** The images to embed, and the training set, whose statistics normalise grey images. */
-async function openSplit({ data, split }: EmbedOptions, printer: Printer): Promise<{ set: ImageSet; train: ImageSet }> {
+async function openSplit(
+  options: EmbedOptions,
+  printer: Printer,
+  skipped: SkippedImages,
+): Promise<{ set: ImageSet; train: ImageSet }> {
+  const { data, split } = options;
+  const onBadImage = await badImagePolicy(options);
   const progress = new CountProgress('images read', printer);
   const onProgress = (done: number, total: number): void => progress.update(done, total);
   const onNote = (note: string): void => printer.line(note);
-  const { train, test } = await openDataset(data, { onNote, onProgress }).finally(() => progress.stop());
+  const { train, test } = await openDataset(data, {
+    onBadImage,
+    standIn: false,
+    onBad: skipped.add,
+    onNote,
+    onProgress,
+  }).finally(() => progress.stop());
   if (split === 'test' && !test) {
     const why = 'the set has one part only';
     throw new SopError(ExitCode.noInput, { what: 'no test images', where: data, why, fix: 'leave --split out' });

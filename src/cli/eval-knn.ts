@@ -1,3 +1,4 @@
+import type { DataSplits } from '../data/dataset.js';
 import { openDataset } from '../data/node/open.js';
 import { ExitCode, SopError } from '../errors.js';
 import { classify, standardError } from '../eval/knn.js';
@@ -5,12 +6,14 @@ import { nearest } from '../eval/similarity.js';
 import { openNodeGpu } from '../node.js';
 import type { Outcome } from './command.js';
 import { type FeatureOptions, featureRows, pixelRows, type Sets } from './knn-rows.js';
-import type { CommonOptions } from './options.js';
+import { badImagePolicy, type CommonOptions } from './options.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
+import { SkippedImages } from './skipped-images.js';
 import { table } from './table.js';
 
 export interface EvalKnnOptions extends FeatureOptions {
+  readonly onBadImage?: string | undefined;
   readonly data: string;
   readonly queries: string | undefined;
   readonly k: readonly number[] | undefined;
@@ -35,7 +38,8 @@ export async function evalKnnCommand(
       fix: 'give one of them',
     });
   }
-  const sets = await openSets(options, printer);
+  const skipped = new SkippedImages(printer);
+  const sets = await openSets(options, printer, skipped);
   const gpu = await openNodeGpu({ quiet: common.quiet, adapter: common.adapter });
   try {
     const rows = await (options.pixels ? pixelRows(options, sets, printer) : featureRows(options, sets, gpu, printer));
@@ -83,6 +87,7 @@ export async function evalKnnCommand(
         classes,
         features: options.pixels ? 'pixels' : options.untrained ? 'untrained' : 'trained',
         images_per_s: rows.imagesPerSecond,
+        skipped: skipped.list,
         adapter: gpu.target.name,
       },
     };
@@ -91,11 +96,27 @@ export async function evalKnnCommand(
   }
 }
 
-async function openSets({ data, queries }: EvalKnnOptions, printer: Printer): Promise<Sets> {
-  const onNote = (note: string): void => printer.line(note);
-  const splits = await openWithProgress(data, onNote, printer);
-  const asked = queries === undefined ? undefined : await openWithProgress(queries, onNote, printer);
+async function openSets(options: EvalKnnOptions, printer: Printer, skipped: SkippedImages): Promise<Sets> {
+  const { data, queries } = options;
+  const onBadImage = await badImagePolicy(options);
+  const open = async (path: string): Promise<DataSplits> => {
+    const progress = new CountProgress('images read', printer);
+    return openDataset(path, {
+      onBadImage,
+      standIn: false,
+      onBad: skipped.add,
+      onNote: (note) => printer.line(note),
+      onProgress: (done, total) => progress.update(done, total),
+    }).finally(() => progress.stop());
+  };
+  const splits = await open(data);
+  const asked = queries === undefined ? undefined : await open(queries);
   const sets = { gallery: splits.train, queries: asked ? (asked.test ?? asked.train) : splits.test };
+  // The test images of many published sets come without labels: then the training images are compared with each other.
+  if (!asked && sets.queries && !sets.queries.labels && sets.gallery.labels) {
+    printer.line(`${sets.queries.name}: no labels, so each gallery image is a query instead`);
+    sets.queries = null;
+  }
   for (const [set, flag, path] of [
     [sets.gallery, '--data', data],
     [sets.queries, queries === undefined ? '--data' : '--queries', queries ?? data],
@@ -119,12 +140,6 @@ async function openSets({ data, queries }: EvalKnnOptions, printer: Printer): Pr
     });
   }
   return sets;
-}
-
-async function openWithProgress(path: string, onNote: (note: string) => void, printer: Printer) {
-  const progress = new CountProgress('images read', printer);
-  const onProgress = (done: number, total: number): void => progress.update(done, total);
-  return openDataset(path, { onNote, onProgress }).finally(() => progress.stop());
 }
 
 /**

@@ -21,6 +21,9 @@ export const commonFlags = {
 };
 export type CommonOptions = FlagValues<typeof commonFlags>;
 
+/** What to do about images that cannot be decoded. */
+export const badImageFlag = textFlag('--on-bad-image <error or skip>', 'an unreadable image ends it, or is left out');
+
 /** Flags of commands that take a configuration but are given weights (`eval knn`, `embed`, `export`). */
 export const settingFlags = {
   config: textFlag('--config <file.yaml>', 'configuration file'),
@@ -35,6 +38,7 @@ const keyOf = {
   minutes: 'train.minutes',
   batchSize: 'train.batch_size',
   seed: 'train.seed',
+  onBadImage: 'data.on_bad_image',
 } as const;
 
 /** Flags of commands that configure a whole training run (`train`, `plan`, ...). */
@@ -47,6 +51,7 @@ export const trainingFlags = {
   minutes: textFlag('--minutes <n>', 'length of the run in minutes; the schedules span it'),
   batchSize: textFlag('--batch-size <images>', 'images in a batch'),
   seed: textFlag('--seed <n>', 'seed of everything that is drawn'),
+  onBadImage: badImageFlag,
 };
 
 type Given<F extends Record<string, unknown>> = { readonly [K in keyof F]?: F[K] | undefined };
@@ -105,6 +110,16 @@ export async function configLayers(options: ConfigOptions): Promise<Layer[]> {
   });
   layers.push(commandLineLayer(options.set ?? [], flags));
   return layers;
+}
+
+/** What `--on-bad-image`, `--set` and `--config` say of unreadable images, for commands that need nothing else of these. */
+export async function badImagePolicy(options: ConfigOptions): Promise<Config['data']['on_bad_image']> {
+  const key = keyOf.onBadImage;
+  const layers = (await configLayers(options)).map((layer) => {
+    const setting = layer.settings.get(key);
+    return { ...layer, settings: new Map(setting ? [[key, setting]] : []) };
+  });
+  return resolveConfig(layers).data.on_bad_image;
 }
 
 /** The configuration that flags ask for, over `base` (a preset the command itself starts from). @throws as above */

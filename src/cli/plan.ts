@@ -8,7 +8,7 @@ import type { Outcome } from './command.js';
 import { type CommonOptions, type ConfigOptions, configFrom } from './options.js';
 import type { Printer } from './printer.js';
 import { table } from './table.js';
-import { dataShape, openImages, withStatistics } from './train.js';
+import { checkStatistics, dataShape, openImages, withStatistics } from './train.js';
 
 /**
  * `sop-gpu plan`: parameters, memory and work of a step under WebGPU's default limits, or those of `--adapter`. Opens no
@@ -17,7 +17,7 @@ import { dataShape, openImages, withStatistics } from './train.js';
 export async function planCommand(options: ConfigOptions, common: CommonOptions, printer: Printer): Promise<Outcome> {
   const config = await configFrom(options);
   const target = await limitsOf(common.adapter);
-  const { training, refusal } = planned(config, await shapeOfData(config, target, printer), target);
+  const { training, refusal } = planned(config, await shapeOfData(config, options, target, printer), target);
   const report = describePlan(training.plan);
   const { undivided, shape } = training;
   for (const line of planSummary(report)) printer.line(line);
@@ -50,13 +50,19 @@ async function limitsOf(adapter: string | undefined): Promise<Target> {
   return targetOf((await chooseAdapter(adapter)).adapter);
 }
 
-async function shapeOfData(config: Config, target: Target, printer: Printer): Promise<DataShape> {
+async function shapeOfData(
+  config: Config,
+  options: ConfigOptions,
+  target: Target,
+  printer: Printer,
+): Promise<DataShape> {
   if (config.data.path === null) {
     printer.line('no --data: colour images that are uploaded batch by batch');
     const { mean, std } = config.data;
     return { channels: 3, mean: mean ?? [0, 0, 0], std: std ?? [1, 1, 1], residentBytes: null };
   }
   const { train } = await openImages(config.data.path, config, printer);
+  checkStatistics(config, train, options);
   return dataShape(await withStatistics(config, train), train, { target });
 }
 

@@ -20,6 +20,8 @@ export interface RunFolder {
   readonly environment: string;
   readonly metrics: string;
   readonly log: string;
+  /** Images that `data.on_bad_image: skip` left out, with the reason; only where there are any. */
+  readonly skipped: string;
   readonly checkpoints: string;
   readonly lastCheckpoint: string;
   readonly bestCheckpoint: string;
@@ -34,6 +36,7 @@ export function runFolder(folder: string): RunFolder {
     environment: join(folder, 'environment.json'),
     metrics: join(folder, 'metrics.jsonl'),
     log: join(folder, 'train.log'),
+    skipped: join(folder, 'skipped-images.tsv'),
     checkpoints: join(folder, 'checkpoints'),
     lastCheckpoint: checkpointPath(folder, 'last'),
     bestCheckpoint: checkpointPath(folder, 'best'),

@@ -23,6 +23,7 @@ import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
 import { checkSameRun, prepareRunFolder, type RunFolder, readRunConfig, runFolder, TrainLog } from './run-folder.js';
 import { runTraining, type TrainingOutcome } from './run-training.js';
+import { SkippedImages } from './skipped-images.js';
 
 export interface TrainOptions extends ConfigOptions {
   readonly out: string | undefined;
@@ -62,7 +63,9 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
       fix: 'give --data <path>, or --data fashion-mnist',
     });
   }
-  const splits = await openImages(data, config, printer);
+  const skipped = new SkippedImages(printer);
+  const splits = await openImages(data, config, printer, skipped);
+  checkStatistics(config, splits.train, options);
   stepsPerEpoch(splits.train.count, config.train.batch_size, config.optim.accumulate);
   const lock = await lockFolder(out);
   const run = await prepareRunFolder(out, { resume }).catch((error: unknown) => {
@@ -73,6 +76,7 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
   const untee = printer.tee(log.line);
   try {
     if (lock.note) printer.warn(lock.note);
+    skipped.listIn(run.skipped);
     await removeStaleTemporaries(out);
     const gpu = await openNodeGpu({
       quiet: common.quiet,
@@ -141,18 +145,40 @@ function settingsOf(config: Config): Layer['settings'] {
 }
 
 /** Opens the images and says how far it is. */
-export async function openImages(data: string, config: Config, printer: Printer): Promise<DataSplits> {
+export async function openImages(
+  data: string,
+  config: Config,
+  printer: Printer,
+  skipped = new SkippedImages(printer),
+): Promise<DataSplits> {
   const progress = new CountProgress('images read', printer);
   try {
     return await openDataset(data, {
       onBadImage: config.data.on_bad_image,
-      onBad: (bad) => printer.warn(`skipped ${bad.file}: ${bad.reason}`),
+      onBad: skipped.add,
       onNote: (note) => printer.warn(note),
       onProgress: (done, total) => progress.update(done, total),
     });
   } finally {
     progress.stop();
   }
+}
+
+/**
+ * `data.mean` and `data.std` have one number for all channels, or one for each.
+ *
+ * @throws SopError 64 or 78, by where they were given
+ */
+export function checkStatistics({ data }: Config, { channels, name }: ImageSet, { set = [] }: ConfigOptions): void {
+  const given = data.mean?.length ?? 1;
+  if (given === 1 || given === channels) return;
+  const byFlag = set.some((pair) => /^\s*data\.(mean|std)\s*=/.test(pair));
+  throw new SopError(byFlag ? ExitCode.usage : ExitCode.config, {
+    what: 'data.mean and data.std do not fit the images',
+    where: name,
+    why: `they have ${given} numbers, its images ${channels} channel`,
+    fix: 'give one number each, or leave them out',
+  });
 }
 
 /** Fills in `data.mean` and `data.std`: ImageNet's for colour, the training set's own for grey. */

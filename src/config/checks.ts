@@ -103,7 +103,25 @@ function sopRules({ sop, loss }: Config): Contradiction[] {
 
 function scheduleRules({ optim, train, sop }: Config): Contradiction[] {
   const found: Contradiction[] = [];
-  const { epochs } = train;
+  const { epochs, minutes } = train;
+  if (minutes !== null) {
+    // How many epochs the time holds is not known before it is over.
+    const why = (key: string) => `a run of ${minutes} minutes cannot warm up in epochs, got ${key}`;
+    if (optim.warmup === null) {
+      found.push({
+        keys: ['optim.warmup_epochs', 'train.minutes'],
+        why: why(`optim.warmup_epochs ${optim.warmup_epochs}`),
+        fix: 'give the warm-up as a share of the run, --set optim.warmup=0.1',
+      });
+    }
+    if (sop.teacher_temp_warmup_epochs > 0) {
+      found.push({
+        keys: ['sop.teacher_temp_warmup_epochs', 'train.minutes'],
+        why: why(`sop.teacher_temp_warmup_epochs ${sop.teacher_temp_warmup_epochs}`),
+        fix: 'set sop.teacher_temp_warmup_epochs to 0',
+      });
+    }
+  }
   if (epochs !== null && optim.warmup_epochs !== null && optim.warmup_epochs >= epochs) {
     const why = `expected less than the ${epochs} epochs of the run, got ${optim.warmup_epochs}`;
     found.push({

@@ -4,7 +4,6 @@ import { augment } from './augment.js';
 import { columnSum } from './column_sum.js';
 import { crossEntropy, crossEntropyBackward } from './cross_entropy.js';
 import { embedTokens, embedTokensBackward } from './embed_tokens.js';
-import { finiteFlag } from './finite_flag.js';
 import { gatherRows, scatterRows } from './gather_rows.js';
 import { gelu, geluBackward } from './gelu.js';
 import { l2Normalize, l2NormalizeBackward } from './l2_normalize.js';
@@ -25,6 +24,7 @@ import { support } from './support.js';
 import { updateAdamw } from './update_adamw.js';
 import { updateEma } from './update_ema.js';
 import { updateFifo } from './update_fifo.js';
+import { updateFlag } from './update_flag.js';
 import { weightedSum } from './weighted_sum.js';
 
 /** All operations: the one list. To add a kernel see README, "How to add a kernel". */
@@ -38,7 +38,7 @@ export const ops = [
   crossEntropyBackward,
   embedTokens,
   embedTokensBackward,
-  finiteFlag,
+  updateFlag,
   gatherRows,
   gelu,
   geluBackward,

@@ -1,5 +1,4 @@
 import { type Config, runLength } from '../config/schema.js';
-import { ExitCode, SopError } from '../errors.js';
 import { type RunSchedules, runSchedules, scaledRate } from '../optim/schedules.js';
 import type { Feed, StepBatch } from './feed.js';
 import type { StepResult, StepValues, Trainer } from './trainer.js';
@@ -27,20 +26,15 @@ export interface RunClock {
   values(done: number, elapsed: number): StepValues | null;
 }
 
-/** The schedules of a configuration over its run (method.md section 5). For runs by time they follow the share that is over. */
+/**
+ * The schedules of a configuration over its run (method.md section 5). For runs by time they follow the share that is
+ * over; that these have no warm-up in epochs is checked with the configuration.
+ */
 export function runClock(config: Config, stepsPerEpoch: number): RunClock {
   const { unit, value } = runLength(config);
   if (unit === 'minutes') {
     const totalSeconds = 60 * value;
-    if (config.optim.warmup === null || config.sop.teacher_temp_warmup_epochs > 0) {
-      throw new SopError(ExitCode.config, {
-        what: 'warm-up in epochs of a run by time',
-        where: config.optim.warmup === null ? 'optim.warmup_epochs' : 'sop.teacher_temp_warmup_epochs',
-        why: 'how many epochs the time holds is not known before it is over',
-        fix: 'give optim.warmup, a share of the run, and leave the teacher temperature constant',
-      });
-    }
-    const schedules = schedulesOf(config, 1, 0, config.optim.warmup, 0);
+    const schedules = schedulesOf(config, 1, 0, config.optim.warmup ?? 0, 0);
     return {
       totalSteps: null,
       totalSeconds,

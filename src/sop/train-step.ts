@@ -4,9 +4,9 @@ import type { Tensor } from '../graph/tensor.js';
 import type { Parameters } from '../nn/parameters.js';
 import { gridSide, type Views } from '../nn/vit.js';
 import { add } from '../ops/add.js';
-import { finiteFlag } from '../ops/finite_flag.js';
 import { gatherRows } from '../ops/gather_rows.js';
 import { updateEma } from '../ops/update_ema.js';
+import { updateFlag } from '../ops/update_flag.js';
 import { weightedSum } from '../ops/weighted_sum.js';
 import { ADAMW, adamw, type ParameterPack, packParameters } from '../optim/adamw.js';
 import { taskStream } from '../rng.js';
@@ -140,7 +140,10 @@ export interface TrainStep {
   readonly packs: readonly ParameterPack[];
   /** Mean entropy of the teacher's [CLS] predictions, nats: falls to 0 or sticks at ln K when training collapses. */
   readonly teacherEntropy: Tensor;
-  /** u32 [1]: 0, or 1 + the place of the first non-finite number in [loss, squared gradient norms...]. */
+  /**
+   * u32 [1], state: 0, or 1 + the place of the first non-finite number in [loss, squared gradient norms...]. Stays up until
+   * the host writes 0.
+   */
   readonly flag: Tensor;
   /** f32 [2] each: sums of squares of parameters and of their update. */
   readonly norms: readonly Tensor[];
@@ -199,7 +202,8 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
   const moments = [momentsOf(graph, 'moment1', student), momentsOf(graph, 'moment2', student)] as const;
   const packed = { parameters, gradients, moments: [[...moments[0].values()], [...moments[1].values()]] as const };
   const packs = packParameters(graph, packed, shape.maxElements);
-  const flag = graph.one(finiteFlag, [loss.total, ...packs.map(({ squares }) => squares)], {});
+  const flag = graph.state('flag', [1], 'u32');
+  graph.add(updateFlag, [flag, loss.total, ...packs.map(({ squares }) => squares)], {});
 
   // AdamW, teacher, memories.
   const decays = new Set(studentSpecs(network).flatMap(({ name, decay }) => (decay ? (student.get(name) ?? []) : [])));

@@ -1,3 +1,4 @@
+import { firstNonFinite } from '../data/checkpoint.js';
 import type { NamedArray } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
@@ -33,6 +34,28 @@ export interface StepResult {
   readonly updateNorm: number;
   /** Nats. */
   readonly teacherEntropy: number;
+  /** The tensor that was not finite, of a step that was told to tolerate one and changed nothing; else null. */
+  readonly skipped: string | null;
+}
+
+/** Loss, a gradient or a weight is not finite (exit 70). */
+export class NonFiniteError extends SopError {
+  /**
+   * @param step the step that met it
+   * @param written false where the step changed nothing: the state is the one before it
+   */
+  constructor(
+    readonly tensor: string,
+    readonly step: number,
+    readonly written: boolean,
+  ) {
+    super(ExitCode.internal, {
+      what: 'training met a number that is not finite',
+      where: `${tensor}, step ${step}`,
+      why: written ? 'NaN or infinity in the updated weights' : 'NaN or infinity; nothing of this step was written',
+      fix: 'start again from the last checkpoint (--init) with a lower optim.lr, or check the images',
+    });
+  }
 }
 
 /** Contents of a tensor that the host writes before a step. */
@@ -82,11 +105,13 @@ export class Trainer {
 
   /**
    * Starts one step. Resolves when the device has done it; further steps may be started before.
-   * Rejects with `SopError` 70 when loss or gradients are not finite, naming the first bad tensor: the device has then
-   * written nothing of that step, and nothing of those after it that depend on the same state.
+   * Rejects with `NonFiniteError` when loss or gradients are not finite, naming the first bad tensor: the device has then
+   * written nothing of that step, and writes nothing of those in flight behind it. With `tolerate` such a step resolves,
+   * and the next one changes the state again. Weights that are not finite are an error either way.
    */
-  step(writes: readonly Write[], values: StepValues): Promise<StepResult> {
-    const { scalars } = this.training.step;
+  step(writes: readonly Write[], values: StepValues, tolerate = false): Promise<StepResult> {
+    const { scalars, flag } = this.training.step;
+    if (tolerate) this.replay.write(flag, new Uint32Array(1));
     for (const write of writes) this.write(write);
     this.replay.setScalar(scalars.step, values.step);
     this.replay.setScalar(scalars.lr, values.lr);
@@ -95,7 +120,7 @@ export class Trainer {
     this.replay.setScalar(scalars.teacherTemp, values.teacherTemp);
     this.replay.setScalar(scalars.correction1, 1 - ADAMW.beta1 ** values.step);
     this.replay.setScalar(scalars.correction2, 1 - ADAMW.beta2 ** values.step);
-    return this.result(this.replay.run(), values.step);
+    return this.result(this.replay.run(), values.step, tolerate);
   }
 
   /** The whole state, as files name it. Waits for the steps in flight. */
@@ -118,6 +143,7 @@ export class Trainer {
       const array = tensors.get(entry.name);
       if (array) this.replay.write(entry.tensor, elementsFor(entry, array, where));
     }
+    this.replay.write(this.training.step.flag, new Uint32Array(1));
   }
 
   /** Gives student and teacher these first weights, by timm's name; others keep theirs. */
@@ -161,17 +187,22 @@ export class Trainer {
       const known = network === 'student' || network === 'teacher' ? weights.get(rest.join('.')) : undefined;
       this.replay.write(entry.tensor, known ?? zero(entry));
     }
+    this.replay.write(step.flag, new Uint32Array(1));
     const width = shape.network.head.out;
     this.replay.write(step.memory.cls.rows, initialMemory(shape.cls.memory, width, this.seed, 0));
     this.replay.write(step.memory.patch.rows, initialMemory(shape.patch.memory, width, this.seed, 1));
   }
 
-  private async result(running: Promise<Elements[]>, stepNumber: number): Promise<StepResult> {
+  private async result(running: Promise<Elements[]>, stepNumber: number, tolerate: boolean): Promise<StepResult> {
     const [total, cls, patch, flag, entropy, ...sums] = await running;
     const { packs } = this.training.step;
     const squares = sums.slice(0, packs.length);
     const norms = sums.slice(packs.length);
-    if (flag?.[0]) throw this.notFinite(flag[0], stepNumber);
+    const skipped = flag?.[0] ? this.flagged(flag[0]) : null;
+    if (skipped !== null && !tolerate) throw new NonFiniteError(skipped, stepNumber, false);
+    // By their bits, as on the device: the sum of squares of a weight that is not finite is none either.
+    const written = norms.findIndex((pair) => firstNonFinite(pair as Float32Array) >= 0);
+    if (written >= 0) throw new NonFiniteError(await this.badWeight(written), stepNumber, true);
     const root = (values: readonly number[]): number => Math.sqrt(values.reduce((sum, value) => sum + value, 0));
     return {
       loss: total?.[0] ?? Number.NaN,
@@ -181,19 +212,21 @@ export class Trainer {
       paramNorm: root(norms.map((pair) => pair[0] ?? Number.NaN)),
       updateNorm: root(norms.map((pair) => pair[1] ?? Number.NaN)),
       teacherEntropy: entropy?.[0] ?? Number.NaN,
+      skipped,
     };
   }
 
   /** `flag` counts: 1 is the loss, then the gradients of all packs in order. */
-  private notFinite(flag: number, stepNumber: number): SopError {
+  private flagged(flag: number): string {
     const gradients = this.training.step.packs.flatMap(({ parameters }) => parameters.members);
-    const tensor = flag === 1 ? 'loss' : `gradient of ${gradients[flag - 2]?.label ?? 'an unknown tensor'}`;
-    return new SopError(ExitCode.internal, {
-      what: 'training met a number that is not finite',
-      where: `${tensor}, step ${stepNumber}`,
-      why: 'NaN or infinity; nothing of this step was written',
-      fix: 'go on from the last checkpoint with a lower --set optim.lr, or check the images',
-    });
+    return flag === 1 ? 'loss' : `gradient of ${gradients[flag - 2]?.label ?? 'an unknown tensor'}`;
+  }
+
+  private async badWeight(pack: number): Promise<string> {
+    for (const tensor of this.training.step.packs[pack]?.parameters.members ?? []) {
+      if (firstNonFinite((await this.replay.read(tensor)) as Float32Array) >= 0) return `weights ${tensor.label}`;
+    }
+    return 'norm of the weights';
   }
 }
 

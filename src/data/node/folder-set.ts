@@ -23,6 +23,11 @@ export interface FolderOptions {
    * stands in for it, always the same one. Either way not more than `badImageCap` of them.
    */
   readonly onBadImage?: 'error' | 'skip';
+  /**
+   * False: no image stands in for another, as features of a set must be its own. With `skip` a set that is not resident
+   * is then decoded once more, at first, to find what must be left out.
+   */
+  readonly standIn?: boolean;
   /** Called once for each image that was skipped. */
   readonly onBad?: (bad: BadImage) => void;
   /** Called with what people should know about the set (files ignored, images left out). */
@@ -86,6 +91,10 @@ export async function folderSet(
 ): Promise<ImageSet> {
   const bad = new BadImages(listing, options);
   if (scan.size) return decodeAll(name, listing, scan.size, channels, bad, options);
+  if (options.onBadImage === 'skip' && options.standIn === false) {
+    const readable = await withoutBad(listing, channels, bad, options);
+    return folderSet(name, readable, scan, channels, { ...options, onBadImage: 'error' });
+  }
   const { labels, classes, files, root } = listing;
   const count = files.length;
   /** The next image of the same class, round in a circle. */
@@ -115,6 +124,27 @@ export async function folderSet(
     });
   };
   return { name, channels, count, labels, classes, files, resident: null, read };
+}
+
+/** The files of a listing that can be decoded. @throws SopError 65 where there are too many others */
+async function withoutBad(
+  listing: ImageListing,
+  channels: 1 | 3,
+  bad: BadImages,
+  options: FolderOptions,
+): Promise<ImageListing> {
+  const { files, labels, root } = listing;
+  let done = 0;
+  await forEachParallel(files.length, options.concurrency ?? availableParallelism(), async (i) => {
+    await decodeImage(join(root, files[i]!), channels, options.limitInputPixels).catch((error) => bad.add(i, error));
+    options.onProgress?.(++done, files.length, 'decoding images');
+  });
+  const kept = Array.from(files.keys()).filter((i) => !bad.has(i));
+  return {
+    ...listing,
+    files: kept.map((i) => files[i]!),
+    labels: labels && Int32Array.from(kept, (i) => labels[i]!),
+  };
 }
 
 async function decodeAll(

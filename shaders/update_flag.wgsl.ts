@@ -1,9 +1,10 @@
-// finite_flag: flag = 0 if every element of all inputs is finite, else 1 + the number of the first that is not, counted
-// through the inputs one after the other. Elements are read as bits: comparisons of floats lose NaN.
+// update_flag: a flag of 0 stays so if every element of all inputs is finite, else it becomes 1 + the number of the first
+// that is not, counted through the inputs one after the other; any other flag stays. Elements are read as bits: comparisons
+// of floats lose NaN.
 //
 //   x         [n]        one of the inputs
 //   found     [spans]    u32: number of the first non-finite element of each span, NOTHING without one
-//   flag      [1]        u32
+//   flag      [1]        u32, changed
 //
 // stage `span`, once an input: a workgroup finds the first of FLAG_SPAN elements; stage `first`: one workgroup, the first of all.
 
@@ -27,9 +28,9 @@ fn first_of(local: u32, value: u32) -> u32 {
 }
 `;
 
-export function finiteFlagSpan({ lanes }: { lanes: number }): Kernel {
+export function updateFlagSpan({ lanes }: { lanes: number }): Kernel {
   return kernel({
-    label: 'finite_flag.span',
+    label: 'update_flag.span',
     bindings: { x: read('u32'), found: write('u32') },
     params: { count: 'u32', spans: 'u32', first_element: 'u32', first_span: 'u32' },
     code: wgsl`${GRID}${FINITE}${FIRST}
@@ -49,9 +50,9 @@ fn span(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) co
   });
 }
 
-export function finiteFlagFirst({ lanes }: { lanes: number }): Kernel {
+export function updateFlagFirst({ lanes }: { lanes: number }): Kernel {
   return kernel({
-    label: 'finite_flag.first',
+    label: 'update_flag.first',
     bindings: { found: read('u32'), flag: write('u32') },
     params: { count: 'u32' },
     code: wgsl`${FIRST}
@@ -61,7 +62,7 @@ fn first(@builtin(local_invocation_index) local: u32) {
   for (var i = local; i < params.count; i += ${lanes}u) { value = min(value, found[i]); }
   let result = first_of(local, value);
   // NOTHING + 1 wraps to 0: all finite.
-  if (local == 0u) { flag[0] = result + 1u; }
+  if (local == 0u && flag[0] == 0u) { flag[0] = result + 1u; }
 }
 `,
   });

@@ -1,5 +1,5 @@
 import { elements } from '../src/graph/tensor.js';
-import { finiteFlag } from '../src/ops/finite_flag.js';
+import { updateFlag } from '../src/ops/update_flag.js';
 import { type CaseInput, opTest } from './declare.js';
 
 /** Standard normal numbers with `value` at some places. */
@@ -9,17 +9,21 @@ const holding = (count: number, value: number, ...places: number[]): CaseInput =
 });
 const largest = 2 ** 127 * (2 - 2 ** -23);
 
-export const finiteFlagTests = [
+export const updateFlagTests = [
   opTest({
-    op: finiteFlag,
-    reference: ({ inputs }) => {
+    op: updateFlag,
+    reference: ({ inputs: [flag, ...scanned] }) => {
+      if (flag?.[0] !== 0) return [];
       let before = 0;
-      for (const values of inputs) {
+      for (const values of scanned) {
         const found = values.findIndex((value) => !Number.isFinite(value));
-        if (found >= 0) return [Float64Array.of(1 + before + found)];
+        if (found >= 0) {
+          flag[0] = 1 + before + found;
+          break;
+        }
         before += values.length;
       }
-      return [Float64Array.of(0)];
+      return [];
     },
     cases: [
       [holding(1, 0)],
@@ -28,12 +32,16 @@ export const finiteFlagTests = [
       [holding(9000, Infinity, 8999, 4097)],
       [holding(7, 0), holding(197, -Infinity, 196), holding(65, NaN, 0)],
       [holding(1, 0), holding(2, 0), holding(3, 0), holding(4, 0), holding(5, 0), holding(4100, NaN, 4099)],
-    ].map((inputs) => ({ inputs, attrs: {} })),
+    ].flatMap((scanned, i) => {
+      const flag = (value: number): CaseInput => ({ shape: [1], dtype: 'u32', fill: () => [value] });
+      const before = i === 3 ? [0, 7] : [0];
+      return before.map((value) => ({ inputs: [flag(value), ...scanned], attrs: {} }));
+    }),
     tolerance: () => 0,
     bench: {
       dims: ['elements'],
-      sized: (count) => ({ inputs: [{ shape: [count] }], attrs: {} }),
-      shapesOf: ({ inputs }) => inputs.map(({ shape }) => [elements(shape)]),
+      sized: (count) => ({ inputs: [{ shape: [1], dtype: 'u32', fill: () => [0] }, { shape: [count] }], attrs: {} }),
+      shapesOf: ({ inputs: [, ...scanned] }) => scanned.map(({ shape }) => [elements(shape)]),
     },
   }),
 ];
