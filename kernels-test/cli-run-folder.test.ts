@@ -218,12 +218,18 @@ test('signals: the first asks to stop, a second SIGINT leaves, SIGHUP is survive
     ['SIGTERM', 143],
   ] as const) {
     const said: string[] = [];
+    const early: string[] = [];
     const left: number[] = [];
-    const stop = watchSignals({ onRequest: (signal) => said.push(signal), leave: (code) => left.push(code) });
-    process.emit('SIGHUP');
-    assert.equal([stop.signal, stop.exitCode, stop.aborted.aborted], [null, null, false]);
+    const stop = watchSignals({ onEarly: (signal) => early.push(signal), leave: (code) => left.push(code) });
     process.emit(name);
-    assert.equal([stop.signal, stop.exitCode, stop.aborted.aborted], [name, exitCode, true]);
+    assert.equal([early, left.splice(0)], [[name], [exitCode]], 'before anything can be saved it leaves');
+    stop.begin((signal) => said.push(signal));
+    process.emit('SIGHUP');
+    process.emit('SIGUSR1');
+    assert.equal([stop.takeSave(), stop.takeSave()], [true, false]);
+    assert.equal([stop.signal, stop.exitCode], [null, null]);
+    process.emit(name);
+    assert.equal([stop.signal, stop.exitCode], [name, exitCode]);
     process.emit('SIGTERM');
     assert.equal(left, []);
     process.emit('SIGINT');

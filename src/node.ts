@@ -3,6 +3,7 @@ import { ExitCode, SopError } from './errors.js';
 import { describeAdapter, type Gpu, openGpu, targetOf } from './gpu/device.js';
 import { targetKind } from './gpu/target.js';
 import { howToGetAdapter, swiftShaderCommand } from './node/advice.js';
+import { withoutChatter } from './node/driver-chatter.js';
 import { findDrivers, findLoader, prepareSwiftShader } from './node/vulkan.js';
 
 export * from './index.js';
@@ -46,7 +47,7 @@ function vulkanCanStart(icd?: string): boolean {
 async function request(name?: string, icd?: string): Promise<GPUAdapter | null> {
   if (!vulkanCanStart(icd)) return null;
   const instance = createInstance(name === undefined ? [] : [`adapter=${name}`]);
-  return withDriver(icd, () => instance.requestAdapter({ powerPreference: 'high-performance' }));
+  return withDriver(icd, () => withoutChatter(() => instance.requestAdapter({ powerPreference: 'high-performance' })));
 }
 
 /** The names of all adapters; Dawn tells them only in the error for a name that does not exist. */

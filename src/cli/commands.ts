@@ -133,6 +133,7 @@ export const commands: readonly Command[] = [
       ...trainingFlags,
       out: textFlag('--out <dir>', 'folder of the run: settings, metrics, checkpoints, weights'),
       resume: switchFlag('--resume', 'go on with the run in --out'),
+      supervise: switchFlag('--supervise', 'where training dies, start it again from its last checkpoint'),
       init: textFlag('--init <file.safetensors>', 'weights to begin with (timm, Hugging Face or our names)'),
       profile: switchFlag('--profile', 'time every dispatch of some steps: a table, and a trace for chrome://tracing'),
     },

@@ -2,6 +2,7 @@ import { readSafetensorsFile, writeSafetensorsFile } from '../data/node/files.js
 import type { NamedArray, SafetensorsFile } from '../data/safetensors.js';
 import type { Gpu } from '../gpu/device.js';
 import { openNodeGpu } from '../node.js';
+import { debugStep, NonFiniteStep } from '../sop/debug-step.js';
 import type { Outcome } from './command.js';
 import type { CommonOptions } from './options.js';
 import { checkCreatable } from './output-file.js';
@@ -18,7 +19,6 @@ export async function debugStepCommand(
   common: CommonOptions,
   printer: Printer,
 ): Promise<Outcome> {
-  const { debugStep } = await import('../sop/debug-step.js');
   const compute = (gpu: Gpu, { tensors, metadata }: SafetensorsFile) =>
     debugStep(gpu, tensors, metadata, options.input);
   const { arrays, adapter } = await throughFile(options, common, compute);
@@ -54,8 +54,14 @@ async function throughFile(
   const file = await readSafetensorsFile(input);
   const gpu = await openNodeGpu({ quiet: common.quiet, adapter: common.adapter });
   try {
-    const arrays = await compute(gpu, file);
-    await writeSafetensorsFile(output, arrays, [['adapter', gpu.target.name]]);
+    const write = (arrays: readonly NamedArray[]): Promise<void> =>
+      writeSafetensorsFile(output, arrays, [['adapter', gpu.target.name]]);
+    const arrays = await compute(gpu, file).catch(async (error: unknown) => {
+      // What was computed up to it is what one looks at to find the cause.
+      if (error instanceof NonFiniteStep) await write(error.results);
+      throw error;
+    });
+    await write(arrays);
     return { arrays, adapter: gpu.target.name };
   } finally {
     await gpu.close();

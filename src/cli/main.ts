@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { Argument, Option, Command as Parser } from 'commander';
 import { errorCode } from '../data/node/io-errors.js';
 import { ExitCode, SopError } from '../errors.js';
+import { silenceDrivers } from '../node/driver-chatter.js';
 import type { Command, Outcome } from './command.js';
 import { commands, groups } from './commands.js';
 import { describeFailure, isAnswered, usageError } from './failure.js';
@@ -131,6 +132,7 @@ function surviveClosedPipe(error: unknown): void {
  */
 export async function main(argv: readonly string[]): Promise<number> {
   const debug = argv.includes('--debug');
+  silenceDrivers();
   const name = called(argv)?.path.join(' ') ?? program;
   const fatal = (error: unknown) => {
     const { exitCode, message, stack } = describeFailure(error, name);

@@ -39,6 +39,7 @@ const keyOf = {
   batchSize: 'train.batch_size',
   seed: 'train.seed',
   onBadImage: 'data.on_bad_image',
+  onNonfinite: 'train.on_nonfinite',
 } as const;
 
 /** Flags of commands that configure a whole training run (`train`, `plan`, ...). */
@@ -52,6 +53,11 @@ export const trainingFlags = {
   batchSize: textFlag('--batch-size <images>', 'images in a batch'),
   seed: textFlag('--seed <n>', 'seed of everything that is drawn'),
   onBadImage: badImageFlag,
+  onNonfinite: textFlag(
+    '--on-nonfinite <error or skip:n>',
+    'a step that is not finite ends the run, or n in a row are skipped',
+  ),
+  stopOnCollapse: switchFlag('--stop-on-collapse', 'end the run where its features collapse'),
 };
 
 type Given<F extends Record<string, unknown>> = { readonly [K in keyof F]?: F[K] | undefined };
@@ -108,6 +114,7 @@ export async function configLayers(options: ConfigOptions): Promise<Layer[]> {
     const text = options[name as keyof typeof keyOf];
     return text === undefined ? [] : [[key, text, flagName(trainingFlags[name as keyof typeof keyOf].syntax)]];
   });
+  if (options.stopOnCollapse) flags.push(['train.stop_on_collapse', 'true', '--stop-on-collapse']);
   layers.push(commandLineLayer(options.set ?? [], flags));
   return layers;
 }

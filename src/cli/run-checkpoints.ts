@@ -23,10 +23,15 @@ const CHECKPOINT_SECONDS = 300;
 /** Checkpoints in a row that a full disk may cost before the run gives up. */
 const FAILURES = 3;
 
-/** Writes checkpoints, and says when the next one is due. */
+/**
+ * Writes checkpoints, and says when the next one is due. Training waits for the state to be read back, never for the disk:
+ * files are written while it goes on.
+ */
 export class Saver {
   private triedAt: number;
   private failures = 0;
+  private gaveUp: SopError | null = null;
+  private readonly writing = new Map<CheckpointName, Promise<void>>();
 
   /** @param lastStep the step that `last` holds; null without one */
   constructor(
@@ -43,31 +48,61 @@ export class Saver {
     return this.progress.elapsed - this.triedAt >= (this.setup.checkpointSeconds ?? CHECKPOINT_SECONDS);
   }
 
-  /** Writes `last` unless it holds this step already. @throws SopError 73, 74; the old checkpoint is whole then */
+  /** Writes `last` unless it holds this step already, and waits for it. @throws SopError 73, 74; the old one is whole then */
   async saveLast(): Promise<void> {
+    await this.settled();
     if (this.lastStep === this.progress.step) return;
-    await this.write('last');
-    this.lastStep = this.progress.step;
+    await (await this.begin('last'))();
   }
 
-  /** In the middle of a run a checkpoint that cannot be written costs a warning. @throws SopError 74 after three in a row */
-  async trySave(name: CheckpointName): Promise<void> {
+  /**
+   * Reads the state back and begins to write it. In the middle of a run a checkpoint that cannot be written costs a
+   * warning; `check` tells when it was too many.
+   */
+  async save(name: CheckpointName): Promise<void> {
     if (name === 'last') this.triedAt = this.progress.elapsed;
-    try {
-      await (name === 'last' ? this.saveLast() : this.write(name));
-      this.failures = 0;
-    } catch (error) {
-      if (!(error instanceof SopError)) throw error;
-      this.failures++;
-      const { what, where, why, fix } = error.complaint;
-      const tries = `${this.failures} of ${FAILURES} checkpoints in a row could not be written`;
-      if (this.failures >= FAILURES)
-        throw new SopError(ExitCode.io, { what, where, why: `${why}; ${tries}`, fix }, { cause: error });
-      this.setup.printer.warn(`${what} (${where}): ${why}; the run goes on, ${tries}; ${fix}`);
-    }
+    await this.writing.get(name);
+    const write = await this.begin(name);
+    const done = write().then(
+      () => {
+        this.failures = 0;
+      },
+      (error: unknown) => this.failed(error),
+    );
+    this.writing.set(name, done);
   }
 
-  private async write(name: CheckpointName): Promise<void> {
+  /** @throws SopError 74 after three failures in a row, and whatever else stopped a file from being written */
+  check(): void {
+    if (this.gaveUp) throw this.gaveUp;
+  }
+
+  /** Waits for the files that are being written; never fails. */
+  async settled(): Promise<void> {
+    await Promise.all(this.writing.values());
+  }
+
+  private failed(error: unknown): void {
+    if (!(error instanceof SopError)) {
+      this.gaveUp = new SopError(
+        ExitCode.internal,
+        { what: 'checkpoint failed', where: this.setup.run.checkpoints, why: String(error), fix: 'report this' },
+        { cause: error },
+      );
+      return;
+    }
+    // The device failed while the file was written: the loop meets that by itself.
+    if (error.exitCode !== ExitCode.io && error.exitCode !== ExitCode.cannotCreate) return;
+    this.failures++;
+    const { what, where, why, fix } = error.complaint;
+    const tries = `${this.failures} of ${FAILURES} checkpoints in a row could not be written`;
+    if (this.failures >= FAILURES)
+      this.gaveUp = new SopError(ExitCode.io, { what, where, why: `${why}; ${tries}`, fix }, { cause: error });
+    else this.setup.printer.warn(`${what} (${where}): ${why}; the run goes on, ${tries}; ${fix}`);
+  }
+
+  /** Reads the state back; the function returned writes it. */
+  private async begin(name: CheckpointName): Promise<() => Promise<void>> {
     const { step, elapsed, best } = this.progress;
     const { config, splits, run, gpu } = this.setup;
     const metadata = new Map([
@@ -77,9 +112,13 @@ export class Saver {
       ['data.fingerprint', fingerprint(splits.train)],
       ['adapter', gpu.target.name],
     ]);
-    // The metrics of a step are safe before its checkpoint is: a run that goes on from it finds them all.
-    this.metrics.sync();
-    await saveCheckpoint(run.folder, name, step, await this.trainer.save(), metadata);
+    const tensors = await this.trainer.save();
+    return async () => {
+      // The metrics of a step are safe before its checkpoint is: a run that goes on from it finds them all.
+      this.metrics.sync();
+      await saveCheckpoint(run.folder, name, step, tensors, metadata, () => gpu.check());
+      if (name === 'last') this.lastStep = step;
+    };
   }
 }
 

@@ -1,7 +1,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { access, constants, readdir, readFile } from 'node:fs/promises';
 import { arch, cpus, hostname, platform, release, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { diffConfig, formatValue } from '../config/keys.js';
 import { resolveConfig } from '../config/resolve.js';
 import type { Config } from '../config/schema.js';
@@ -67,7 +67,33 @@ async function holdsRun(run: RunFolder): Promise<boolean> {
  *
  * @throws SopError 73 where it cannot be made or written, or holds another run; 66 where there is none to resume
  */
-export async function prepareRunFolder(folder: string, { resume }: { readonly resume: boolean }): Promise<RunFolder> {
+export async function prepareRunFolder(folder: string, options: { readonly resume: boolean }): Promise<RunFolder> {
+  const run = await checkOccupied(folder, options);
+  for (const path of [run.folder, run.checkpoints, join(folder, 'export')]) {
+    await makeFolder(path);
+  }
+  for (const path of [run.config, run.lastCheckpoint]) await checkCreatable(path);
+  return run;
+}
+
+/**
+ * As far as can be told without making anything: would `prepareRunFolder` take this folder? Asked before the images are read.
+ *
+ * @throws SopError 66, 73 as `prepareRunFolder`
+ */
+export async function checkRunFolder(folder: string, options: { readonly resume: boolean }): Promise<void> {
+  await checkOccupied(folder, options);
+  for (let at = resolve(folder); ; at = dirname(at)) {
+    try {
+      await access(at, constants.W_OK | constants.X_OK);
+      return;
+    } catch (error) {
+      if (errorCode(error) !== 'ENOENT' || at === dirname(at)) throw cannotWrite(folder, error, 'create');
+    }
+  }
+}
+
+async function checkOccupied(folder: string, { resume }: { readonly resume: boolean }): Promise<RunFolder> {
   const run = runFolder(folder);
   const occupied = await holdsRun(run);
   if (resume && !occupied) {
@@ -79,10 +105,6 @@ export async function prepareRunFolder(folder: string, { resume }: { readonly re
     const why = 'it holds another run';
     throw new SopError(ExitCode.cannotCreate, { what: 'cannot start a run', where: folder, why, fix });
   }
-  for (const path of [run.folder, run.checkpoints, join(folder, 'export')]) {
-    await makeFolder(path);
-  }
-  for (const path of [run.config, run.lastCheckpoint]) await checkCreatable(path);
   return run;
 }
 
@@ -106,7 +128,10 @@ export async function writeRunConfig(run: RunFolder, config: Config, command: st
  */
 const free: ReadonlySet<string> = new Set([
   'data.path',
+  'train.on_nonfinite',
+  'train.stop_on_collapse',
   'train.checkpoint_blocks',
+  'data.on_bad_image',
   'log.every',
   'eval.every_epochs',
   'eval.k',
@@ -146,6 +171,19 @@ export function hostEnvironment(): Readonly<Record<string, unknown>> {
 /** Writes `environment.json`. @param details adapter, driver, versions @throws SopError 73, 74 */
 export async function writeEnvironment(run: RunFolder, details: Readonly<Record<string, unknown>>): Promise<void> {
   await writeJson(run.environment, { ...hostEnvironment(), ...details });
+}
+
+/** What `writeEnvironment` wrote. @throws SopError 66 missing, 78 damaged */
+export async function readEnvironment(run: RunFolder): Promise<Readonly<Record<string, unknown>>> {
+  const text = await readFile(run.environment, 'utf8').catch((error: unknown) => {
+    throw cannotRead(run.environment, error, 'start a new run');
+  });
+  try {
+    return JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    const [what, why, fix] = ['damaged file', 'it is no JSON', 'start a new run'];
+    throw new SopError(ExitCode.config, { what, where: run.environment, why, fix });
+  }
 }
 
 /** `train.log`: each line is in the file when `line` returns; a full disk costs lines of it, never the run. */

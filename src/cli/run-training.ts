@@ -1,23 +1,23 @@
-import { readSafetensorsFile } from '../data/node/files.js';
+import { join } from 'node:path';
+import { skipsOf } from '../config/fields.js';
+import { writeSafetensorsFile } from '../data/node/files.js';
+import { reasonOf } from '../data/node/io-errors.js';
 import { ExitCode, SopError } from '../errors.js';
-import { type Evaluation, Evaluator, quickProtocol } from '../eval/evaluator.js';
-import { initFrom, initLines } from '../eval/init.js';
-import { mebibytes } from '../plan/plan.js';
-import { describePlan, planSummary } from '../plan/report.js';
-import { Feed, stepsPerEpoch } from '../sop/feed.js';
+import { collapse } from '../eval/collapse.js';
+import type { Evaluation } from '../eval/evaluator.js';
+import { Feed } from '../sop/feed.js';
 import { runClock, runSteps, type StepRecord } from '../sop/loop.js';
-import { studentSpecs } from '../sop/networks.js';
-import { type SetupProgress, Trainer } from '../sop/trainer.js';
-import { describeBatches, type Training } from '../sop/training.js';
+import { stepFiles } from '../sop/step-file.js';
+import { NonFiniteError, type Trainer } from '../sop/trainer.js';
+import type { Training } from '../sop/training.js';
+import { HangError } from '../sop/watchdog.js';
 import type { Outcome } from './command.js';
-import { packageVersions } from './doctor.js';
-import { availableMemory } from './host-memory.js';
 import { MetricsFile, type MetricsRecord } from './metrics-file.js';
-import type { Printer } from './printer.js';
 import { profileSteps } from './profile.js';
 import { CountProgress, formatDuration, formatRate, TrainProgress } from './progress.js';
-import { exportTeacher, type Progress, restore, Saver } from './run-checkpoints.js';
-import { writeEnvironment, writeRunConfig } from './run-folder.js';
+import { exportTeacher, Saver } from './run-checkpoints.js';
+import { describeEvaluation, evaluationLine, metricsLine, progressState } from './run-report.js';
+import { prepareRun, quickEvaluator } from './run-setup.js';
 import { watchSignals } from './signals.js';
 import type { TrainSetup } from './train.js';
 
@@ -34,50 +34,46 @@ export interface TrainingOutcome extends Outcome {
 
 /** The training itself: setup, steps, evaluations, checkpoints, the end. */
 export async function runTraining(setup: TrainSetup, training: Training): Promise<TrainingOutcome> {
-  const { config, splits, run, resume, printer } = setup;
-  const { count } = splits.train;
-  printPlan(training, printer, count);
-  checkMemory(training);
-  const trainer = await createTrainer(setup, training);
-  // Only now: a run that did not fit leaves no folder that would have to be removed before the next try.
-  if (!resume) {
-    await writeRunConfig(run, config, process.argv.slice(2).join(' '));
-    const { description: adapter, target } = setup.gpu;
-    await writeEnvironment(run, { adapter, target, versions: packageVersions() });
-  }
-  const restored = resume ? await restore(setup, trainer) : null;
-  const progress: Progress = restored?.progress ?? { step: 0, elapsed: 0, best: Number.NaN };
-  if (!restored && setup.init !== undefined) await initialize(setup.init, trainer, printer);
+  const { config, splits, run, printer } = setup;
+  const { trainer, progress, lastStep } = await prepareRun(setup, training);
   for (const write of Feed.residentPixels(training, splits.train)) trainer.write(write);
 
   const metrics = MetricsFile.open(run.metrics, progress.step);
   const feed = new Feed(training, splits.train, progress.step);
   const clock = runClock(config, feed.stepsPerEpoch);
   const evaluator = setup.evaluator ?? (await quickEvaluator(setup, training));
-  const stop = watchSignals({ onRequest: (signal) => printer.line(`${signal}: finishing the step, then saving`) });
+  const stop = setup.stop ?? watchSignals();
   const line = new TrainProgress(printer, config.log.every);
-  const saver = new Saver(setup, trainer, metrics, progress, restored?.lastStep ?? null);
+  const saver = new Saver(setup, trainer, metrics, progress, lastStep);
   const isLast = (step: number): boolean => clock.totalSteps !== null && step >= clock.totalSteps;
   const evaluates = (step: number): boolean => {
     const every = config.eval.every_epochs * feed.stepsPerEpoch;
     return every > 0 && step % every === 0 && step > evaluated;
   };
+  const skips = skipsOf(config.train.on_nonfinite);
+  let skippedInRow = 0;
   let saveAt = -1;
   // Step of the last evaluation in the metrics: none is written twice.
   let evaluated = metrics.history.lastEvaluation;
   let failing = false;
+  let collapsed = false;
+  let hung = false;
   try {
     // A disk that cannot hold a checkpoint is found now, and whatever happens later, there is one to go back to.
     await saver.saveLast();
+    stop.begin((signal) => printer.line(`${signal}: finishing the step, then saving`));
     const options = {
       done: progress.step,
       elapsed: progress.elapsed,
+      tolerate: skips > 0,
+      ...(setup.watchdog && { watchdog: setup.watchdog }),
       stopped: () => stop.signal !== null,
       barrier: (step: number) => {
         // Decided here, once: when the record of this step comes, whether a save is due may have changed.
-        const save = saver.due();
+        const save = stop.takeSave() || saver.due();
         if (save) saveAt = step;
-        return save || evaluates(step) || stop.signal !== null || isLast(step);
+        // After a step that was skipped the next one waits for its turn, so that the state is known if it is the last.
+        return save || skippedInRow > 0 || evaluates(step) || stop.signal !== null || isLast(step);
       },
     };
     let rate = 0;
@@ -87,10 +83,12 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       progress.elapsed += record.seconds;
       teacherEntropy = record.teacherEntropy;
       rate = rate > 0 ? 0.9 * rate + (0.1 * record.images) / record.seconds : record.images / record.seconds;
+      checkSkipped(record);
       append(metricsLine(record));
-      line.update(progressState(record, rate, clock, progress));
+      line.update(progressState(record, rate, clock, progress.elapsed));
       if (evaluates(record.step) && !isLast(record.step)) await evaluate(record);
-      if (saveAt === record.step) await saver.trySave('last');
+      if (saveAt === record.step) await saver.save('last');
+      saver.check();
     }
     line.stop();
     await saver.saveLast();
@@ -104,8 +102,9 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       teacherEntropy,
     });
     await exportTeacher(setup, trainer, progress.step);
+    await saver.settled();
     printer.line(
-      `done     ${progress.step} steps in ${formatDuration(progress.elapsed)}, ${formatRate((progress.step * training.config.train.batch_size * config.optim.accumulate) / progress.elapsed)} images/s`,
+      `done     ${progress.step} steps in ${formatDuration(progress.elapsed)}, ${formatRate((progress.step * config.train.batch_size * config.optim.accumulate) / progress.elapsed)} images/s`,
     );
     printer.line(`weights  ${run.exported}`);
     if (setup.profile) await profileSteps(trainer, run.folder, printer);
@@ -113,17 +112,33 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     const result = { steps, seconds, knn: final.comparison?.knn.top1 ?? null, ...final.spread };
     return { result, steps, seconds, evaluation: final };
   } catch (error) {
+    hung = error instanceof HangError;
     // An image that cannot be read ends the run, but all that was learned before it is kept.
     if (error instanceof SopError && unreadable.has(error.exitCode)) await saver.saveLast();
+    if (error instanceof NonFiniteError && !error.written) throw await withStepFile(setup, training, trainer, error);
     throw error;
   } finally {
     line.stop();
-    stop.dispose();
+    if (stop !== setup.stop) stop.dispose();
     feed.close();
+    await saver.settled();
     metrics.close();
-    await trainer.settled().catch(() => undefined);
-    trainer.destroy();
-    if (evaluator !== setup.evaluator) evaluator.destroy();
+    if (!hung) {
+      await trainer.settled().catch(() => undefined);
+      trainer.destroy();
+      if (evaluator !== setup.evaluator) evaluator.destroy();
+    }
+  }
+
+  /** Counts steps that changed nothing. @throws NonFiniteError after too many in a row */
+  function checkSkipped({ skipped, step, values }: StepRecord): void {
+    if (skipped === null) {
+      skippedInRow = 0;
+      return;
+    }
+    skippedInRow++;
+    if (skippedInRow > skips) throw new NonFiniteError(skipped, values, false);
+    printer.warn(`step ${step} was skipped: ${skipped} is not finite (${skippedInRow} of ${skips} in a row)`);
   }
 
   /** A full disk costs lines of the metrics, never the run. */
@@ -139,129 +154,60 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   }
 
   /** Measures the teacher at a barrier, writes the line, keeps the best. */
-  async function evaluate({
-    step,
-    epoch,
-    teacherEntropy,
-  }: Pick<StepRecord, 'step' | 'epoch' | 'teacherEntropy'>): Promise<Evaluation> {
+  async function evaluate(at: Pick<StepRecord, 'step' | 'epoch' | 'teacherEntropy'>): Promise<Evaluation> {
+    const { step, teacherEntropy } = at;
     const weights = new Map((await trainer.teacherWeights()).map(({ name, data }) => [name, data as Float32Array]));
-    const result = await evaluator.evaluate(weights);
-    const { comparison, spread } = result;
-    const line = {
-      step,
-      epoch,
-      knn: comparison?.knn.top1 ?? null,
-      feature_std: spread.featureStd,
-      effective_rank: spread.effectiveRank,
-      teacher_entropy: teacherEntropy,
-    };
+    const count = new CountProgress('images evaluated', printer);
+    const result = await evaluator
+      .evaluate(weights, (done, total) => count.update(done, total))
+      .finally(() => count.stop());
     // A finished run that is resumed has the line of its last step already.
-    if (step > evaluated) append(line);
+    if (step > evaluated) append(evaluationLine(at, result));
     evaluated = step;
     printer.line(describeEvaluation(step, result));
+    const { comparison, spread } = result;
     const score = comparison ? comparison.knn.top1[comparison.knn.bestK]! : spread.effectiveRank;
     if (!(score <= progress.best)) {
       progress.best = score;
-      await saver.trySave('best');
+      await saver.save('best');
     }
+    await judge(step, collapse(spread, teacherEntropy, config.sop.cls.anchors));
     return result;
   }
-}
 
-/** The evaluator of a run that brings none: some images of its own set, the same ones for the same seed. */
-async function quickEvaluator({ config, splits, gpu }: TrainSetup, { shape, data }: Training): Promise<Evaluator> {
-  const protocol = quickProtocol(splits.train, splits.test, config.eval.k, config.train.seed);
-  return Evaluator.create(gpu, shape.network, { ...data, size: config.model.image_size }, protocol);
-}
-
-/** `--init`: first weights from a file. */
-async function initialize(path: string, trainer: Trainer, printer: Printer): Promise<void> {
-  const { tensors } = await readSafetensorsFile(path);
-  const initial = initFrom(tensors, studentSpecs(trainer.training.shape.network), path);
-  trainer.begin(initial.weights);
-  for (const line of initLines(initial, path)) printer.line(line);
-}
-
-async function createTrainer({ gpu, printer }: TrainSetup, training: Training): Promise<Trainer> {
-  const started = performance.now();
-  const lines = {
-    compile: new CountProgress('shaders compiled', printer),
-    'warm up': new CountProgress('shaders warmed up', printer),
-  };
-  const progress: SetupProgress = (stage, done, total) => lines[stage].update(done, total);
-  try {
-    const trainer = await Trainer.create(gpu, training, progress);
-    printer.line(`compiled in ${((performance.now() - started) / 1000).toFixed(1)} s`);
-    return trainer;
-  } finally {
-    for (const line of Object.values(lines)) line.stop();
+  /** A collapse is told once, until it is over; with `train.stop_on_collapse` it ends the run. */
+  async function judge(step: number, problem: string | null): Promise<void> {
+    const fix = 'lower optim.lr, raise optim.momentum_teacher or sop.cls.anchors, or go on from an earlier checkpoint';
+    if (problem !== null && config.train.stop_on_collapse) {
+      await saver.saveLast();
+      const where = `step ${step}`;
+      throw new SopError(ExitCode.internal, { what: 'training has collapsed', where, why: problem, fix });
+    }
+    if (problem !== null && !collapsed) printer.warn(`training has collapsed (step ${step}): ${problem}; ${fix}`);
+    collapsed = problem !== null;
   }
 }
 
-/** What will happen, before step 1. */
-function printPlan(training: Training, printer: Printer, count: number): void {
-  printer.line(`run      ${describeLength(training, count)}`);
-  for (const line of planSummary(describePlan(training.plan))) printer.line(line);
-  printer.line(describeBatches(training));
-}
-
-/** Software adapters hand out memory that the machine does not have, and die when it is touched: refused before step 1. */
-function checkMemory({ plan }: Training): void {
-  const { total } = describePlan(plan).memory;
-  const available = availableMemory();
-  if (plan.target.kind === 'gpu' || total <= available) return;
-  throw new SopError(ExitCode.unavailable, {
-    what: 'the step does not fit into memory',
-    where: plan.target.name,
-    why: `the plan needs ${mebibytes(total)} MiB, ${mebibytes(available)} MiB are free`,
-    fix: 'lower --batch-size, or set train.checkpoint_blocks=true',
-  });
-}
-
-function metricsLine(record: StepRecord): { step: number } & Record<string, unknown> {
-  const { values } = record;
-  return {
-    step: record.step,
-    epoch: record.epoch,
-    loss: record.loss,
-    loss_cls: record.lossCls,
-    loss_patch: record.lossPatch,
-    grad_norm: record.gradNorm,
-    param_norm: record.paramNorm,
-    update_norm: record.updateNorm,
-    lr: values.lr,
-    weight_decay: values.weightDecay,
-    momentum: values.momentum,
-    images_per_s: record.images / record.seconds,
-  };
-}
-
-function progressState(record: StepRecord, rate: number, clock: ReturnType<typeof runClock>, { elapsed }: Progress) {
-  const { totalSteps, totalSeconds } = clock;
-  return {
-    step: record.step,
-    steps: totalSteps ?? undefined,
-    fraction: totalSteps === null ? elapsed / (totalSeconds ?? 1) : record.step / totalSteps,
-    lossCls: record.lossCls,
-    lossPatch: record.lossPatch,
-    imagesPerSecond: rate,
-  };
-}
-
-function describeEvaluation(step: number, { comparison, spread }: Evaluation): string {
-  const knn = comparison
-    ? Object.entries(comparison.knn.top1)
-        .map(([k, value]) => `k=${k} ${value.toFixed(2)} %`)
-        .join(', ')
-    : 'no labels';
-  return `step ${step}  k-NN ${knn}  feature std ${spread.featureStd.toFixed(3)}  effective rank ${spread.effectiveRank.toFixed(1)}`;
-}
-
-/** Length of the run for people. */
-function describeLength(training: Training, count: number): string {
-  const { config } = training;
-  const perEpoch = stepsPerEpoch(count, config.train.batch_size, config.optim.accumulate);
-  const { totalSteps, totalSeconds } = runClock(config, perEpoch);
-  if (totalSteps === null) return `${(totalSeconds ?? 0) / 60} minutes`;
-  return `${totalSteps} steps of ${config.train.batch_size * config.optim.accumulate} images, ${(totalSteps / perEpoch).toPrecision(3)} epochs`;
+/** The error with the way to replay its step, which is written beside the run as files for `debug step`. */
+async function withStepFile(
+  { run, splits, gpu, printer }: TrainSetup,
+  training: Training,
+  trainer: Trainer,
+  error: NonFiniteError,
+): Promise<SopError> {
+  try {
+    const files = await stepFiles(gpu, training, splits.train, await trainer.save(), error.values);
+    const paths: string[] = [];
+    for (const [i, { tensors, metadata }] of files.entries()) {
+      const part = files.length > 1 ? `-${i + 1}of${files.length}` : '';
+      const path = join(run.folder, `nonfinite-step-${error.values.step}${part}.safetensors`);
+      await writeSafetensorsFile(path, tensors, metadata);
+      paths.push(path);
+    }
+    const fix = `${error.complaint.fix}; sop-gpu debug step --input ${paths[0]} replays it`;
+    return new SopError(error.exitCode, { ...error.complaint, fix }, { cause: error });
+  } catch (failure) {
+    printer.warn(`the step could not be written down: ${reasonOf(failure)}`);
+    return error;
+  }
 }

@@ -17,13 +17,24 @@ import { bindingLimit } from '../plan/plan.js';
 import { stepsPerEpoch } from '../sop/feed.js';
 import type { DataShape } from '../sop/training.js';
 import { traceTraining } from '../sop/training.js';
+import { HangError, type Watchdog } from '../sop/watchdog.js';
 import type { Outcome } from './command.js';
 import { type CommonOptions, type ConfigOptions, configFrom, configLayers } from './options.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
-import { checkSameRun, prepareRunFolder, type RunFolder, readRunConfig, runFolder, TrainLog } from './run-folder.js';
+import {
+  checkRunFolder,
+  checkSameRun,
+  prepareRunFolder,
+  type RunFolder,
+  readRunConfig,
+  runFolder,
+  TrainLog,
+} from './run-folder.js';
 import { runTraining, type TrainingOutcome } from './run-training.js';
+import { type StopRequest, watchSignals } from './signals.js';
 import { SkippedImages } from './skipped-images.js';
+import { superviseTraining } from './supervise.js';
 
 export interface TrainOptions extends ConfigOptions {
   readonly out: string | undefined;
@@ -31,6 +42,8 @@ export interface TrainOptions extends ConfigOptions {
   /** Weights to begin with. */
   readonly init?: string | undefined;
   readonly profile?: boolean | undefined;
+  /** Start again, from the last checkpoint, where the process dies. */
+  readonly supervise?: boolean | undefined;
 }
 
 /** `sop-gpu train`: settings, data, device, run folder, in this order; then the training itself. */
@@ -63,6 +76,24 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
       fix: 'give --data <path>, or --data fashion-mnist',
     });
   }
+  await checkRunFolder(out, { resume });
+  if (options.supervise) return superviseTraining(out, printer);
+  const stop = watchSignals({ onEarly: (signal) => printer.line(`${signal}: nothing was trained, nothing to save`) });
+  try {
+    return await trainOnData({ ...options, out, data }, config, common, printer, stop);
+  } finally {
+    stop.dispose();
+  }
+}
+
+async function trainOnData(
+  options: TrainOptions & { readonly out: string; readonly data: string },
+  config: Config,
+  common: CommonOptions,
+  printer: Printer,
+  stop: StopRequest,
+): Promise<Outcome> {
+  const { out, data, init, resume = false, profile = false } = options;
   const skipped = new SkippedImages(printer);
   const splits = await openImages(data, config, printer, skipped);
   checkStatistics(config, splits.train, options);
@@ -78,13 +109,10 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
     if (lock.note) printer.warn(lock.note);
     skipped.listIn(run.skipped);
     await removeStaleTemporaries(out);
-    const gpu = await openNodeGpu({
-      quiet: common.quiet,
-      ...(common.adapter !== undefined && { adapter: common.adapter }),
-    });
+    const reopen = (): Promise<Gpu> => openNodeGpu({ quiet: common.quiet, adapter: common.adapter });
+    const gpu = await reopen();
     const complete = await withStatistics(config, splits.train);
-    const { init, profile = false } = options;
-    return await trainInFolder({ config: complete, splits, gpu, run, resume, init, printer, profile });
+    return await trainInFolder({ config: complete, splits, gpu, run, resume, init, printer, profile, stop, reopen });
   } finally {
     untee();
     log.close();
@@ -103,6 +131,12 @@ export interface TrainSetup {
   readonly printer: Printer;
   /** Measures the teacher; one on the quick protocol when left out. */
   readonly evaluator?: Evaluator;
+  /** Signals, where the caller watches them already. */
+  readonly stop?: StopRequest;
+  /** Opens another device after this one was lost; without it a loss ends the run. */
+  readonly reopen?: () => Promise<Gpu>;
+  /** Tells a device that hangs; one with the usual patience when left out. */
+  readonly watchdog?: Watchdog;
   /** Seconds of training between two checkpoints at most; 300 when left out. */
   readonly checkpointSeconds?: number;
   /** Time every dispatch of some steps at the end. */
@@ -122,8 +156,20 @@ export async function trainInFolder(setup: TrainSetup): Promise<TrainingOutcome>
     if (setup.brief) printer.record(line);
     else printer.line(line === 'settings' ? line : `  ${line}`);
   }
-  const training = traceTraining(config, dataShape(config, splits.train, gpu), gpu.target);
-  return runTraining(setup, training);
+  return trainOn(setup);
+}
+
+/** Trains, and once more on another device, from the last checkpoint, where the first one is lost. */
+async function trainOn(setup: TrainSetup): Promise<TrainingOutcome> {
+  const { config, splits, gpu, printer, reopen, ...rest } = setup;
+  try {
+    return await runTraining(setup, traceTraining(config, dataShape(config, splits.train, gpu), gpu.target));
+  } catch (error) {
+    const lost = error instanceof SopError && error.exitCode === ExitCode.tryAgain && !(error instanceof HangError);
+    if (!lost || !reopen) throw error;
+    printer.warn(`${error.complaint.what}: ${error.complaint.why}; trying once more on another device`);
+    return trainOn({ ...rest, config, splits, printer, gpu: await reopen(), resume: true });
+  }
 }
 
 /** The configuration of a run that goes on: its own, which flags may repeat but not contradict. */

@@ -158,6 +158,20 @@ export function integerList(fallback: readonly number[], range: Range, help: str
   return v.pipe(v.optional(schema, [...fallback]), v.metadata(note(help, expected)));
 }
 
+/** `error`, or `skip:N` with how many in a row. */
+export function skipPolicy(help: string) {
+  const expected = 'error, or skip:N with N from 1 to 1000';
+  const valid = (text: string): boolean =>
+    text === 'error' || (/^skip:[1-9]\d{0,3}$/.test(text) && skipsOf(text) <= 1000);
+  const schema = v.pipe(v.string(expected), v.check(valid, expected));
+  return v.pipe(v.optional(schema, 'error'), v.metadata(note(help, expected)));
+}
+
+/** How many in a row a policy skips; 0 for `error`. */
+export function skipsOf(policy: string): number {
+  return Number(policy.split(':')[1] ?? 0);
+}
+
 /** A text that may be absent (null). */
 export function optionalText(help: string) {
   const expected = 'a text that is not empty';

@@ -11,6 +11,7 @@ import {
   perView,
   real,
   realOr,
+  skipPolicy,
   toggle,
 } from './fields.js';
 
@@ -129,6 +130,8 @@ const trainSection = section({
   minutes: derivedReal({ above: 0 }, 'length of the run in minutes'),
   seed: integer(0, { min: 0, max: 2 ** 32 - 1 }, 'seed of everything that is drawn'),
   precision: choice(['f32'], 'f32', 'type of the activations'),
+  on_nonfinite: skipPolicy('what a step that is not finite does: ends the run, or is skipped, so many in a row'),
+  stop_on_collapse: toggle(false, 'end the run where its features collapse, instead of warning'),
   checkpoint_blocks: toggle(false, 'recompute blocks in the backward pass: less memory, more work'),
 });
 

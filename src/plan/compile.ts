@@ -1,3 +1,4 @@
+import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { createPipelines, type Pipeline } from '../gpu/pipelines.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
@@ -37,13 +38,7 @@ export async function compile(gpu: Gpu, plan: Plan, progress?: CompileProgress):
     plan.launches.map(({ kernel }) => kernel),
     progress,
   );
-  const buffers = plan.buffers.map(({ label, bytes }) =>
-    device.createBuffer({
-      label,
-      size: bytes,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-    }),
-  );
+  const buffers = await allocate(gpu, plan);
   for (const tensor of plan.graph.tensors) {
     if (!tensor.data) continue;
     const buffer = buffers[plan.range(tensor).buffer];
@@ -93,6 +88,34 @@ export async function compile(gpu: Gpu, plan: Plan, progress?: CompileProgress):
       device.queue.submit([]);
     },
   };
+}
+
+/** @throws SopError (69) naming the buffer that the device has no memory for */
+async function allocate({ device }: Gpu, plan: Plan): Promise<GPUBuffer[]> {
+  const shortages: Promise<GPUError | null>[] = [];
+  const buffers = plan.buffers.map(({ label, bytes }) => {
+    device.pushErrorScope('out-of-memory');
+    const buffer = device.createBuffer({
+      label,
+      size: bytes,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    });
+    shortages.push(device.popErrorScope());
+    return buffer;
+  });
+  const short = (await Promise.all(shortages)).findIndex((error) => error !== null);
+  if (short < 0) return buffers;
+  for (const buffer of buffers) buffer.destroy();
+  device.queue.submit([]);
+  const { label, bytes } = plan.buffers[short]!;
+  const total = plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);
+  const mib = (count: number): string => (count / 2 ** 20).toFixed(1);
+  throw new SopError(ExitCode.unavailable, {
+    what: 'the device has not enough memory',
+    where: label,
+    why: `${bytes} bytes could not be allocated, of ${mib(total)} MiB in all`,
+    fix: 'lower --batch-size, or set train.checkpoint_blocks=true',
+  });
 }
 
 /** Uniform structs are rounded up to 16 bytes. */

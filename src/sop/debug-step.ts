@@ -1,5 +1,5 @@
 import type { NamedArray } from '../data/safetensors.js';
-import { ExitCode, SopError } from '../errors.js';
+import { type Complaint, ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { Graph } from '../graph/graph.js';
 import { elements, type Tensor } from '../graph/tensor.js';
@@ -12,13 +12,13 @@ import { maskInputs } from './masks.js';
 import { studentSpecs } from './networks.js';
 import { dropPathRates } from './setup.js';
 import { elementsFor, stateEntries } from './state.js';
-import { type MicroBatch, type TrainStep, traceTrainStep } from './train-step.js';
+import { flaggedTensor, type MicroBatch, type TrainStep, traceTrainStep } from './train-step.js';
 
 /**
  * One training step with everything given: weights, views, masks, anchors, memories (interface.md, `debug step`). Returns
  * every intermediate value, all gradients and the updated state. The step is the one that `train` runs, traced with the
  * same function; only anchors, views and draws come from the file.
- * Throws `SopError` 65 for a tensor that is missing or does not fit, 64 for a setting.
+ * Throws `NonFiniteStep` with all of these where loss or a gradient is not finite, `SopError` 65 for a tensor that is missing or does not fit, 64 for a setting.
  */
 export async function debugStep(
   gpu: Gpu,
@@ -216,14 +216,24 @@ async function collect(
     if (!name.startsWith('moment')) arrays.push(named(`updated.${name}`, outer, await replay.read(tensor)));
   }
   if (flagged) {
-    throw new SopError(ExitCode.internal, {
+    throw new NonFiniteStep(arrays, {
       what: 'the step met a number that is not finite',
-      where: given.where,
-      why: `place ${flagged} of [loss, gradients]: nothing was updated`,
-      fix: 'check the inputs for NaN and infinity',
+      where: `${given.where}, ${flaggedTensor(step, flagged)}`,
+      why: 'NaN or infinity; nothing was updated',
+      fix: 'look for the first tensor of the output that is not finite',
     });
   }
   return arrays;
+}
+
+/** Everything was computed, but loss or a gradient is not finite (exit 70). */
+export class NonFiniteStep extends SopError {
+  constructor(
+    readonly results: readonly NamedArray[],
+    complaint: Complaint,
+  ) {
+    super(ExitCode.internal, complaint);
+  }
 }
 
 function named(name: string, shape: readonly number[], data: Elements): NamedArray {

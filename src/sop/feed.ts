@@ -192,9 +192,7 @@ export class Feed {
         row * patches,
       );
     }
-    const patchRows = Int32Array.from({ length: images }, (_, i) =>
-      new Draws({ seed, purpose: 'patchRow', step, item: firstItem + i }).below(patches),
-    );
+    const patchRows = drawPatchRows(seed, step, firstItem, images, patches);
     const lists = maskInputs({
       masks,
       patchRows,
@@ -232,6 +230,24 @@ export class Feed {
     }
     return [[keep, values]];
   }
+}
+
+/**
+ * The patch that each image of a micro-batch gives to E_P.
+ *
+ * @param step optimizer step, counted from 0
+ * @param firstItem the number of its first image in the step
+ */
+export function drawPatchRows(
+  seed: number,
+  step: number,
+  firstItem: number,
+  batch: number,
+  patches: number,
+): Int32Array {
+  return Int32Array.from({ length: batch }, (_, i) =>
+    new Draws({ seed, purpose: 'patchRow', step, item: firstItem + i }).below(patches),
+  );
 }
 
 /** More views than any image has (`views.local_count` is at most 64): numbers views across images. */

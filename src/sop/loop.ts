@@ -2,6 +2,7 @@ import { type Config, runLength } from '../config/schema.js';
 import { type RunSchedules, runSchedules, scaledRate } from '../optim/schedules.js';
 import type { Feed, StepBatch } from './feed.js';
 import type { StepResult, StepValues, Trainer } from './trainer.js';
+import { Watchdog } from './watchdog.js';
 
 /** A finished step. */
 export interface StepRecord extends StepResult {
@@ -102,6 +103,9 @@ export interface LoopOptions {
   barrier(step: number): boolean;
   /** True when no further step shall begin. */
   stopped(): boolean;
+  /** Steps that are not finite change nothing and are told in their record; else they end the loop. */
+  readonly tolerate?: boolean;
+  readonly watchdog?: Watchdog;
 }
 
 /**
@@ -116,10 +120,11 @@ export async function* runSteps(
 ): AsyncGenerator<StepRecord> {
   const { optim, train } = trainer.training.config;
   const images = train.batch_size * optim.accumulate;
+  const { tolerate = false, watchdog = new Watchdog() } = options;
   let { done, elapsed } = options;
   let last = performance.now();
   const finish = async (running: Running): Promise<StepRecord> => {
-    const result = await running.result;
+    const result = await watchdog.guard(running.result);
     const now = performance.now();
     const seconds = (now - last) / 1000;
     last = now;
@@ -145,7 +150,7 @@ export async function* runSteps(
       throw error;
     }
     await trainer.ready();
-    const result = trainer.step(batch.writes, values);
+    const result = trainer.step(batch.writes, values, tolerate);
     // A failure is met when its record is awaited; until then it must not count as unhandled.
     result.catch(() => undefined);
     done += 1;

@@ -300,13 +300,14 @@ function sumOf(graph: Graph, a: Tensor | null, b: Tensor | null): Tensor | null 
   return a && b ? graph.one(add, [a, b], {}) : (a ?? b);
 }
 
-function drawAnchors(
+/** Rows of a memory that are the anchors of a task, u32 [K]. */
+export function drawAnchors(
   graph: Graph,
   shape: StepShape,
   name: 'cls' | 'patch',
   index: number,
   memory: Memory,
-  scalars: StepScalars,
+  scalars: Pick<StepScalars, 'seed' | 'step'>,
 ): Tensor {
   const task = shape[name];
   if (shape.anchors === 'given') return graph.input(`anchors.${name}.${index}`, [task.anchors], 'u32');
@@ -321,6 +322,12 @@ function drawAnchors(
 /** AdamW's moments: one state tensor for each parameter, starting at zero. */
 function momentsOf(graph: Graph, label: string, parameters: Parameters): Parameters {
   return new Map([...parameters].map(([name, { shape }]) => [name, graph.state(`${label}.${name}`, shape)]));
+}
+
+/** What a raised flag points at: 1 is the loss, then the gradients of all packs in order. */
+export function flaggedTensor({ packs }: TrainStep, flag: number): string {
+  const parameters = packs.flatMap(({ parameters: pack }) => pack.members);
+  return flag === 1 ? 'loss' : `gradient of ${parameters[flag - 2]?.label ?? 'an unknown tensor'}`;
 }
 
 /** What the host reads of each step: losses, flag, entropy, then the squares and the norms of each pack. */

@@ -9,7 +9,7 @@ import { compile } from '../plan/compile.js';
 import { type Elements, Replay } from '../plan/replay.js';
 import { initialMemory, initialWeights } from './initialize.js';
 import { elementsFor, readEntries, type StateEntry, stateEntries } from './state.js';
-import { fetchedTensors } from './train-step.js';
+import { fetchedTensors, flaggedTensor } from './train-step.js';
 import type { Training } from './training.js';
 
 /** The numbers of one step that schedules decide. */
@@ -41,17 +41,17 @@ export interface StepResult {
 /** Loss, a gradient or a weight is not finite (exit 70). */
 export class NonFiniteError extends SopError {
   /**
-   * @param step the step that met it
+   * @param values of the step that met it
    * @param written false where the step changed nothing: the state is the one before it
    */
   constructor(
     readonly tensor: string,
-    readonly step: number,
+    readonly values: StepValues,
     readonly written: boolean,
   ) {
     super(ExitCode.internal, {
       what: 'training met a number that is not finite',
-      where: `${tensor}, step ${step}`,
+      where: `${tensor}, step ${values.step}`,
       why: written ? 'NaN or infinity in the updated weights' : 'NaN or infinity; nothing of this step was written',
       fix: 'start again from the last checkpoint (--init) with a lower optim.lr, or check the images',
     });
@@ -120,7 +120,7 @@ export class Trainer {
     this.replay.setScalar(scalars.teacherTemp, values.teacherTemp);
     this.replay.setScalar(scalars.correction1, 1 - ADAMW.beta1 ** values.step);
     this.replay.setScalar(scalars.correction2, 1 - ADAMW.beta2 ** values.step);
-    return this.result(this.replay.run(), values.step, tolerate);
+    return this.result(this.replay.run(), values, tolerate);
   }
 
   /** The whole state, as files name it. Waits for the steps in flight. */
@@ -193,16 +193,16 @@ export class Trainer {
     this.replay.write(step.memory.patch.rows, initialMemory(shape.patch.memory, width, this.seed, 1));
   }
 
-  private async result(running: Promise<Elements[]>, stepNumber: number, tolerate: boolean): Promise<StepResult> {
+  private async result(running: Promise<Elements[]>, values: StepValues, tolerate: boolean): Promise<StepResult> {
     const [total, cls, patch, flag, entropy, ...sums] = await running;
     const { packs } = this.training.step;
     const squares = sums.slice(0, packs.length);
     const norms = sums.slice(packs.length);
-    const skipped = flag?.[0] ? this.flagged(flag[0]) : null;
-    if (skipped !== null && !tolerate) throw new NonFiniteError(skipped, stepNumber, false);
+    const skipped = flag?.[0] ? flaggedTensor(this.training.step, flag[0]) : null;
+    if (skipped !== null && !tolerate) throw new NonFiniteError(skipped, values, false);
     // By their bits, as on the device: the sum of squares of a weight that is not finite is none either.
     const written = norms.findIndex((pair) => firstNonFinite(pair as Float32Array) >= 0);
-    if (written >= 0) throw new NonFiniteError(await this.badWeight(written), stepNumber, true);
+    if (written >= 0) throw new NonFiniteError(await this.badWeight(written), values, true);
     const root = (values: readonly number[]): number => Math.sqrt(values.reduce((sum, value) => sum + value, 0));
     return {
       loss: total?.[0] ?? Number.NaN,
@@ -214,12 +214,6 @@ export class Trainer {
       teacherEntropy: entropy?.[0] ?? Number.NaN,
       skipped,
     };
-  }
-
-  /** `flag` counts: 1 is the loss, then the gradients of all packs in order. */
-  private flagged(flag: number): string {
-    const gradients = this.training.step.packs.flatMap(({ parameters }) => parameters.members);
-    return flag === 1 ? 'loss' : `gradient of ${gradients[flag - 2]?.label ?? 'an unknown tensor'}`;
   }
 
   private async badWeight(pack: number): Promise<string> {

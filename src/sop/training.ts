@@ -88,22 +88,23 @@ function traceDivided(config: Config, data: DataShape, target: Target, parts: nu
     const pixels = resident ?? pixelInput(graph, images * uploadBytes(config, data.channels));
     const { global, local } = drawInputs(graph, images, config.views.local_count);
     views.push({ pixels, global, local });
-    tensors.push(
-      graph.scope('augment', () => {
-        const view = (draws: ViewDraws, size: number): Tensor =>
-          graph.one(augment, [pixels, draws.table, draws.draws], {
-            channels: data.channels,
-            size,
-            mean: data.mean,
-            std: data.std,
-          });
-        const whole = view(global, config.model.image_size);
-        return local ? [whole, view(local, config.model.local_size)] : [whole];
-      }),
-    );
+    tensors.push(graph.scope('augment', () => traceViews(graph, { pixels, global, local }, config, data)));
   }
   const step = traceTrainStep(graph, shape, tensors);
   return { config, data, shape, graph, step, views, plan: plan(graph, target, fetchedTensors(step)) };
+}
+
+/** The augmented views of a micro-batch. */
+export function traceViews(
+  graph: Graph,
+  { pixels, global, local }: ViewInputs,
+  { model }: Config,
+  { channels, mean, std }: DataShape,
+): ViewTensors {
+  const view = (draws: ViewDraws, size: number): Tensor =>
+    graph.one(augment, [pixels, draws.table, draws.draws], { channels, size, mean, std });
+  const whole = view(global, model.image_size);
+  return local ? [whole, view(local, model.local_size)] : [whole];
 }
 
 function pixelInput(graph: Graph, bytes: number): Tensor {

@@ -30,11 +30,14 @@ let temporaries = 0;
  * its target; a device or pipe is written directly.
  *
  * @throws SopError 73 if it cannot be created, 74 if writing fails (disk full and the like); the temporary file is
- * removed and the old content untouched. An error that `chunks` throws is passed on.
+ * removed and the old content untouched. An error that `chunks` or `confirm` throws is passed on.
+ *
+ * @param confirm asked when all is on the disk, before it takes the old content's place; throws where it must not
  */
 export async function writeFileAtomic(
   path: string,
   chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  confirm: () => void = () => undefined,
 ): Promise<void> {
   const existing = await stat(path).catch(() => null);
   if (existing?.isDirectory()) throw cannotWrite(path, Object.assign(new Error(), { code: 'EISDIR' }), 'create');
@@ -43,6 +46,7 @@ export async function writeFileAtomic(
   const temporary = join(dirname(target), `.${basename(target)}.${process.pid}-${temporaries++}.tmp`);
   try {
     await writeInto(path, temporary, 'wx', chunks, true);
+    confirm();
     await rename(temporary, target).catch((error: unknown) => {
       throw cannotWrite(path, error, 'create');
     });
@@ -191,13 +195,13 @@ export async function writeSafetensorsFile(
   path: string,
   tensors: Iterable<NamedArray>,
   metadata: Metadata = [],
-  options: { readonly crc?: boolean } = {},
+  options: { readonly crc?: boolean; readonly confirm?: () => void } = {},
 ): Promise<void> {
-  if (!options.crc) return writeFileAtomic(path, safetensorsChunks(tensors, metadata));
+  if (!options.crc) return writeFileAtomic(path, safetensorsChunks(tensors, metadata), options.confirm);
   const list = [...tensors];
   const checksums = new Map<string, number>();
   for (const { name, data } of list) checksums.set(name, await checksum(bytesOf(data)));
-  await writeFileAtomic(path, safetensorsChunksWithCrc(list, metadata, checksums));
+  await writeFileAtomic(path, safetensorsChunksWithCrc(list, metadata, checksums), options.confirm);
 }
 
 async function checksum(bytes: Uint8Array): Promise<number> {

@@ -1,0 +1,77 @@
+import type { Evaluation } from '../eval/evaluator.js';
+import { stepsPerEpoch } from '../sop/feed.js';
+import { runClock, type StepRecord } from '../sop/loop.js';
+import type { Training } from '../sop/training.js';
+import type { MetricsRecord } from './metrics-file.js';
+import type { TrainProgressState } from './progress.js';
+
+/** What a run says of its steps and evaluations: to people, and in `metrics.jsonl`. */
+
+/** The line of a step. Numbers of a step that was skipped may be null; it then says why. */
+export function metricsLine(record: StepRecord): MetricsRecord {
+  const { values, skipped } = record;
+  return {
+    step: record.step,
+    epoch: record.epoch,
+    loss: record.loss,
+    loss_cls: record.lossCls,
+    loss_patch: record.lossPatch,
+    grad_norm: record.gradNorm,
+    param_norm: record.paramNorm,
+    update_norm: record.updateNorm,
+    lr: values.lr,
+    weight_decay: values.weightDecay,
+    momentum: values.momentum,
+    images_per_s: record.images / record.seconds,
+    ...(skipped !== null && { skipped }),
+  };
+}
+
+/** The line of an evaluation. */
+export function evaluationLine(
+  { step, epoch, teacherEntropy }: Pick<StepRecord, 'step' | 'epoch' | 'teacherEntropy'>,
+  { comparison, spread }: Evaluation,
+): MetricsRecord {
+  return {
+    step,
+    epoch,
+    knn: comparison?.knn.top1 ?? null,
+    feature_std: spread.featureStd,
+    effective_rank: spread.effectiveRank,
+    teacher_entropy: teacherEntropy,
+  };
+}
+
+/** @param elapsed seconds of training so far */
+export function progressState(
+  record: StepRecord,
+  rate: number,
+  { totalSteps, totalSeconds }: ReturnType<typeof runClock>,
+  elapsed: number,
+): TrainProgressState {
+  return {
+    step: record.step,
+    steps: totalSteps ?? undefined,
+    fraction: totalSteps === null ? elapsed / (totalSeconds ?? 1) : record.step / totalSteps,
+    lossCls: record.lossCls,
+    lossPatch: record.lossPatch,
+    imagesPerSecond: rate,
+  };
+}
+
+export function describeEvaluation(step: number, { comparison, spread }: Evaluation): string {
+  const knn = comparison
+    ? Object.entries(comparison.knn.top1)
+        .map(([k, value]) => `k=${k} ${value.toFixed(2)} %`)
+        .join(', ')
+    : 'no labels';
+  return `step ${step}  k-NN ${knn}  feature std ${spread.featureStd.toFixed(3)}  effective rank ${spread.effectiveRank.toFixed(1)}`;
+}
+
+/** Length of the run for people. */
+export function describeLength({ config }: Training, count: number): string {
+  const perEpoch = stepsPerEpoch(count, config.train.batch_size, config.optim.accumulate);
+  const { totalSteps, totalSeconds } = runClock(config, perEpoch);
+  if (totalSteps === null) return `${(totalSeconds ?? 0) / 60} minutes`;
+  return `${totalSteps} steps of ${config.train.batch_size * config.optim.accumulate} images, ${(totalSteps / perEpoch).toPrecision(3)} epochs`;
+}

@@ -1,0 +1,112 @@
+import { resolve } from 'node:path';
+import { readSafetensorsFile } from '../data/node/files.js';
+import { ExitCode, SopError } from '../errors.js';
+import { Evaluator, quickProtocol } from '../eval/evaluator.js';
+import { type InitialFrom, initFrom, initLines } from '../eval/init.js';
+import { mebibytes } from '../plan/plan.js';
+import { describePlan, planSummary } from '../plan/report.js';
+import { studentSpecs } from '../sop/networks.js';
+import { type SetupProgress, Trainer } from '../sop/trainer.js';
+import { describeBatches, type Training } from '../sop/training.js';
+import { packageVersions } from './doctor.js';
+import { availableMemory } from './host-memory.js';
+import { CountProgress } from './progress.js';
+import { type Progress, restore } from './run-checkpoints.js';
+import { readEnvironment, writeEnvironment, writeRunConfig } from './run-folder.js';
+import { describeLength } from './run-report.js';
+import type { TrainSetup } from './train.js';
+
+/** A trainer with the state that a run begins or goes on with. */
+export interface PreparedRun {
+  readonly trainer: Trainer;
+  readonly progress: Progress;
+  /** The step that the checkpoint `last` holds; null without one. */
+  readonly lastStep: number | null;
+}
+
+/** Says what will happen, compiles, and gives the trainer its state: that of the checkpoint, of `--init`, or a fresh one. */
+export async function prepareRun(setup: TrainSetup, training: Training): Promise<PreparedRun> {
+  const { config, splits, run, resume, gpu, printer } = setup;
+  printer.line(`run      ${describeLength(training, splits.train.count)}`);
+  for (const line of planSummary(describePlan(training.plan))) printer.line(line);
+  printer.line(describeBatches(training));
+  checkMemory(training);
+  const init = resume ? undefined : setup.init && resolve(setup.init);
+  const initial = init === undefined ? undefined : await readInit(init, training);
+  const trainer = await createTrainer(setup, training);
+  try {
+    // Only now: a run that did not fit leaves no folder that would have to be removed before the next try. The settings come
+    // last: a run that is resumed has them, and so all that was written before.
+    if (!resume) {
+      const { description: adapter, target } = gpu;
+      await writeEnvironment(run, { adapter, target, versions: packageVersions(), init: init ?? null });
+      await writeRunConfig(run, config, process.argv.slice(2).join(' '));
+    }
+    const restored = resume ? await restore(setup, trainer) : null;
+    if (restored) return { trainer, ...restored };
+    const first = initial ?? (resume ? await rememberedInit(setup, training) : undefined);
+    if (first) {
+      trainer.begin(first.weights.weights);
+      for (const line of initLines(first.weights, first.path)) printer.line(line);
+    }
+    return { trainer, progress: { step: 0, elapsed: 0, best: Number.NaN }, lastStep: null };
+  } catch (error) {
+    trainer.destroy();
+    throw error;
+  }
+}
+
+interface Init {
+  readonly path: string;
+  readonly weights: InitialFrom;
+}
+
+/** `--init`: first weights from a file. */
+async function readInit(path: string, training: Training): Promise<Init> {
+  const { tensors } = await readSafetensorsFile(path);
+  return { path, weights: initFrom(tensors, studentSpecs(training.shape.network), path) };
+}
+
+/** A run that was stopped before its first checkpoint begins with the weights that it was started with. */
+async function rememberedInit({ run }: TrainSetup, training: Training): Promise<Init | undefined> {
+  const { init } = await readEnvironment(run);
+  return typeof init === 'string' ? readInit(init, training) : undefined;
+}
+
+async function createTrainer({ gpu, printer }: TrainSetup, training: Training): Promise<Trainer> {
+  const started = performance.now();
+  const lines = {
+    compile: new CountProgress('shaders compiled', printer),
+    'warm up': new CountProgress('shaders warmed up', printer),
+  };
+  const progress: SetupProgress = (stage, done, total) => lines[stage].update(done, total);
+  try {
+    const trainer = await Trainer.create(gpu, training, progress);
+    printer.line(`compiled in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+    return trainer;
+  } finally {
+    for (const line of Object.values(lines)) line.stop();
+  }
+}
+
+/** The evaluator of a run that brings none: some images of its own set, the same ones for the same seed. */
+export async function quickEvaluator(
+  { config, splits, gpu }: TrainSetup,
+  { shape, data }: Training,
+): Promise<Evaluator> {
+  const protocol = quickProtocol(splits.train, splits.test, config.eval.k, config.train.seed);
+  return Evaluator.create(gpu, shape.network, { ...data, size: config.model.image_size }, protocol);
+}
+
+/** Software adapters hand out memory that the machine does not have, and die when it is touched: refused before step 1. */
+function checkMemory({ plan }: Training): void {
+  const { total } = describePlan(plan).memory;
+  const available = availableMemory();
+  if (plan.target.kind === 'gpu' || total <= available) return;
+  throw new SopError(ExitCode.unavailable, {
+    what: 'the step does not fit into memory',
+    where: plan.target.name,
+    why: `the plan needs ${mebibytes(total)} MiB, ${mebibytes(available)} MiB are free`,
+    fix: 'lower --batch-size, or set train.checkpoint_blocks=true',
+  });
+}

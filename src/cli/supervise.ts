@@ -1,0 +1,82 @@
+import { spawn } from 'node:child_process';
+import { stepOf } from '../data/checkpoint.js';
+import { checkpointNames, checkpointPath } from '../data/node/checkpoints.js';
+import { readSafetensorsHeader } from '../data/node/files.js';
+import { ExitCode, SopError } from '../errors.js';
+import type { Outcome } from './command.js';
+import type { Printer } from './printer.js';
+
+const forwarded = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'] as const;
+
+interface Ending {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/**
+ * `train --supervise`: the same command as a child, started again with `--resume` where it died by a signal (a crash of the
+ * driver, the kernel short of memory) or lost its device, provided that its checkpoint went on since its last start.
+ */
+export async function superviseTraining(out: string, printer: Printer): Promise<Outcome> {
+  const words = process.argv.slice(2).filter((word) => word !== '--supervise');
+  for (;;) {
+    const before = await newestStep(out);
+    const { code, signal } = await runChild(words);
+    // The child printed its own line, and asked signals end it in good order.
+    if (signal === null && code !== ExitCode.tryAgain) return code ? { stoppedBy: code } : {};
+    const after = await newestStep(out);
+    const how = signal === null ? 'lost its device' : `died by ${signal}`;
+    if (after <= before) {
+      throw new SopError(signal === null ? ExitCode.tryAgain : ExitCode.internal, {
+        what: `training ${how}`,
+        where: out,
+        why: `it made no progress since its last start (step ${Math.max(0, after)})`,
+        fix: 'see sop-gpu doctor, try another --adapter or a smaller --batch-size',
+      });
+    }
+    printer.warn(`training ${how}: starting it again from its checkpoint of step ${after}`);
+    if (!words.includes('--resume')) words.splice(0, words.length, ...resumed(words));
+  }
+}
+
+/** The command that goes on with the run: weights to begin with are for its first start alone. */
+function resumed(words: readonly string[]): string[] {
+  const at = words.findIndex((word) => word === '--init' || word.startsWith('--init='));
+  const length = at < 0 ? 0 : words[at] === '--init' ? 2 : 1;
+  return [...words.filter((_, i) => i < at || i >= at + length), '--resume'];
+}
+
+/** Step of the newest checkpoint whose header can be read; -1 where there is none. */
+async function newestStep(out: string): Promise<number> {
+  let newest = -1;
+  for (const name of checkpointNames) {
+    const path = checkpointPath(out, name);
+    try {
+      newest = Math.max(newest, stepOf((await readSafetensorsHeader(path)).metadata, path));
+    } catch (error) {
+      if (!(error instanceof SopError)) throw error;
+    }
+  }
+  return newest;
+}
+
+/** Runs the command in a process group of its own, so that Ctrl-C reaches it once, from here. It dies with us (bin/launch.js). */
+async function runChild(words: readonly string[]): Promise<Ending> {
+  const child = spawn(process.execPath, [...process.execArgv, process.argv[1] ?? '', ...words], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    env: { ...process.env, SOP_GPU_LAUNCHER: String(process.pid) },
+    detached: true,
+  });
+  const forward = (signal: NodeJS.Signals): void => {
+    child.kill(signal);
+  };
+  for (const signal of forwarded) process.on(signal, forward);
+  try {
+    return await new Promise((resolve, reject) => {
+      child.on('error', reject);
+      child.on('exit', (code, signal) => resolve({ code, signal }));
+    });
+  } finally {
+    for (const signal of forwarded) process.removeListener(signal, forward);
+  }
+}
