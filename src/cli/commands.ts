@@ -84,6 +84,7 @@ export const commands: readonly Command[] = [
     summary: 'one training step with weights, views, masks, anchors and memories from a file',
     example: 'sop-gpu debug step --input step.safetensors --output result.safetensors',
     flags: debugFlags,
+    more: async () => (await import('./debug-formats.js')).stepFormat,
     run: async ({ flags, common, printer }) =>
       (await import('./debug-step.js')).debugStepCommand(flags, common, printer),
   }),
@@ -92,6 +93,7 @@ export const commands: readonly Command[] = [
     summary: 'the augmentation of given images with given draws',
     example: 'sop-gpu debug augment --input images.safetensors --output views.safetensors',
     flags: debugFlags,
+    more: async () => (await import('./debug-formats.js')).augmentFormat,
     run: async ({ flags, common, printer }) =>
       (await import('./debug-step.js')).debugAugmentCommand(flags, common, printer),
   }),

@@ -123,6 +123,6 @@ function malformed(where: string, expected: string, got: string): SopError {
     what: 'malformed input of debug augment',
     where,
     why: `expected ${expected}, got ${got}`,
-    fix: 'see README, "debug augment", for the tensors and settings of the file',
+    fix: 'sop-gpu debug augment --help lists tensors and settings of the file',
   });
 }

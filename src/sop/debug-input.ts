@@ -1,26 +1,25 @@
-import { fields } from '../config/keys.js';
-import { nearestName } from '../config/nearest.js';
-import { type NamedArray, toFloat32 } from '../data/safetensors.js';
-import { ExitCode, SopError } from '../errors.js';
+import type { NamedArray } from '../data/safetensors.js';
 import type { Target } from '../gpu/target.js';
-import { showShape } from '../graph/tensor.js';
 import { bindingLimit } from '../plan/plan.js';
-import { studentSpecs, teacherSpecs } from './networks.js';
-import type { TaskShape } from './prototypes.js';
+import { DebugSettings } from './debug-settings.js';
+import { DebugTensors } from './debug-tensors.js';
+import { type NetworkShape, studentSpecs, teacherSpecs } from './networks.js';
+import type { PrototypeOptions, TaskShape } from './prototypes.js';
 import type { StepShape } from './train-step.js';
 
 /** What a `debug step` file says, checked: sizes from its tensors, settings from its metadata. */
 export interface DebugInput {
   readonly where: string;
-  readonly tensors: ReadonlyMap<string, NamedArray>;
+  readonly tensors: DebugTensors;
   readonly shape: StepShape;
   /** V. */
   readonly views: number;
-  /** Side of local views, pixels; 0 without. */
+  /** Sides of global and local views, pixels; 0 without local ones. */
+  readonly globalSize: number;
   readonly localSize: number;
   /** Patches of a global view, L. */
   readonly patches: number;
-  /** u8 [2 B, L]. */
+  /** u8 [2 B, L], 0 or 1. */
   readonly masks: Uint8Array;
   readonly maskedCount: number;
   readonly patchRows: Int32Array;
@@ -33,243 +32,188 @@ export interface DebugInput {
     readonly teacherTemp: number;
     readonly step: number;
   };
-  /** A tensor's elements. Throws `SopError` 65 when it is missing or of another type. */
-  floats(name: string): Float32Array<ArrayBuffer>;
-  integers(name: string): Int32Array;
 }
-
-/** Settings of a step that are no configuration keys: they are what schedules would decide. */
-const stepKeys = ['momentum', 'step'] as const;
 
 /** Reads and checks a `debug step` file. Throws `SopError` 65 for tensors, 64 for settings. */
 export function readDebugInput(
-  tensors: ReadonlyMap<string, NamedArray>,
+  arrays: ReadonlyMap<string, NamedArray>,
   metadata: ReadonlyMap<string, string>,
   where: string,
   target: Target,
 ): DebugInput {
-  for (const key of metadata.keys()) {
-    if (fields.has(key) || (stepKeys as readonly string[]).includes(key) || /^(crc32\.|format$|sop-gpu\.)/.test(key))
-      continue;
-    const guess = nearestName(key, [...fields.keys(), ...stepKeys]);
-    throw setting(where, key, 'is not a known setting', guess ? `did you mean ${guess}?` : 'leave it out');
-  }
-  const number = (key: string, fallback: number): number => {
-    const text = metadata.get(key);
-    if (text === undefined) return fallback;
-    const value = Number(text);
-    if (text.trim() === '' || !Number.isFinite(value)) throw setting(where, key, `is '${text}'`, 'give a number');
-    return value;
-  };
-  const choice = <T extends string>(key: string, options: readonly [T, ...T[]]): T => {
-    const text = metadata.get(key) ?? options[0];
-    const found = options.find((option) => option === text);
-    if (found === undefined) throw setting(where, key, `is '${text}'`, `choose ${options.join(' or ')}`);
-    return found;
-  };
-  const get = (name: string): NamedArray => {
-    const array = tensors.get(name);
-    if (!array) throw problem('tensor is missing', where, name, 'a step needs it', 'add it to the file');
-    return array;
-  };
-  const shapeOf = (name: string, rank: number): readonly number[] => {
-    const { shape } = get(name);
-    if (shape.length !== rank)
-      throw problem(
-        'tensor does not fit',
-        where,
-        name,
-        `shape ${showShape(shape)} has not ${rank} dimensions`,
-        'see interface.md, debug step',
-      );
-    return shape;
-  };
-  const agree = (name: string, shape: readonly number[]): void => {
-    if (get(name).shape.join() !== shape.join()) {
-      throw problem(
-        'tensor does not fit',
-        where,
-        name,
-        `shape ${showShape(get(name).shape)}, expected ${showShape(shape)}`,
-        'make shapes agree',
-      );
-    }
-  };
-  const same = (key: string, value: number): number => {
-    if (number(key, value) !== value)
-      throw setting(where, key, `is ${metadata.get(key)}, the tensors say ${value}`, 'make them agree');
-    return value;
-  };
+  const settings = new DebugSettings(metadata, where);
+  const tensors = new DebugTensors(arrays, where);
+  const network = networkOf(tensors, settings);
+  checkParameters(tensors, network);
+  const batch = tensors.shape('views.global', 5)[1] ?? 0;
+  const globalSize = viewSide(tensors, 'views.global', batch, network, 2);
+  const local = tensors.has('views.local') && tensors.get('views.local').data.length > 0;
+  const localCount = local ? (tensors.shape('views.local', 5)[0] ?? 0) : 0;
+  const localSize = local ? viewSide(tensors, 'views.local', batch, network, localCount) : 0;
+  const patches = (globalSize / network.vit.patch) ** 2;
+  const views = 2 + localCount;
+  settings.agree('train.batch_size', batch);
+  settings.agree('views.local_count', localCount);
+  if (local) settings.agree('model.local_size', localSize);
 
-  const [width = 0, channels = 0, patch = 0] = shapeOf('student.patch_embed.proj.weight', 4);
-  const [two = 0, batch = 0, , side = 0] = shapeOf('views.global', 5);
-  agree('views.global', [2, batch, channels, side, side]);
-  if (two !== 2 || side % patch !== 0)
-    throw problem(
-      'views do not fit',
-      where,
-      'views.global',
-      `${two} views of side ${side} with patches of ${patch}`,
-      'give 2 views whose side the patch divides',
-    );
-  const patches = (side / patch) ** 2;
-  agree('student.pos_embed', [1, 1 + patches, width]);
-  const local = tensors.get('views.local');
-  const hasLocal = local !== undefined && local.data.length > 0;
-  const [localCount = 0, , , localSize = 0] = hasLocal ? shapeOf('views.local', 5) : [];
-  if (hasLocal) agree('views.local', [localCount, batch, channels, localSize, localSize]);
-  if (localSize % patch !== 0)
-    throw problem(
-      'views do not fit',
-      where,
-      'views.local',
-      `patches of ${patch} do not divide side ${localSize}`,
-      'give views whose side the patch divides',
-    );
-
-  let depth = 0;
-  while (tensors.has(`student.blocks.${depth}.norm1.weight`)) depth += 1;
-  if (depth === 0)
-    throw problem(
-      'tensor is missing',
-      where,
-      'student.blocks.0.norm1.weight',
-      'a step needs at least one block',
-      'add it to the file',
-    );
-  let layers = 0;
-  while (tensors.has(`student.head.mlp.${2 * layers}.weight`)) layers += 1;
-  if (layers === 0)
-    throw problem(
-      'tensor is missing',
-      where,
-      'student.head.mlp.0.weight',
-      'a step needs the head',
-      'add it to the file',
-    );
-  const [hidden = 0] = shapeOf('student.head.mlp.0.weight', 2);
-  const [out = 0] = shapeOf(`student.head.mlp.${2 * layers - 2}.weight`, 2);
-  const [mlpHidden = 0] = shapeOf('student.blocks.0.mlp.fc1.weight', 2);
-  const heads = number('model.heads', width / 64);
-  if (!Number.isInteger(heads) || heads < 1 || width % heads !== 0)
-    throw setting(where, 'model.heads', `is ${heads} for width ${width}`, 'give a divisor of the width');
-  same('model.width', width);
-  same('model.depth', depth);
-  same('model.patch_size', patch);
-  same('model.image_size', side);
-  same('train.batch_size', batch);
-  same('views.local_count', localCount);
-  same('head.layers', layers);
-
-  agree('masks', [2, batch, patches]);
-  const masks = Uint8Array.from(get('masks').data as Uint8Array);
-  const maskedCount = masks.reduce((sum, masked) => sum + (masked ? 1 : 0), 0);
-  agree('patch_rows', [batch]);
-  const integers = (name: string): Int32Array => {
-    const { data, dtype } = get(name);
-    if (dtype !== 'I32' && dtype !== 'U32')
-      throw problem('tensor does not fit', where, name, `type ${dtype}, expected I32`, 'convert it');
-    return Int32Array.from(data);
-  };
-  const within = (name: string, bound: number): Int32Array => {
-    const rows = integers(name);
-    const bad = rows.find((row) => row < 0 || row >= bound);
-    if (bad !== undefined)
-      throw problem('index out of range', where, name, `${bad} is not in 0 to ${bound - 1}`, 'correct it');
-    return rows;
-  };
-  const task = (name: 'cls' | 'patch', fallback: number): TaskShape => {
-    const [memory = 0] = shapeOf(`memory.${name}`, 2);
-    agree(`memory.${name}`, [memory, out]);
-    const [tasks = 0, anchors = 0] = shapeOf(`anchors.${name}`, 2);
-    const neighbours = number(`sop.${name}.neighbours`, fallback);
-    if (anchors > memory || anchors < 2)
-      throw problem(
-        'tensor does not fit',
-        where,
-        `anchors.${name}`,
-        `${anchors} anchors of a memory of ${memory} rows`,
-        'give 2 to N anchors',
-      );
-    const searched = choice('sop.search', ['all', 'non-anchors']) === 'all' ? memory - 1 : memory - anchors;
-    if (!Number.isInteger(neighbours) || neighbours < 0 || neighbours > Math.min(searched, 16)) {
-      throw setting(where, `sop.${name}.neighbours`, `is ${neighbours}`, `give 0 to ${Math.min(searched, 16)}`);
-    }
-    within(`anchors.${name}`, memory);
-    within(`memory.${name}_pointer`, memory);
-    return { memory, anchors, neighbours, tasks };
-  };
-  within('patch_rows', patches);
-  const dropPath = number('model.drop_path', 0);
-  const given = [...tensors.keys()].some((name) => name.startsWith('keep.'));
+  tensors.agree('masks', [2, batch, patches]);
+  const masks = tensors.flags('masks');
+  const maskedCount = masks.reduce((sum, masked) => sum + masked, 0);
+  tensors.agree('patch_rows', [batch]);
+  const search = settings.word<PrototypeOptions['search']>('sop.search');
+  const dropPath = tensors.names().some((name) => name.startsWith('keep.'));
+  if (dropPath) checkKept(tensors, network.vit.depth, views * batch);
 
   const shape: StepShape = {
-    network: {
-      vit: { width, depth, heads, mlpRatio: mlpHidden / width, patch, channels, imageSize: side, initStd: 0.02 },
-      head: { hidden, layers, out },
-      globalFeature: choice('model.global_feature', ['cls', 'avg-patch']),
-    },
+    network,
     batches: [{ images: batch, maskedPatches: Math.max(1, maskedCount), teacherPatches: 2 * batch * patches }],
     prototypes: {
-      contributions: choice('sop.contributions', ['soft', 'one-hot']),
-      smoothing: number('sop.smoothing', 0.1),
-      search: choice('sop.search', ['all', 'non-anchors']),
+      contributions: settings.word<PrototypeOptions['contributions']>('sop.contributions'),
+      smoothing: settings.number('sop.smoothing'),
+      search,
     },
-    cls: task('cls', 8),
-    patch: task('patch', 0),
-    clsWeight: number('loss.cls_weight', 1),
-    patchWeight: number('loss.patch_weight', 1),
-    dropPath: given,
-    recompute: metadata.get('train.checkpoint_blocks') === 'true',
-    clip: number('optim.clip', 3),
+    cls: taskOf(tensors, settings, 'cls', network.head.out, search),
+    patch: taskOf(tensors, settings, 'patch', network.head.out, search),
+    clsWeight: settings.number('loss.cls_weight'),
+    patchWeight: settings.number('loss.patch_weight'),
+    dropPath,
+    recompute: settings.value('train.checkpoint_blocks') === true,
+    clip: settings.number('optim.clip'),
     anchors: 'given',
     maxElements: Math.floor(bindingLimit(target) / 4),
   };
-  for (const [network, specs] of [
-    ['student', studentSpecs(shape.network)],
-    ['teacher', teacherSpecs(shape.network)],
-  ] as const) {
-    for (const spec of specs) agree(`${network}.${spec.name}`, spec.shape);
-  }
-  const step = number('step', 1);
-  if (!Number.isInteger(step) || step < 1) throw setting(where, 'step', `is ${step}`, 'give a whole number from 1');
-  const views = 2 + localCount;
-  if (given)
-    for (let block = 0; block < depth; block++)
-      for (const branch of ['attn', 'mlp']) agree(`keep.${block}.${branch}`, [views * batch]);
   return {
     where,
     tensors,
     shape,
     views,
+    globalSize,
     localSize,
     patches,
     masks,
     maskedCount,
-    patchRows: integers('patch_rows'),
-    dropPath,
+    patchRows: tensors.indices('patch_rows', patches),
+    dropPath: settings.number('model.drop_path'),
     values: {
-      lr: number('optim.lr', 5e-4),
-      weightDecay: number('optim.weight_decay', 0.04),
-      momentum: number('momentum', 0.996),
-      studentTemp: number('sop.student_temp', 0.1),
-      teacherTemp: number('sop.teacher_temp', 0.04),
-      step,
+      lr: settings.number('optim.lr'),
+      weightDecay: settings.number('optim.weight_decay'),
+      momentum: settings.number('momentum'),
+      studentTemp: settings.number('sop.student_temp'),
+      teacherTemp: settings.number('sop.teacher_temp'),
+      step: settings.number('step'),
     },
-    floats: (name) => toFloat32(get(name)) as Float32Array<ArrayBuffer>,
-    integers,
   };
 }
 
-function problem(what: string, where: string, name: string, why: string, fix: string): SopError {
-  return new SopError(ExitCode.data, { what, where: `${where}, ${name}`, why, fix });
+/** Sizes of the networks, from the student's shapes; only heads have none. */
+function networkOf(tensors: DebugTensors, settings: DebugSettings): NetworkShape {
+  const [width = 0, channels = 0, patch = 0] = tensors.shape('student.patch_embed.proj.weight', 4);
+  const [, tokens = 0] = tensors.shape('student.pos_embed', 3);
+  const grid = Math.sqrt(tokens - 1);
+  if (!Number.isInteger(grid) || grid < 1)
+    throw tensors.misfit('student.pos_embed', `${tokens} rows are not [CLS] and a square grid`);
+  const last = (pattern: RegExp): number =>
+    Math.max(-1, ...tensors.names().map((name) => Number(pattern.exec(name)?.[1] ?? -1)));
+  const depth = 1 + last(/^student\.blocks\.(\d+)\./);
+  const layers = 1 + last(/^student\.head\.mlp\.(\d+)\./) / 2;
+  // Where there is no block or no layer at all, its first tensor is what is missing.
+  const [mlpHidden = 0] = tensors.shape('student.blocks.0.mlp.fc1.weight', 2);
+  const [hidden = 0] = tensors.shape('student.head.mlp.0.weight', 2);
+  const [out = 0] = tensors.shape(`student.head.mlp.${2 * Math.ceil(layers) - 2}.weight`, 2);
+  const heads = settings.value('model.heads') ?? width / 64;
+  if (typeof heads !== 'number' || !Number.isInteger(heads) || width % heads !== 0)
+    throw settings.problem('model.heads', `${String(heads)} heads for width ${width}`, 'give a divisor of the width');
+  const vit = { width, depth, heads, mlpRatio: mlpHidden / width, patch, channels, imageSize: grid * patch };
+  settings.agree('model.width', width);
+  settings.agree('model.depth', depth);
+  settings.agree('model.mlp_ratio', vit.mlpRatio);
+  settings.agree('model.patch_size', patch);
+  settings.agree('model.image_size', vit.imageSize);
+  if (layers > 1) settings.agree('head.hidden', hidden);
+  settings.agree('head.layers', layers);
+  settings.agree('head.out', out);
+  return {
+    vit: { ...vit, initStd: 0.02 },
+    head: { hidden, layers, out },
+    globalFeature: settings.word<NetworkShape['globalFeature']>('model.global_feature'),
+  };
 }
 
-function setting(where: string, key: string, why: string, fix: string): SopError {
-  return new SopError(ExitCode.usage, {
-    what: 'setting cannot be used',
-    where: `${where}, ${key}`,
-    why: `it ${why}`,
-    fix,
-  });
+/** Side of the square views [count, batch, channels, side, side], which the patch divides. */
+function viewSide(
+  tensors: DebugTensors,
+  name: string,
+  batch: number,
+  { vit: { channels, patch } }: NetworkShape,
+  count: number,
+): number {
+  const side = tensors.shape(name, 5)[3] ?? 0;
+  tensors.agree(name, [count, batch, channels, side, side]);
+  if (side % patch !== 0) throw tensors.misfit(name, `patches of ${patch} do not divide side ${side}`);
+  return side;
+}
+
+function taskOf(
+  tensors: DebugTensors,
+  settings: DebugSettings,
+  name: 'cls' | 'patch',
+  width: number,
+  search: PrototypeOptions['search'],
+): TaskShape {
+  const [memory = 0] = tensors.shape(`memory.${name}`, 2);
+  tensors.agree(`memory.${name}`, [memory, width]);
+  const [tasks = 0, anchors = 0] = tensors.shape(`anchors.${name}`, 2);
+  if (anchors > memory || anchors < 2)
+    throw tensors.misfit(
+      `anchors.${name}`,
+      `${anchors} anchors of a memory of ${memory} rows, expected 2 to ${memory}`,
+    );
+  tensors.indices(`anchors.${name}`, memory);
+  tensors.agree(`memory.${name}_pointer`, [1]);
+  tensors.indices(`memory.${name}_pointer`, memory);
+  settings.agree(`sop.${name}.memory`, memory);
+  settings.agree(`sop.${name}.anchors`, anchors);
+  settings.agree(`sop.${name}.tasks`, tasks);
+  const key = `sop.${name}.neighbours`;
+  const neighbours = settings.number(key);
+  const searched = search === 'all' ? memory - 1 : memory - anchors;
+  if (neighbours > searched)
+    throw settings.problem(
+      key,
+      `it is ${neighbours}, ${searched} rows are searched`,
+      `give 0 to ${Math.min(searched, 16)}`,
+    );
+  return { memory, anchors, neighbours, tasks };
+}
+
+const BRANCHES = ['attn', 'mlp'] as const;
+
+function checkKept(tensors: DebugTensors, depth: number, sequences: number): void {
+  for (let block = 0; block < depth; block++) {
+    for (const branch of BRANCHES) {
+      const name = `keep.${block}.${branch}`;
+      if (!tensors.has(name)) continue;
+      tensors.agree(name, [sequences]);
+      const bad = tensors.floats(name).find((kept) => kept !== 0 && kept !== 1);
+      if (bad !== undefined) throw tensors.misfit(name, `it holds ${bad}, expected 0 or 1`);
+    }
+  }
+}
+
+/** All parameters of both networks, moments in pairs, and nothing beside them. */
+function checkParameters(tensors: DebugTensors, network: NetworkShape): void {
+  const known = new Set(['views.global', 'views.local', 'masks', 'patch_rows', 'teacher.masked_embed']);
+  for (const name of ['cls', 'patch'])
+    for (const key of [`anchors.${name}`, `memory.${name}`, `memory.${name}_pointer`]) known.add(key);
+  for (let block = 0; block < network.vit.depth; block++)
+    for (const branch of BRANCHES) known.add(`keep.${block}.${branch}`);
+  for (const { name } of studentSpecs(network))
+    for (const kind of ['student', 'teacher', 'moment1', 'moment2']) known.add(`${kind}.${name}`);
+  tensors.refuseUnknown(known);
+  for (const { name, shape } of studentSpecs(network)) {
+    tensors.agree(`student.${name}`, shape);
+    const moments = [`moment1.${name}`, `moment2.${name}`];
+    if (moments.some((moment) => tensors.has(moment))) for (const moment of moments) tensors.agree(moment, shape);
+  }
+  for (const { name, shape } of teacherSpecs(network)) tensors.agree(`teacher.${name}`, shape);
 }

@@ -51,12 +51,12 @@ export interface GivenStep {
 }
 
 /** Traces the step of `train` for images and draws of the sizes of `given`. */
-export function traceGivenStep({ shape, views, localSize }: DebugInput): GivenStep {
+export function traceGivenStep({ shape, views, globalSize, localSize }: DebugInput): GivenStep {
   const { vit } = shape.network;
   const graph = new Graph();
   const images = (label: string, count: number, side: number): Tensor =>
     graph.input(label, [count * shape.batches[0].images, vit.channels, side, side]);
-  const globalViews = images('views.global', 2, vit.imageSize);
+  const globalViews = images('views.global', 2, globalSize);
   const both: GivenStep['views'] =
     views > 2 ? [globalViews, images('views.local', views - 2, localSize)] : [globalViews];
   return { graph, step: traceTrainStep(graph, shape, [both]), views: both };
@@ -65,8 +65,8 @@ export function traceGivenStep({ shape, views, localSize }: DebugInput): GivenSt
 /** Writes everything that a step is given, except its state. */
 export function writeGivenStep(replay: Replay, { graph, step, views }: GivenStep, given: DebugInput): void {
   const [globalViews, localViews] = views;
-  replay.write(globalViews, given.floats('views.global'));
-  if (localViews) replay.write(localViews, given.floats('views.local'));
+  replay.write(globalViews, given.tensors.floats('views.global'));
+  if (localViews) replay.write(localViews, given.tensors.floats('views.local'));
   writeInputs(replay, step.batches[0], given);
   writeAnchors(replay, graph, given);
   writeScalars(replay, step, given);
@@ -98,13 +98,12 @@ function outputTensors({ loss }: TrainStep, { embeddings, cls, patch }: MicroBat
   return outputs;
 }
 
-/** Writes weights, memories and moments; moments that are not given are 0. Throws `SopError` 65 for what is missing. */
+/** Writes weights, memories and moments; moments that are not given are 0. */
 export function writeGivenState(replay: Replay, step: TrainStep, { tensors, shape, where }: DebugInput): void {
   for (const entry of stateEntries(step, shape.network)) {
-    const array = tensors.get(entry.name);
-    if (array) replay.write(entry.tensor, elementsFor(entry, array, where));
-    else if (entry.name.startsWith('moment')) replay.write(entry.tensor, new Float32Array(elements(entry.shape)));
-    else throw missing(where, entry.name);
+    const zero = entry.name.startsWith('moment') && !tensors.has(entry.name);
+    const given = (): Elements => elementsFor(entry, tensors.get(entry.name), where);
+    replay.write(entry.tensor, zero ? new Float32Array(elements(entry.shape)) : given());
   }
 }
 
@@ -132,11 +131,15 @@ function writeInputs(replay: Replay, { inputs }: MicroBatch, given: DebugInput):
   const keep = new Float32Array(2 * depth * sequences);
   rates.forEach((rate, block) => {
     (['attn', 'mlp'] as const).forEach((branch, i) => {
-      const kept = given.floats(`keep.${block}.${branch}`);
-      keep.set(
-        kept.map((value) => value / (1 - rate)),
-        (2 * block + i) * sequences,
-      );
+      const name = `keep.${block}.${branch}`;
+      const first = (2 * block + i) * sequences;
+      // A branch without draws is not dropped, as without stochastic depth.
+      if (!given.tensors.has(name)) keep.fill(1, first, first + sequences);
+      else
+        keep.set(
+          given.tensors.floats(name).map((value) => value / (1 - rate)),
+          first,
+        );
     });
   });
   replay.write(inputs.keep, keep);
@@ -144,14 +147,11 @@ function writeInputs(replay: Replay, { inputs }: MicroBatch, given: DebugInput):
 
 function writeAnchors(replay: Replay, graph: Graph, given: DebugInput): void {
   for (const name of ['cls', 'patch'] as const) {
-    const { tasks, anchors } = given.shape[name];
+    const { tasks, anchors, memory } = given.shape[name];
+    const rows = given.tensors.indices(`anchors.${name}`, memory);
     for (let task = 0; task < tasks; task++) {
       const tensor = graph.tensors.find(({ label }) => label === `anchors.${name}.${task}`);
-      if (tensor)
-        replay.write(
-          tensor,
-          Uint32Array.from(given.integers(`anchors.${name}`).subarray(task * anchors, (task + 1) * anchors)),
-        );
+      if (tensor) replay.write(tensor, Uint32Array.from(rows.subarray(task * anchors, (task + 1) * anchors)));
     }
   }
 }
@@ -253,13 +253,4 @@ function stack(
     first?.data instanceof Float32Array ? new Float32Array(parts.length * size) : new Uint32Array(parts.length * size);
   for (const [i, part] of parts.entries()) data.set(part.data, i * size);
   return named(name, shape, data);
-}
-
-function missing(where: string, name: string): SopError {
-  return new SopError(ExitCode.data, {
-    what: 'tensor is missing',
-    where: `${where}, ${name}`,
-    why: 'a step needs it',
-    fix: 'add it to the file',
-  });
 }

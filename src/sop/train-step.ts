@@ -78,12 +78,13 @@ function batchInputs(
   graph: Graph,
   { network: { vit }, dropPath }: StepShape,
   { images, maskedPatches, teacherPatches }: BatchShape,
+  globalSize: number,
   sequences: number,
 ) {
   const globals = 2 * images;
   return {
     /** u32 [2 B, L]: 1 at masked patches of the global views. */
-    mask: graph.input('mask', [globals, gridSide(vit.imageSize, vit.patch) ** 2], 'u32'),
+    mask: graph.input('mask', [globals, gridSide(globalSize, vit.patch) ** 2], 'u32'),
     /** f32 [2 depth, V B]: factors of the residual branches (vit.ts), where branches are dropped. */
     keep: dropPath ? graph.input('keep', [2 * vit.depth, sequences]) : null,
     /** u32: token rows of the masked patches; `NONE` pads. */
@@ -264,7 +265,7 @@ function microBatch(
   const [global, local] = batch.views;
   const tensors = local ? [global, local] : [global];
   const sequences = tensors.reduce((sum, { shape: [count = 0] }) => sum + count, 0);
-  const inputs = batchInputs(graph, shape, batch, sequences);
+  const inputs = batchInputs(graph, shape, batch, global.shape[2] ?? 0, sequences);
   const seen: Views = {
     images: tensors,
     mask: inputs.mask,
