@@ -39,7 +39,7 @@ async function succeeds(command: string, ...argv: string[]): Promise<string> {
 /** npx that starts what is installed and fetches nothing. */
 const installed = (...argv: string[]): Promise<string> => succeeds('npx', '--no-install', 'sop-gpu', ...argv);
 
-test('the package holds what it needs and no tests', async () => {
+test('the package holds what it needs, of the tests only the references that bench checks against', async () => {
   // `npm test` has built dist/ just now: no need to do it again before packing.
   const packed = await start(
     'npm',
@@ -55,7 +55,7 @@ test('the package holds what it needs and no tests', async () => {
       `${path} is not packed`,
     );
   const strangers = paths.filter((path) =>
-    /\.test\.|kernels-test|fixtures|tsbuildinfo|^(src|shaders|runs)\//.test(path),
+    /\.test\.|-support|harness|fixtures|peers|tsbuildinfo|^(src|shaders|kernels-test|bench|runs)\//.test(path),
   );
   assert.equal(strangers, [], 'packed by mistake');
 });
@@ -69,7 +69,7 @@ test('it installs without development dependencies', async () => {
   assert.is(code, 0, unreachable ? `neither the registry nor npm's cache has the dependencies:\n${err}` : err);
 });
 
-test('library, doctor and training work from there', async () => {
+test('library, doctor, bench and training work from there', async () => {
   const script = `import { ExitCode, SopError } from 'sop-gpu';
     const error = new SopError(ExitCode.data, { what: 'a', where: 'b', why: 'c', fix: 'd' });
     console.log(error instanceof Error, error.exitCode, error.message);`;
@@ -79,6 +79,7 @@ test('library, doctor and training work from there', async () => {
     /function/,
   );
   assert.match(await installed('doctor'), /adapter/i);
+  assert.match(await installed('bench', 'softmax', '--shape', '33x7'), /softmax +backward +33x7/);
 
   const images = await Promise.all(
     Array.from(
