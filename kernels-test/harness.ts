@@ -75,6 +75,13 @@ export function kernelsOf(test: AnyOpTest, testCase: Case<Attributes>, target: T
   return plan(trace(test, testCase).graph, target).launches.map(({ kernel }) => kernel);
 }
 
+/** Names of the variants of a case and its gradient on `target`. No device. */
+export function variantsOf(test: AnyOpTest, testCase: Case<Attributes>, target: Target): readonly string[] {
+  return trace(test, testCase).graph.nodes.flatMap(
+    ({ op, inputs, outputs, attrs }) => op.variants?.({ inputs, outputs, attrs, target }) ?? [],
+  );
+}
+
 /**
  * On a device: outputs, state and gradients against the interpreter; every buffer poisoned with NaN before, outputs packed
  * with guard words between them; run twice with equal bits. `target` plans for another adapter than the one that runs it.

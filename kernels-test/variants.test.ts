@@ -1,21 +1,32 @@
 import { test } from 'uvu';
 import { defaultTarget, type Target } from '../src/gpu/target.js';
 import { openNodeGpu } from '../src/node.js';
-import { checkOnDevice, kernelsOf } from './harness.js';
+import { checkOnDevice, kernelsOf, variantsOf } from './harness.js';
 import { opTests } from './index.js';
 import { showCase } from './traced.js';
 
 /**
  * The kernels that the present adapter does not choose, on the present adapter: plans made for other adapters within its
- * limits. Of each op only the first cases that bring a new kernel run; `ops.test.ts` has checked the rest.
+ * limits, and those that tuning may choose. Of each op only the first cases that bring a new kernel run; `ops.test.ts` has checked the rest.
  */
 const gpu = await openNodeGpu();
 const { subgroupSize } = gpu.target;
+
+/** As if this variant had been tuned for every call that has it. */
+function preferring(variant: string): Target {
+  const tuned = new Map<string, string>();
+  tuned.get = () => variant;
+  return { ...gpu.target, tuned };
+}
+
+/** All variants that some op has for one of its cases on this adapter. */
+const names = opTests.flatMap((op) => op.cases.flatMap((testCase) => variantsOf(op, testCase, gpu.target)));
 
 const targets: Record<string, Target> = {
   'a GPU without subgroups': defaultTarget,
   [`a GPU with subgroups of ${subgroupSize}`]: { ...defaultTarget, subgroupSize },
   'this adapter without subgroups': { ...gpu.target, subgroupSize: 0 },
+  ...Object.fromEntries([...new Set(names)].map((name) => [`the variant '${name}'`, preferring(name)])),
 };
 
 const own = opTests.flatMap((op) => op.cases.flatMap((testCase) => kernelsOf(op, testCase, gpu.target)));

@@ -4,6 +4,7 @@ import { describeAdapter, type Gpu, openGpu, targetOf } from './gpu/device.js';
 import { targetKind } from './gpu/target.js';
 import { howToGetAdapter, swiftShaderCommand } from './node/advice.js';
 import { withoutChatter } from './node/driver-chatter.js';
+import { tunedVariants } from './node/tuning.js';
 import { findDrivers, findLoader, prepareSwiftShader } from './node/vulkan.js';
 
 export * from './index.js';
@@ -177,5 +178,11 @@ export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<Gpu> {
       `sop-gpu: no GPU found: computing on the CPU with SwiftShader. For a faster adapter ${howToGetAdapter()}`,
     );
   }
-  return openGpu(adapter);
+  return withTuning(await openGpu(adapter));
+}
+
+/** The device with the variants that `sop-gpu tune` found for it, if it did. */
+function withTuning(gpu: Gpu): Gpu {
+  const tuned = tunedVariants(gpu.description);
+  return tuned.size === 0 ? gpu : { ...gpu, target: { ...gpu.target, tuned } };
 }

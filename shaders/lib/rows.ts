@@ -18,14 +18,26 @@ export interface RowLayout {
 /** Workgroup size where each invocation has its own row. */
 const INVOCATIONS = 32;
 
-/** The layout that is fastest on `target`. */
-export function rowLayout(target: Target): RowLayout {
+/** Layouts by name, the one that is fastest on `target` first. */
+function rowLayouts({ kind, subgroupSize }: Target): readonly RowLayout[] {
   // Unrolled accesses to memory compile slowly on lavapipe: seconds for rows of 16 elements, to save a
   // millisecond a run. More than 16 would spill on the others.
-  if (target.kind === 'lavapipe') return { by: 'invocation', lanes: 1, maxRegisters: 0 };
-  if (target.kind === 'swiftshader') return { by: 'invocation', lanes: 1, maxRegisters: 16 };
-  if (target.subgroupSize > 1) return { by: 'subgroup', lanes: target.subgroupSize, maxRegisters: 16 };
-  return { by: 'workgroup', lanes: 64, maxRegisters: 16 };
+  const alone: RowLayout = { by: 'invocation', lanes: 1, maxRegisters: kind === 'lavapipe' ? 0 : 16 };
+  const together: RowLayout = { by: 'workgroup', lanes: 64, maxRegisters: 16 };
+  const subgroups: RowLayout[] = subgroupSize > 1 ? [{ by: 'subgroup', lanes: subgroupSize, maxRegisters: 16 }] : [];
+  return kind === 'gpu' ? [...subgroups, together, alone] : [alone, ...subgroups, together];
+}
+
+/** Names of the layouts that `target` can choose from, as an op's `variants`. */
+export const rowVariants = ({ target }: { readonly target: Target }): readonly string[] =>
+  rowLayouts(target).map(({ by }) => by);
+
+/** The layout of a variant; of the first where none is named. */
+export function rowLayout(target: Target, variant?: string): RowLayout {
+  const layouts = rowLayouts(target);
+  const found = layouts.find(({ by }) => by === variant) ?? layouts[0];
+  if (!found) throw new RangeError('no layout of rows');
+  return found;
 }
 
 /** `enable` directives of a kernel with this layout. */

@@ -80,6 +80,14 @@ export const commands: readonly Command[] = [
       (await import('./bench.js')).benchCommand(operands, flags, common, printer),
   }),
   defineCommand({
+    path: ['tune'],
+    summary: 'time the variants of the kernels of a training step on this adapter, and use the fastest from now on',
+    example: 'sop-gpu tune --preset vit-s --batch-size 16',
+    flags: trainingFlags,
+    more: async () => tuneHelp,
+    run: async ({ flags, common, printer }) => (await import('./tune.js')).tuneCommand(flags, common, printer),
+  }),
+  defineCommand({
     path: ['debug', 'step'],
     summary: 'one training step with weights, views, masks, anchors and memories from a file',
     example: 'sop-gpu debug step --input step.safetensors --output result.safetensors',
@@ -143,6 +151,13 @@ export const commands: readonly Command[] = [
     run: async ({ flags, common, printer }) => (await import('./train.js')).trainCommand(flags, common, printer),
   }),
 ];
+
+/** What is kept, and how not to use it. */
+const tuneHelp = `
+The winners are kept in $XDG_CACHE_HOME/sop-gpu/tuning (or ~/.cache/sop-gpu/tuning), a file for each adapter, driver and
+version of sop-gpu. SOP_GPU_TUNING=off uses the built-in choices. Another variant rounds in another order: a run that is to
+go on bit for bit must find the tuning that it began with.
+`;
 
 /** What `sop-gpu <group> --help` says of commands with two words. */
 export const groups: ReadonlyMap<string, string> = new Map([

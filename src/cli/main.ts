@@ -1,10 +1,8 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Argument, Option, Command as Parser } from 'commander';
 import { errorCode } from '../data/node/io-errors.js';
 import { ExitCode, SopError } from '../errors.js';
 import { silenceDrivers } from '../node/driver-chatter.js';
+import { ownVersion } from '../node/version.js';
 import type { Command, Outcome } from './command.js';
 import { commands, groups } from './commands.js';
 import { describeFailure, isAnswered, usageError } from './failure.js';
@@ -14,17 +12,6 @@ import { checkCreatable, writeJson } from './output-file.js';
 import { Printer } from './printer.js';
 
 const program = 'sop-gpu';
-
-/** From the package.json that is nearest above this file, compiled or not. */
-function ownVersion(): string {
-  for (let folder = dirname(fileURLToPath(import.meta.url)); folder !== dirname(folder); folder = dirname(folder)) {
-    const file = join(folder, 'package.json');
-    if (!existsSync(file)) continue;
-    const parsed: unknown = JSON.parse(readFileSync(file, 'utf8'));
-    if (typeof parsed === 'object' && parsed !== null && 'version' in parsed) return String(parsed.version);
-  }
-  return 'unknown';
-}
 
 /** Makes a parser throw our errors, and print nothing but help. */
 function tame(parser: Parser, name: string): Parser {

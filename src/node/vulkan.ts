@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
+import { cacheFolder } from './cache.js';
 
 /**
  * What Vulkan is on this Linux machine, found without loading it, and the SwiftShader that npm brings for machines
@@ -79,11 +80,6 @@ function swiftShaderPackage(): { archive: string; version: string } | undefined 
   } catch {
     return undefined; // optional dependency, left out
   }
-}
-
-function cacheFolder(): string {
-  const asked = process.env['XDG_CACHE_HOME'];
-  return join(asked?.startsWith('/') ? asked : join(homedir(), '.cache'), 'sop-gpu');
 }
 
 function complete(folder: string): boolean {

@@ -25,8 +25,9 @@ export const attention = defineOp<AttentionAttributes>({
     checkSegments('attention', attrs.segments, rows);
     return [f32(rows, columns / 3), f32(rows, attrs.heads)];
   },
-  launches: ({ inputs: [qkv], attrs, target }) =>
-    launches(qkv, attrs, target, forward, { qkv: input(0), out: output(0), lse: output(1) }),
+  variants: ({ inputs: [qkv], attrs, target }) => tileNames(headWidthOf(qkv, attrs), target),
+  launches: ({ inputs: [qkv], attrs, target, variant }) =>
+    launches(qkv, attrs, target, variant, forward, { qkv: input(0), out: output(0), lse: output(1) }),
   derivative(graph, { inputs: [qkv], outputs: [out, lse], attrs }, [dout, dlse]) {
     if (!qkv || !out || !lse) throw new GraphError('attention', 'has lost a tensor');
     if (dlse) throw new GraphError('attention', 'lse has no gradient: it is kept for attention_backward only');
@@ -40,11 +41,12 @@ export const attentionBackward = defineOp<AttentionAttributes>({
   name: 'attention_backward',
   infer: ([qkv]) => [f32(...(qkv?.shape ?? []))],
   scratch: ({ inputs: [, , lse] }) => [f32(...(lse?.shape ?? []))],
-  launches({ inputs: [qkv], attrs, target }) {
+  variants: ({ inputs: [qkv], attrs, target }) => tileNames(headWidthOf(qkv, attrs), target),
+  launches({ inputs: [qkv], attrs, target, variant }) {
     const common = { qkv: input(0), d_out: input(3), lse: input(2), delta: scratch(0), d_qkv: output(0) };
     return [
-      ...launches(qkv, attrs, target, (variant) => backward(variant, 'query'), { ...common, out: input(1) }),
-      ...launches(qkv, attrs, target, (variant) => backward(variant, 'key'), common),
+      ...launches(qkv, attrs, target, variant, (tile) => backward(tile, 'query'), { ...common, out: input(1) }),
+      ...launches(qkv, attrs, target, variant, (tile) => backward(tile, 'key'), common),
     ];
   },
   cost: (inputs, outputs, attrs) => cost(5, [...inputs, ...outputs], attrs),
@@ -53,14 +55,16 @@ export const attentionBackward = defineOp<AttentionAttributes>({
 /** One launch a segment. */
 function launches(
   qkv: Spec | undefined,
-  { heads, segments }: AttentionAttributes,
+  attrs: AttentionAttributes,
   target: Target,
+  name: string | undefined,
   template: (variant: AttentionVariant) => Kernel,
   bindings: Launch['bindings'],
 ): Launch[] {
-  const headWidth = (qkv?.shape[1] ?? 0) / (3 * heads);
+  const { heads, segments } = attrs;
+  const headWidth = headWidthOf(qkv, attrs);
   return placeSegments(segments).map((segment) => {
-    const variant = chooseVariant(headWidth, segment, target);
+    const variant = chooseVariant(headWidth, segment, target, name);
     const rowTiles = Math.ceil(segment.length / (variant.lanes * variant.owned));
     const groups = rowTiles * heads * segment.count;
     return {
@@ -83,16 +87,38 @@ function launches(
 /** Numbers of owned rows that a software adapter keeps well in each array: they live in its first-level cache. */
 const SOFTWARE_NUMBERS = 128;
 
+/** Rows that an invocation of a subgroup may own at most, and the name of the variant without subgroups. */
+const MOST_OWNED = [4, 3, 2, 1];
+const WORKGROUP = 'workgroup';
+const subgroupName = (rows: number): string => `subgroup, ${rows} rows`;
+
+/** Variants of a target by name, the one that it takes of itself first. */
+function tileNames(headWidth: number, { kind, subgroupSize }: Target): readonly string[] {
+  if (subgroupSize === 0) return [WORKGROUP];
+  const most = Math.max(1, Math.min(4, Math.floor(SOFTWARE_NUMBERS / headWidth)));
+  const names = [WORKGROUP, ...MOST_OWNED.map(subgroupName)];
+  const own = kind === 'gpu' ? WORKGROUP : subgroupName(most);
+  return [own, ...names.filter((name) => name !== own)];
+}
+
+const headWidthOf = (qkv: Spec | undefined, { heads }: AttentionAttributes): number =>
+  (qkv?.shape[1] ?? 0) / (3 * heads);
+
 /**
  * On software adapters one subgroup a workgroup; the rows of an invocation share what is loaded. They compile each unrolled
  * row of a tile anew and gain nothing from it; on a GPU it saves barriers.
  */
-function chooseVariant(headWidth: number, { length }: Segment, target: Target): AttentionVariant {
-  if (target.kind === 'gpu' || target.subgroupSize === 0) {
+function chooseVariant(
+  headWidth: number,
+  { length }: Segment,
+  target: Target,
+  name = tileNames(headWidth, target)[0],
+): AttentionVariant {
+  if (name === WORKGROUP) {
     return { headWidth, lanes: length > 32 ? 64 : 32, subgroup: false, owned: 1, tile: Math.min(4, length) };
   }
   const lanes = target.subgroupSize;
-  const most = Math.max(1, Math.min(4, Math.floor(SOFTWARE_NUMBERS / headWidth)));
+  const most = MOST_OWNED.find((rows) => subgroupName(rows) === name) ?? 1;
   return { headWidth, lanes, subgroup: true, owned: ownedRows(length, lanes, most), tile: 1 };
 }
 

@@ -2,7 +2,7 @@ import {
   l2NormalizeBackward as backwardKernel,
   l2NormalizeForward as forwardKernel,
 } from '../../shaders/l2_normalize.wgsl.js';
-import { rowGrid, rowLayout } from '../../shaders/lib/rows.js';
+import { rowGrid, rowLayout, rowVariants } from '../../shaders/lib/rows.js';
 import { defineOp, GraphError, input, output } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
 
@@ -25,9 +25,10 @@ export const l2Normalize = defineOp<Eps>({
       throw new GraphError('l2_normalize', `x ${showShape(x?.shape ?? [])} is not [rows, width]`);
     return [f32(...x.shape), f32(x.shape[0] ?? 0)];
   },
-  launches({ inputs: [x], attrs: { eps }, target }) {
+  variants: rowVariants,
+  launches({ inputs: [x], attrs: { eps }, target, variant }) {
     const { rows, width, vec4 } = matrix(x);
-    const layout = rowLayout(target);
+    const layout = rowLayout(target, variant);
     return [
       {
         kernel: forwardKernel({ vec4, layout }),
@@ -58,9 +59,10 @@ export const l2NormalizeBackward = defineOp<Eps>({
     }
     return [f32(...y.shape)];
   },
-  launches({ inputs: [y], attrs: { eps }, target }) {
+  variants: rowVariants,
+  launches({ inputs: [y], attrs: { eps }, target, variant }) {
     const { rows, width, vec4 } = matrix(y);
-    const layout = rowLayout(target);
+    const layout = rowLayout(target, variant);
     return [
       {
         kernel: backwardKernel({ vec4, layout }),

@@ -4,7 +4,7 @@ import {
   layernormBackwardParameters as parametersKernel,
 } from '../../shaders/layernorm.wgsl.js';
 import { eachGrid } from '../../shaders/lib/each.js';
-import { rowGrid, rowLayout, rowRegisters } from '../../shaders/lib/rows.js';
+import { rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
 import { defineOp, GraphError, input, output, scratch } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
@@ -53,9 +53,10 @@ export const layernorm = defineOp<{ eps: number }>({
     ]);
     return [f32(...(x?.shape ?? [])), f32(x?.shape[0] ?? 0, 2)];
   },
-  launches({ inputs: [x], attrs: { eps }, target }) {
+  variants: rowVariants,
+  launches({ inputs: [x], attrs: { eps }, target, variant }) {
     const { rows, columns, width, vec4 } = matrix(x);
-    const layout = rowLayout(target);
+    const layout = rowLayout(target, variant);
     return [
       {
         kernel: forwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
@@ -87,9 +88,10 @@ export const layernormBackwardInput = defineOp<NoAttributes>({
     ]);
     return [f32(rows, width)];
   },
-  launches({ inputs: [x], target }) {
+  variants: rowVariants,
+  launches({ inputs: [x], target, variant }) {
     const { rows, columns, width, vec4 } = matrix(x);
-    const layout = rowLayout(target);
+    const layout = rowLayout(target, variant);
     return [
       {
         kernel: inputKernel({ vec4, layout, registers: rowRegisters(layout, width) }),

@@ -1,4 +1,4 @@
-import { type RowLayout, rowGrid, rowLayout, rowRegisters } from '../../shaders/lib/rows.js';
+import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
 import { softmaxBackward as backwardKernel, softmaxForward as forwardKernel } from '../../shaders/softmax.wgsl.js';
 import type { Target } from '../gpu/target.js';
 import { defineOp, GraphError, input, output } from '../graph/op.js';
@@ -13,16 +13,17 @@ export const softmax = defineOp<NoAttributes>({
     if (x?.shape.length !== 2) throw new GraphError('softmax', `x ${showShape(x?.shape ?? [])} is not [rows, columns]`);
     return [f32(...x.shape)];
   },
-  launches({ inputs: [x], target }) {
-    const { variant, params } = rowsOf(x, target);
+  variants: rowVariants,
+  launches({ inputs: [x], target, variant }) {
+    const { layout, params, ...row } = rowsOf(x, target, variant);
     // Software adapters take seconds to compile exponentials that are written out for each element.
-    const registers = variant.layout.by === 'invocation' ? 0 : variant.registers;
+    const registers = layout.by === 'invocation' ? 0 : row.registers;
     return [
       {
-        kernel: forwardKernel({ ...variant, registers }),
+        kernel: forwardKernel({ ...row, layout, registers }),
         bindings: { x: input(0), y: output(0) },
         params,
-        workgroups: rowGrid(variant.layout, params.rows),
+        workgroups: rowGrid(layout, params.rows),
       },
     ];
   },
@@ -40,14 +41,15 @@ export const softmaxBackward = defineOp<NoAttributes>({
     }
     return [f32(...y.shape)];
   },
-  launches({ inputs: [y], target }) {
-    const { variant, params } = rowsOf(y, target);
+  variants: rowVariants,
+  launches({ inputs: [y], target, variant }) {
+    const { layout, params, ...row } = rowsOf(y, target, variant);
     return [
       {
-        kernel: backwardKernel(variant),
+        kernel: backwardKernel({ ...row, layout }),
         bindings: { y: input(0), dy: input(1), dx: output(0) },
         params,
-        workgroups: rowGrid(variant.layout, params.rows),
+        workgroups: rowGrid(layout, params.rows),
       },
     ];
   },
@@ -55,14 +57,16 @@ export const softmaxBackward = defineOp<NoAttributes>({
 });
 
 interface Rows {
-  readonly variant: { readonly vec4: boolean; readonly layout: RowLayout; readonly registers: number };
+  readonly vec4: boolean;
+  readonly layout: RowLayout;
+  readonly registers: number;
   readonly params: { readonly rows: number; readonly width: number };
 }
 
-function rowsOf(x: Spec | undefined, target: Target): Rows {
+function rowsOf(x: Spec | undefined, target: Target, variant: string | undefined): Rows {
   const [rows = 1, columns = 1] = x?.shape ?? [];
   const vec4 = columns % 4 === 0;
   const width = vec4 ? columns / 4 : columns;
-  const layout = rowLayout(target);
-  return { variant: { vec4, layout, registers: rowRegisters(layout, width) }, params: { rows, width } };
+  const layout = rowLayout(target, variant);
+  return { vec4, layout, registers: rowRegisters(layout, width), params: { rows, width } };
 }

@@ -1,0 +1,131 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { Graph } from '../src/graph/graph.js';
+import { readTuning, tunedVariants, tuningFile } from '../src/node/tuning.js';
+import { openNodeGpu } from '../src/node.js';
+import { layernorm } from '../src/ops/layernorm.js';
+import { matmul } from '../src/ops/matmul.js';
+import { compile } from '../src/plan/compile.js';
+import { plan } from '../src/plan/plan.js';
+import { Replay } from '../src/plan/replay.js';
+import { tunePlan } from '../src/plan/tune.js';
+import { callKey, withVariant } from '../src/plan/variants.js';
+import { failsWith, succeeds } from './cli-support.js';
+import { temporaryFolder } from './data-support.js';
+
+// Tests run with tuning switched off; these are about it, and keep theirs in a folder of their own.
+const folder = temporaryFolder();
+process.env['XDG_CACHE_HOME'] = folder;
+const gpu = await openNodeGpu({ quiet: true });
+const { target } = gpu;
+
+function normed(rows: number, width: number) {
+  const graph = new Graph();
+  const [x, gamma, beta] = [
+    graph.input('x', [rows, width]),
+    graph.input('gamma', [width]),
+    graph.input('beta', [width]),
+  ];
+  const outputs = graph.add(layernorm, [x, gamma, beta], { eps: 1e-6 });
+  return { graph, outputs, call: { inputs: [x, gamma, beta], outputs, attrs: { eps: 1e-6 }, target } };
+}
+
+test('a call is named by op, shapes and attributes, and scalars by their names', () => {
+  assert.is(callKey(layernorm, normed(65, 33).call), 'layernorm 65x33 33 33 eps=0.000001');
+  const graph = new Graph();
+  graph.scalar('other');
+  const attrs = { at: graph.scalar('lr'), list: [{ count: 2, length: 3 }], on: true };
+  const call = { inputs: [], outputs: [], attrs, target };
+  assert.is(callKey({ ...layernorm, name: 'x' } as never, call as never), 'x at=lr list=[{count:2,length:3}] on=true');
+});
+
+test('a tuned variant is taken, one that the op does not have is not', () => {
+  const { call } = normed(65, 33);
+  const [own, other] = layernorm.variants!(call);
+  const taken = (variant: string): string | undefined => {
+    const tuned = new Map([[callKey(layernorm, call), variant]]);
+    return withVariant(layernorm, { ...call, target: { ...target, tuned } }).variant;
+  };
+  assert.is(withVariant(layernorm, call).variant, own);
+  assert.is(taken(other!), other);
+  assert.is(taken('of another version'), own);
+});
+
+test('tuning times every variant of every different call once, and the plan then takes the fastest', async () => {
+  const graph = new Graph();
+  const [x, gamma, beta] = [graph.input('x', [130, 96]), graph.input('gamma', [96]), graph.input('beta', [96])];
+  const [y] = graph.add(layernorm, [x, gamma, beta], { eps: 1e-6 });
+  graph.add(layernorm, [y!, gamma, beta], { eps: 1e-6 });
+  graph.one(matmul, [y!, graph.input('b', [96, 64])], { transA: false, transB: false });
+  const planned = plan(graph, target);
+  const steps: string[] = [];
+  const found = await tunePlan(gpu, planned, new Map(), (done, total) => steps.push(`${done}/${total}`));
+  const key = 'layernorm 130x96 96 96 eps=0.000001';
+  const entry = found.get(key);
+  assert.ok(entry, [...found.keys()].join());
+  assert.is(steps.at(-1), `${found.size}/${found.size}`);
+  assert.ok(entry.ms > 0 && entry.built_in_ms > 0 && entry.ms <= entry.built_in_ms, JSON.stringify(entry));
+  assert.is(entry.built_in, layernorm.variants!({ ...planned.graph.nodes[0]!, attrs: { eps: 1e-6 }, target })[0]);
+  assert.is((await tunePlan(gpu, planned, found, () => undefined)).size, 0, 'what is known is timed again');
+});
+
+test('every variant gives the same numbers within rounding', async () => {
+  const { graph, outputs, call } = normed(37, 64);
+  const results: Float32Array[] = [];
+  for (const variant of layernorm.variants!(call)) {
+    const tuned = new Map([[callKey(layernorm, call), variant]]);
+    const replay = new Replay(await compile(gpu, plan(graph, { ...target, tuned }, outputs)));
+    replay.write(
+      graph.tensors[0]!,
+      Float32Array.from({ length: 37 * 64 }, (_, i) => Math.sin(i)),
+    );
+    replay.write(graph.tensors[1]!, new Float32Array(64).fill(1));
+    replay.write(graph.tensors[2]!, new Float32Array(64));
+    await replay.run();
+    results.push((await replay.read(outputs[0]!)) as Float32Array);
+    replay.destroy();
+  }
+  assert.ok(results.length > 1);
+  for (const other of results) assert.ok(other.every((value, i) => Math.abs(value - results[0]![i]!) < 1e-5));
+});
+
+test('the command keeps what it found, later runs use it, other versions and broken files do not count', async () => {
+  const small = ['model.arch=custom', 'model.width=16', 'model.depth=1', 'model.heads=2', 'model.patch_size=8'];
+  const settings = [...small, 'model.image_size=16', 'views.local_count=0', 'head.hidden=16', 'head.out=8'];
+  const memories = ['sop.cls.memory=16', 'sop.cls.anchors=4', 'sop.cls.neighbours=2', 'sop.patch.memory=16'];
+  const all = [...settings, ...memories, 'sop.patch.anchors=4'].flatMap((setting) => ['--set', setting]);
+  const json = join(folder, 'tune.json');
+  assert.match(await succeeds('tune', '--batch-size', '2', ...all, '--json', json), /timed, \d+ faster/);
+  const report = JSON.parse(readFileSync(json, 'utf8')) as { file: string; calls: Record<string, { variant: string }> };
+  assert.is(report.file, tuningFile(gpu.description));
+  assert.ok(existsSync(report.file));
+  const kept = readTuning(gpu.description);
+  assert.equal(Object.keys(kept.calls).sort(), Object.keys(report.calls).sort());
+  assert.ok(Object.keys(report.calls).some((key) => key.startsWith('layernorm_backward_input ')));
+
+  const before = process.env['SOP_GPU_TUNING'];
+  try {
+    delete process.env['SOP_GPU_TUNING'];
+    assert.is(tunedVariants(gpu.description).size, Object.keys(report.calls).length);
+    const again = await openNodeGpu({ quiet: true });
+    assert.is(again.target.tuned?.size, tunedVariants(gpu.description).size);
+    await again.close();
+    writeFileSync(report.file, JSON.stringify({ ...kept, engine: '0.0.0' }));
+    assert.is(tunedVariants(gpu.description).size, 0, 'of another version');
+    writeFileSync(report.file, '{ "calls": ');
+    assert.is(tunedVariants(gpu.description).size, 0, 'broken');
+    process.env['SOP_GPU_TUNING'] = 'off';
+    writeFileSync(report.file, JSON.stringify(kept));
+    assert.is(tunedVariants(gpu.description).size, 0, 'switched off');
+  } finally {
+    if (before === undefined) delete process.env['SOP_GPU_TUNING'];
+    else process.env['SOP_GPU_TUNING'] = before;
+  }
+  await failsWith(64, ['tune', '--preset', 'vit-x'], /did you mean vit-/);
+});
+
+test.after(() => gpu.close());
+
+test.run();

@@ -1,0 +1,57 @@
+import type { Config } from '../config/schema.js';
+import { keepTuning, readTuning } from '../node/tuning.js';
+import { openNodeGpu } from '../node.js';
+import { type TunedCall, tunePlan } from '../plan/tune.js';
+import { type DataShape, traceTraining } from '../sop/training.js';
+import type { Outcome } from './command.js';
+import { type CommonOptions, type ConfigOptions, configFrom } from './options.js';
+import type { Printer } from './printer.js';
+import { CountProgress } from './progress.js';
+import { table } from './table.js';
+
+/**
+ * `sop-gpu tune`: times the variants of every kernel of a training step at the step's own shapes, and keeps the winners for
+ * this adapter, its driver and this version of the package, for all commands that come after.
+ */
+export async function tuneCommand(
+  options: ConfigOptions,
+  { adapter }: CommonOptions,
+  printer: Printer,
+): Promise<Outcome> {
+  const config = await configFrom(options);
+  const gpu = await openNodeGpu({ adapter });
+  const progress = new CountProgress('kernels at their shapes', printer);
+  try {
+    printer.line(`adapter  ${gpu.target.name}`);
+    const found = new Map<string, TunedCall>();
+    // Grey and colour images give different first layers; all else is found twice and timed once.
+    for (const channels of [3, 1] as const) {
+      const { plan } = traceTraining(config, imagesOf(config, channels), gpu.target);
+      for (const [key, call] of await tunePlan(gpu, plan, found, (done, total) => progress.update(done, total)))
+        found.set(key, call);
+    }
+    progress.stop();
+    const file = await keepTuning(gpu.description, found);
+    const changed = [...found].filter(([, { variant, built_in }]) => variant !== built_in);
+    for (const line of table(
+      ['kernel at its shape', 'built in', 'ms', 'fastest', 'ms'],
+      changed.map(([key, call]) => [key, call.built_in, digits(call.built_in_ms), call.variant, digits(call.ms)]),
+    ))
+      printer.line(line);
+    printer.line(`${found.size} timed, ${changed.length} faster than as built in; kept in ${file}`);
+    const { driver, engine } = readTuning(gpu.description);
+    return { result: { adapter: gpu.target.name, driver, engine, file, calls: found } };
+  } finally {
+    progress.stop();
+    await gpu.close();
+  }
+}
+
+const digits = (ms: number): string => String(Number(ms.toPrecision(3)));
+
+/** Images that are uploaded batch by batch: what stays on the device changes no kernel that has variants. */
+function imagesOf({ data: { mean, std } }: Config, channels: 1 | 3): DataShape {
+  const perChannel = (given: readonly number[] | null): number[] =>
+    Array.from({ length: channels }, (_, i) => given?.[i] ?? given?.[0] ?? 0.5);
+  return { channels, mean: perChannel(mean), std: perChannel(std), residentBytes: null };
+}

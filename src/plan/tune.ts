@@ -1,0 +1,105 @@
+import type { Gpu } from '../gpu/device.js';
+import { Graph, type Node } from '../graph/graph.js';
+import type { Attribute, Attributes } from '../graph/op.js';
+import { elements, type Tensor } from '../graph/tensor.js';
+import { compile } from './compile.js';
+import { type Plan, plan } from './plan.js';
+import { type Elements, Replay } from './replay.js';
+import { callKey } from './variants.js';
+
+/** The fastest variant of a call on an adapter, beside the built-in one. */
+export interface TunedCall {
+  readonly variant: string;
+  readonly ms: number;
+  readonly built_in: string;
+  readonly built_in_ms: number;
+}
+
+/** Samples of a variant, of which the least counts: what nothing disturbed. */
+const SAMPLES = 4;
+/** A sample lasts about this long, ms. */
+const SAMPLE_MS = 30;
+/** A variant whose first run takes this many times the best one's is not run again. */
+const HOPELESS = 3;
+
+/**
+ * Times the variants of every different call of a plan on an adapter, each alone, on numbers made for it.
+ * @param known calls that need not be timed again
+ * @param progress calls done, and all
+ */
+export async function tunePlan(
+  gpu: Gpu,
+  { graph, target }: Plan,
+  known: ReadonlyMap<string, TunedCall>,
+  progress: (done: number, total: number) => void,
+): Promise<Map<string, TunedCall>> {
+  const calls = new Map<string, { readonly node: Node; readonly variants: readonly string[] }>();
+  for (const node of graph.nodes) {
+    const { op, inputs, outputs, attrs } = node;
+    const call = { inputs, outputs, attrs, target };
+    const variants = op.variants?.(call) ?? [];
+    const key = callKey(op, call);
+    if (variants.length > 1 && !known.has(key)) calls.set(key, { node, variants });
+  }
+  const tuned = new Map<string, TunedCall>();
+  for (const [key, { node, variants }] of calls) {
+    progress(tuned.size, calls.size);
+    tuned.set(key, await tuneCall(gpu, key, node, variants));
+  }
+  progress(calls.size, calls.size);
+  return tuned;
+}
+
+async function tuneCall(gpu: Gpu, key: string, node: Node, variants: readonly string[]): Promise<TunedCall> {
+  const times = new Map<string, number>();
+  for (const variant of variants) {
+    times.set(variant, await timeVariant(gpu, node, new Map([[key, variant]]), Math.min(...times.values())));
+  }
+  const [[built_in, built_in_ms] = ['', Number.NaN], ...others] = times;
+  // The built-in choice stays unless another is better by more than a measurement errs.
+  const best = others.reduce((a, b) => (b[1] < a[1] ? b : a), [built_in, 0.97 * built_in_ms] as const);
+  const [variant] = best;
+  return { variant, ms: times.get(variant) ?? Number.NaN, built_in, built_in_ms };
+}
+
+/** Least milliseconds of a node by itself. @param best of the other variants, so far */
+async function timeVariant(gpu: Gpu, node: Node, tuned: ReadonlyMap<string, string>, best: number): Promise<number> {
+  const graph = new Graph();
+  const inputs = node.inputs.map(({ shape, dtype }, i) => graph.input(`input.${i}`, shape, dtype));
+  const outputs = graph.add(node.op, inputs, ownScalars(graph, node.attrs));
+  const replay = new Replay(await compile(gpu, plan(graph, { ...gpu.target, tuned }, outputs)));
+  try {
+    await replay.warmUp();
+    inputs.forEach((tensor, i) => {
+      replay.write(tensor, someElements(tensor, i, inputs[0]?.shape[0] ?? 1));
+    });
+    for (const scalar of graph.scalars) replay.setScalar(scalar, scalar.dtype === 'f32' ? 0.1 : 1);
+    const first = await replay.time(() => true, 1);
+    if (first > HOPELESS * best) return first;
+    const repeats = Math.max(1, Math.min(1000, Math.round(SAMPLE_MS / first)));
+    let least = first;
+    for (let i = 0; i < SAMPLES; i++) least = Math.min(least, (await replay.time(() => true, repeats)) / repeats);
+    return least;
+  } finally {
+    replay.destroy();
+  }
+}
+
+/** Attributes with scalars of another graph, of the same names. */
+function ownScalars(graph: Graph, attrs: Attributes): Attributes {
+  const own = (value: Attribute): Attribute => {
+    if (typeof value !== 'object' || Array.isArray(value)) return value;
+    if ('slot' in value && 'name' in value)
+      return graph.scalar(String(value.name), value.dtype === 'u32' ? 'u32' : 'f32');
+    return value;
+  };
+  return Object.fromEntries(Object.entries(attrs).map(([name, value]) => [name, own(value)]));
+}
+
+/** Numbers between -1 and 1 that repeat late; in integer tensors different rows of what has `rows` of them. */
+function someElements({ shape, dtype }: Tensor, seed: number, rows: number): Elements {
+  const count = elements(shape);
+  if (dtype === 'f32') return Float32Array.from({ length: count }, (_, i) => Math.sin(i * 12.9898 + seed));
+  const numbers = Array.from({ length: count }, (_, i) => i % rows);
+  return dtype === 'u32' ? Uint32Array.from(numbers) : Int32Array.from(numbers);
+}
