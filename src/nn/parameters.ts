@@ -28,14 +28,18 @@ export type Parameters = ReadonlyMap<string, Tensor>;
 /** Standard deviation of initial weights: a number, or 1 / sqrt(inputs) (`model.init_std: fan-in`, for small widths). */
 export type InitStd = number | 'fan-in';
 
+/** Start of a matrix of so many inputs. */
+export function linearInitial(initStd: InitStd, inputs: number): Initial {
+  return { kind: 'linear', std: initStd === 'fan-in' ? 1 / Math.sqrt(inputs) : initStd };
+}
+
 export function linearSpecs(name: string, inputs: number, outputs: number, initStd: InitStd): ParameterSpec[] {
-  const std = initStd === 'fan-in' ? 1 / Math.sqrt(inputs) : initStd;
   return [
     {
       name: `${name}.weight`,
       shape: [outputs, inputs],
       graphShape: [outputs, inputs],
-      initial: { kind: 'linear', std },
+      initial: linearInitial(initStd, inputs),
       decay: true,
     },
     { name: `${name}.bias`, shape: [outputs], graphShape: [outputs], initial: { kind: 'zeros' }, decay: false },

@@ -9,7 +9,15 @@ import { posResample } from '../ops/pos_resample.js';
 import { residual } from '../ops/residual.js';
 import type { Segment } from '../ops/segments.js';
 import { linear, norm } from './layers.js';
-import { get, type InitStd, linearSpecs, normSpecs, type ParameterSpec, type Parameters } from './parameters.js';
+import {
+  get,
+  type InitStd,
+  linearInitial,
+  linearSpecs,
+  normSpecs,
+  type ParameterSpec,
+  type Parameters,
+} from './parameters.js';
 
 /** Sizes of a Vision Transformer (timm's `vit_*_patch*`, no head). */
 export interface VitShape {
@@ -38,7 +46,8 @@ export function vitSpecs(vit: VitShape): ParameterSpec[] {
   const patches = gridSide(vit.imageSize, patch) ** 2;
   const hidden = Math.round(width * vit.mlpRatio);
   const inputs = channels * patch * patch;
-  const token = { kind: 'linear', std: 0.02 } as const;
+  // [CLS] and positions start as the weights do: they are added to patches, whose values of small widths are of order 1.
+  const token = linearInitial(initStd, width);
   const convolution = { kind: 'convolution', inputs } as const;
   return [
     { name: 'cls_token', shape: [1, 1, width], graphShape: [width], initial: token, decay: true },
