@@ -2,22 +2,19 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { configFrom } from '../src/cli/options.js';
-import { Printer } from '../src/cli/printer.js';
-import { prepareRunFolder, runFolder } from '../src/cli/run-folder.js';
+import { runFolder } from '../src/cli/run-folder.js';
 import type { TrainingOutcome } from '../src/cli/run-training.js';
-import { openImages, trainInFolder, withStatistics } from '../src/cli/train.js';
 import { loadNewestValid } from '../src/data/node/checkpoints.js';
 import { decodeSafetensors } from '../src/data/safetensors.js';
 import { openNodeGpu } from '../src/node.js';
 import { failsWith } from './cli-support.js';
-import { fails, numbers, picture, temporaryFolder, writeTree } from './data-support.js';
+import { fails, picture, temporaryFolder, writeTree } from './data-support.js';
 import { projectFile } from './project.js';
 import { runCommand } from './run-command.js';
+import { atStep, greySet, interruptAt, metricsOf, sameRun, settings, type TinyOptions, trainTiny } from './tiny-run.js';
 
 /** `sop-gpu train` from images to weights: what a run leaves behind, and that stopping it changes nothing. */
 const folder = temporaryFolder();
@@ -26,13 +23,6 @@ const grey = greySet(join(folder, 'grey'), 96);
 const STEPS = 22;
 const gpu = await openNodeGpu({ quiet: true });
 
-const settings = [
-  ...['model.arch=custom', 'model.width=16', 'model.depth=1', 'model.heads=2', 'model.drop_path=0.1'],
-  ...['model.patch_size=14', 'model.image_size=28', 'model.local_size=14', 'mask.ratio=0.5', 'views.local_count=2'],
-  ...['head.hidden=16', 'head.layers=2', 'head.out=8', 'sop.cls.memory=50', 'sop.cls.anchors=8', 'sop.cls.tasks=1'],
-  ...['sop.cls.neighbours=2', 'sop.patch.memory=50', 'sop.patch.anchors=8', 'optim.warmup=0.1', 'eval.k=1,3'],
-  ...['log.every=1', 'train.seed=7'],
-];
 /** The command line of the same run. */
 const words = (out: string, ...more: string[]): string[] => [
   ...['train', '--data', grey, '--out', out, '--steps', String(STEPS), '--batch-size', '8'],
@@ -40,45 +30,14 @@ const words = (out: string, ...more: string[]): string[] => [
   ...more,
 ];
 
-interface RunOptions {
+interface RunOptions extends Omit<TinyOptions, 'data' | 'length'> {
   readonly data?: string;
-  /** Flag and value of the run's length. */
-  readonly length?: { readonly steps?: string; readonly minutes?: string };
-  readonly set?: readonly string[];
-  readonly resume?: boolean;
-  /** Is told every line that the run prints. */
-  readonly onLine?: (line: string) => void;
-  readonly checkpointSeconds?: number;
+  readonly length?: TinyOptions['length'];
 }
-
-/** Something that happens when a step's line is printed, before its checkpoint. */
-const atStep =
-  (step: number, action: () => void) =>
-  (line: string): void => {
-    if (line.startsWith(`step ${step}/`)) action();
-  };
-const interruptAt = (step: number) => atStep(step, () => process.emit('SIGINT', 'SIGINT'));
 
 /** A run, or a part of one, on the device that all tests share: it compiles a kernel once. */
-async function train(out: string, options: RunOptions = {}): Promise<TrainingOutcome> {
-  const {
-    data = grey,
-    length = { steps: String(STEPS) },
-    set = [],
-    resume = false,
-    onLine,
-    checkpointSeconds,
-  } = options;
-  const printer = new Printer(true, process.stdout, new PassThrough());
-  if (onLine) printer.tee(onLine);
-  const keys = new Map([...settings, ...set].map((setting) => [setting.split('=')[0], setting]));
-  const asked = await configFrom({ data, ...length, batchSize: '8', set: [...keys.values()] });
-  const splits = await openImages(data, asked, printer);
-  const config = await withStatistics(asked, splits.train);
-  const run = await prepareRunFolder(out, { resume });
-  const often = checkpointSeconds !== undefined && { checkpointSeconds };
-  return trainInFolder({ config, splits, gpu, run, resume, init: undefined, printer, ...often });
-}
+const train = (out: string, options: RunOptions = {}): Promise<TrainingOutcome> =>
+  trainTiny(gpu, out, { data: grey, length: { steps: String(STEPS) }, ...options });
 
 test('a run leaves settings, metrics, log, checkpoints and weights behind', async () => {
   const out = join(folder, 'whole');
@@ -289,48 +248,3 @@ const STEP_KEYS = [
   ...['lr', 'weight_decay', 'momentum', 'images_per_s'],
 ];
 const EVALUATION_KEYS = ['step', 'epoch', 'knn', 'feature_std', 'effective_rank', 'teacher_entropy'];
-
-type Line = Record<string, unknown> & { readonly step: number };
-
-function metricsOf(out: string): { stepLines: Line[]; evaluations: Line[] } {
-  const lines = readFileSync(runFolder(out).metrics, 'utf8')
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Line);
-  return { stepLines: lines.filter((line) => !('knn' in line)), evaluations: lines.filter((line) => 'knn' in line) };
-}
-
-/** Every tensor of `last` bit by bit, and every number of the metrics but the speed. */
-function sameRun(out: string, expected: string): void {
-  const [a, b] = [out, expected].map((path) =>
-    decodeSafetensors(readFileSync(runFolder(path).lastCheckpoint), path),
-  ) as [ReturnType<typeof decodeSafetensors>, ReturnType<typeof decodeSafetensors>];
-  assert.is(a.metadata.get('step'), b.metadata.get('step'));
-  assert.equal([...a.tensors.keys()], [...b.tensors.keys()]);
-  const bits = (data: { buffer: ArrayBufferLike; byteOffset: number; byteLength: number }) =>
-    Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-  const different = [...a.tensors.values()].filter(
-    ({ name, data }) => bits(data).compare(bits(b.tensors.get(name)!.data)) !== 0,
-  );
-  assert.equal(
-    different.map(({ name }) => name),
-    [],
-  );
-  const timeless = (path: string) => {
-    const { stepLines, evaluations } = metricsOf(path);
-    return [...stepLines, ...evaluations].map(({ images_per_s: _, ...line }) => line);
-  };
-  assert.equal(timeless(out), timeless(expected));
-}
-
-/** IDX files of pseudo-random images in three classes, which differ in brightness. */
-function greySet(path: string, count: number): string {
-  const next = numbers(count);
-  const head = (...values: number[]): Buffer => Buffer.from(Uint32Array.from(values).buffer).swap32();
-  const pixels = Uint8Array.from({ length: count * 784 }, (_, i) => 60 * (Math.floor(i / 784) % 3) + next(120));
-  const labels = Uint8Array.from({ length: count }, (_, i) => i % 3);
-  return writeTree(path, {
-    'train-images-idx3-ubyte': Buffer.concat([head(0x803, count, 28, 28), pixels]),
-    'train-labels-idx1-ubyte': Buffer.concat([head(0x801, count), labels]),
-  });
-}
