@@ -1,4 +1,5 @@
-import { appendFileSync, readdirSync, rmSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -175,6 +176,50 @@ class HangsAt extends Watchdog {
     return super.guard(step);
   }
 }
+
+test('a disk that fills up: old checkpoints stay, training goes on with warnings, 74 after three failures', async () => {
+  const disk = join(folder, 'disk');
+  mkdirSync(disk);
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', disk]);
+  if (mounted.status !== 0) {
+    console.log(`NOT RUN: full disk: no small file system can be mounted here (${String(mounted.stderr).trim()})`);
+    return;
+  }
+  try {
+    const filler = join(disk, 'filler');
+    const fill = (): void => {
+      try {
+        for (;;) appendFileSync(filler, Buffer.alloc(4096));
+      } catch {}
+    };
+    const lines: string[] = [];
+    const out = join(disk, 'run');
+    const options = { data: grey, checkpointSeconds: 0, set: ['eval.every_epochs=0'] };
+    const onLine = (line: string): void => {
+      atStep(3, fill)(line);
+      atStep(4, () => rmSync(filler))(line);
+      lines.push(line);
+    };
+    assert.is((await trainTiny(first, out, { ...options, length: { steps: '7' }, onLine })).steps, 7);
+    const warnings = warningsOf(lines).join('\n');
+    assert.match(warnings, /writing failed .*no space left on the device.*the run goes on, 1 of 3 checkpoints/);
+    assert.is((await loadNewestValid(out))?.checkpoint.step, 7);
+    rmSync(out, { recursive: true });
+
+    const broken = trainTiny(first, out, { ...options, length: { steps: '30' }, onLine: atStep(3, fill) });
+    await fails(() => broken, 74, /3 of 3 checkpoints in a row/);
+    const kept = (await loadNewestValid(out))?.checkpoint.step ?? -1;
+    assert.ok(kept >= 1 && kept <= 3, `the checkpoint is of step ${kept}`);
+    rmSync(filler);
+    assert.is((await trainTiny(first, out, { ...options, length: { steps: '30' }, resume: true })).steps, 30);
+    assert.equal(
+      metricsOf(out).stepLines.map(({ step }) => step),
+      Array.from({ length: 30 }, (_, i) => i + 1),
+    );
+  } finally {
+    spawnSync('umount', [disk]);
+  }
+});
 
 test('a device that hangs ends the run with 75, and it can go on', async () => {
   const out = join(folder, 'hung');
