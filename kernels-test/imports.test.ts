@@ -22,6 +22,7 @@ const parts: Readonly<Record<string, { readonly values: readonly string[]; reado
   data: { values: ['errors', 'rng', 'graph', 'ops', 'plan'], types: ['gpu', 'config'] },
   sop: { values: ['errors', 'rng', 'graph', 'ops', 'plan', 'nn', 'optim', 'config', 'data'], types: ['gpu'] },
   eval: { values: ['errors', 'rng', 'graph', 'ops', 'plan', 'nn', 'data', 'sop'], types: ['gpu'] },
+  engine: { values: ['errors', 'graph', 'gpu', 'plan', 'config', 'data', 'sop', 'eval'] },
 };
 
 /** Parts on top: they may import everything in src and shaders. */

@@ -5,8 +5,9 @@ import { configFrom } from '../src/cli/options.js';
 import { Printer } from '../src/cli/printer.js';
 import { prepareRunFolder, runFolder } from '../src/cli/run-folder.js';
 import type { TrainingOutcome } from '../src/cli/run-training.js';
-import { openImages, type TrainSetup, trainInFolder, withStatistics } from '../src/cli/train.js';
+import { openImages, type TrainSetup, trainInFolder } from '../src/cli/train.js';
 import { decodeSafetensors } from '../src/data/safetensors.js';
+import { withStatistics } from '../src/engine/run.js';
 import type { Gpu } from '../src/gpu/device.js';
 import { numbers, writeTree } from './data-support.js';
 

@@ -1,13 +1,22 @@
 /**
- * Public API of sop-gpu, the same in Node and in browsers. `sop-gpu/node` adds what only Node has: opening an adapter
- * through Dawn.
+ * Public API of sop-gpu, the same in Node and in browsers; examples/reference.md is made from it. `sop-gpu/node` adds what
+ * only Node has: opening an adapter through Dawn. First what most programs need, then the parts it is made of.
  */
 
 export { resolveConfig } from './config/resolve.js';
 export { type Config, ConfigSchema } from './config/schema.js';
 export { type DataSplits, type DecodedImage, type ImageSet, residentSet, subset } from './data/dataset.js';
+export { CheckpointStore, type StoredCheckpoint } from './data/opfs.js';
+export { decodePicture, type Picture, type PictureSetOptions, pictureSet } from './data/pictures.js';
 export { decodeSafetensors, encodeSafetensors, type NamedArray } from './data/safetensors.js';
 export { channelStatistics } from './data/statistics.js';
+export { createEngine, Engine, type EngineOptions, planTraining } from './engine/engine.js';
+export { type Features, ImageEncoder, loadWeights } from './engine/image-encoder.js';
+export { EngineKernel, type KernelAttributes, type KernelTensor } from './engine/kernel.js';
+export { evaluationLine, metricsLine } from './engine/run.js';
+export { configOf, type Settings, settingsOf } from './engine/settings.js';
+export { type RunOptions, type TrainingOptions, TrainingRun } from './engine/training-run.js';
+export type { BatchPictures, Member, PrototypePicture, ViewPicture } from './engine/watch.js';
 export { ExitCode, SopError } from './errors.js';
 export { Encoder, type Weights } from './eval/encoder.js';
 export { type Evaluation, Evaluator, type Protocol, quickProtocol } from './eval/evaluator.js';

@@ -1,3 +1,4 @@
+import { dataShape, withStatistics } from '../engine/run.js';
 import type { Config } from '../config/schema.js';
 import { targetOf } from '../gpu/device.js';
 import { defaultTarget, type Target } from '../gpu/target.js';
@@ -8,7 +9,7 @@ import type { Outcome } from './command.js';
 import { type CommonOptions, type ConfigOptions, configFrom } from './options.js';
 import type { Printer } from './printer.js';
 import { table } from './table.js';
-import { checkStatistics, dataShape, openImages, withStatistics } from './train.js';
+import { checkStatistics, openImages } from './train.js';
 
 /**
  * `sop-gpu plan`: parameters, memory and work of a step under WebGPU's default limits, or those of `--adapter`. Opens no

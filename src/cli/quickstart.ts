@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { subset } from '../data/dataset.js';
 import { lockFolder } from '../data/node/run-lock.js';
+import { dataShape, withStatistics } from '../engine/run.js';
 import { type Comparison, Evaluator, type Protocol } from '../eval/evaluator.js';
 import { standardError } from '../eval/knn.js';
 import type { Gpu } from '../gpu/device.js';
@@ -16,7 +17,7 @@ import type { Printer } from './printer.js';
 import { formatDuration, formatRate } from './progress.js';
 import { prepareRunFolder, TrainLog } from './run-folder.js';
 import { table } from './table.js';
-import { dataShape, openImages, trainInFolder, withStatistics } from './train.js';
+import { openImages, trainInFolder } from './train.js';
 
 /** First images of the set's two parts: a standard error of one point. */
 const GALLERY = 5000;

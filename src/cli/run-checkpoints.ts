@@ -1,11 +1,9 @@
-import { flattenConfig, formatValue } from '../config/keys.js';
-import type { Config } from '../config/schema.js';
 import { fingerprint } from '../data/fingerprint.js';
 import { type CheckpointName, loadNewestValid, saveCheckpoint } from '../data/node/checkpoints.js';
 import { writeSafetensorsFile } from '../data/node/files.js';
+import { runMetadata } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Trainer } from '../sop/trainer.js';
-import type { Training } from '../sop/training.js';
 import type { MetricsFile } from './metrics-file.js';
 import type { TrainSetup } from './train.js';
 
@@ -106,7 +104,7 @@ export class Saver {
     const { step, elapsed, best } = this.progress;
     const { config, splits, run, gpu } = this.setup;
     const metadata = new Map([
-      ...modelMetadata(config, this.trainer.training),
+      ...runMetadata(config, this.trainer.training),
       ['elapsed', String(elapsed)],
       ['best', String(best)],
       ['data.fingerprint', fingerprint(splits.train)],
@@ -161,21 +159,6 @@ export async function restore(
 /** Writes the teacher's backbone under timm's names. @throws SopError 73, 74 */
 export async function exportTeacher({ config, run }: TrainSetup, trainer: Trainer, step: number): Promise<void> {
   const backbone = (await trainer.teacherWeights()).filter(({ name }) => !name.startsWith('head.'));
-  const metadata = new Map([
-    ...modelMetadata(config, trainer.training),
-    ['step', String(step)],
-    ['network', 'teacher'],
-  ]);
+  const metadata = new Map([...runMetadata(config, trainer.training), ['step', String(step)], ['network', 'teacher']]);
   await writeSafetensorsFile(run.exported, backbone, metadata, { crc: true });
-}
-
-/** What a reader of the weights must know: the settings of the model and of its images. */
-function modelMetadata(config: Config, { data }: Training): Map<string, string> {
-  const wanted = [...flattenConfig(config)].filter(([key, value]) => /^(model|head)\./.test(key) && value !== null);
-  return new Map([
-    ...wanted.map(([key, value]) => [key, formatValue(value)] as const),
-    ['model.channels', String(data.channels)],
-    ['data.mean', data.mean.join(', ')],
-    ['data.std', data.std.join(', ')],
-  ]);
 }

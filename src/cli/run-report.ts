@@ -2,45 +2,9 @@ import type { Evaluation } from '../eval/evaluator.js';
 import { stepsPerEpoch } from '../sop/feed.js';
 import { runClock, type StepRecord } from '../sop/loop.js';
 import type { Training } from '../sop/training.js';
-import type { MetricsRecord } from './metrics-file.js';
 import type { TrainProgressState } from './progress.js';
 
-/** What a run says of its steps and evaluations: to people, and in `metrics.jsonl`. */
-
-/** The line of a step. Numbers of a step that was skipped may be null; it then says why. */
-export function metricsLine(record: StepRecord): MetricsRecord {
-  const { values, skipped } = record;
-  return {
-    step: record.step,
-    epoch: record.epoch,
-    loss: record.loss,
-    loss_cls: record.lossCls,
-    loss_patch: record.lossPatch,
-    grad_norm: record.gradNorm,
-    param_norm: record.paramNorm,
-    update_norm: record.updateNorm,
-    lr: values.lr,
-    weight_decay: values.weightDecay,
-    momentum: values.momentum,
-    images_per_s: record.images / record.seconds,
-    ...(skipped !== null && { skipped }),
-  };
-}
-
-/** The line of an evaluation. */
-export function evaluationLine(
-  { step, epoch, teacherEntropy }: Pick<StepRecord, 'step' | 'epoch' | 'teacherEntropy'>,
-  { comparison, spread }: Evaluation,
-): MetricsRecord {
-  return {
-    step,
-    epoch,
-    knn: comparison?.knn.top1 ?? null,
-    feature_std: spread.featureStd,
-    effective_rank: spread.effectiveRank,
-    teacher_entropy: teacherEntropy,
-  };
-}
+/** What a run says of its steps and evaluations to people. */
 
 /** @param elapsed seconds of training so far */
 export function progressState(

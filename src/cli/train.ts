@@ -7,15 +7,12 @@ import type { DataSplits, ImageSet } from '../data/dataset.js';
 import { removeStaleTemporaries } from '../data/node/checkpoints.js';
 import { openDataset } from '../data/node/open.js';
 import { lockFolder } from '../data/node/run-lock.js';
-import { channelStatistics } from '../data/statistics.js';
+import { dataShape, withStatistics } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Evaluator } from '../eval/evaluator.js';
-import { IMAGENET } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
 import { openNodeGpu } from '../node.js';
-import { bindingLimit } from '../plan/plan.js';
 import { stepsPerEpoch } from '../sop/feed.js';
-import type { DataShape } from '../sop/training.js';
 import { traceTraining } from '../sop/training.js';
 import { HangError, type Watchdog } from '../sop/watchdog.js';
 import type { Outcome } from './command.js';
@@ -225,28 +222,4 @@ export function checkStatistics({ data }: Config, { channels, name }: ImageSet, 
     why: `they have ${given} numbers, its images ${channels} channel`,
     fix: 'give one number each, or leave them out',
   });
-}
-
-/** Fills in `data.mean` and `data.std`: ImageNet's for colour, the training set's own for grey. */
-export async function withStatistics(config: Config, train: ImageSet): Promise<Config> {
-  const { mean, std } = config.data;
-  if (mean !== null && std !== null) return config;
-  const own = train.channels === 1 ? await channelStatistics(train) : IMAGENET;
-  return { ...config, data: { ...config.data, mean: mean ?? [...own.mean], std: std ?? [...own.std] } };
-}
-
-/** What a step must know of the training set. Sets that fit into one binding stay on the device. */
-export function dataShape(config: Config, train: ImageSet, gpu: Pick<Gpu, 'target'>): DataShape {
-  const bytes = train.resident?.pixels.byteLength ?? Number.POSITIVE_INFINITY;
-  const fits = bytes <= bindingLimit(gpu.target);
-  const perChannel = (values: readonly number[] | null): number[] => {
-    const given = values ?? [];
-    return Array.from({ length: train.channels }, (_, i) => given[i] ?? given[0] ?? 0);
-  };
-  return {
-    channels: train.channels,
-    mean: perChannel(config.data.mean),
-    std: perChannel(config.data.std),
-    residentBytes: fits ? bytes : null,
-  };
 }

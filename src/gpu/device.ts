@@ -25,7 +25,7 @@ export interface Gpu {
    * @throws SopError the first GPU error (exit 70) or device loss (exit 75), if there was one.
    */
   check(): void;
-  /** Waits for the work in flight, then frees the device. May be called twice. */
+  /** Waits for the work in flight, then frees the device, unless it was given open. May be called twice. */
   close(): Promise<void>;
 }
 
@@ -38,15 +38,18 @@ export interface OpenOptions {
 
 const wantedFeatures = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
 
+/** What an adapter, or the device that somebody opened on it, says of itself. */
+export type AdapterFacts = Pick<GPUAdapter, 'info' | 'limits' | 'features'>;
+
 /** Reads what an adapter says of itself; opens nothing. */
-export function describeAdapter(adapter: GPUAdapter): AdapterDescription {
+export function describeAdapter(adapter: AdapterFacts): AdapterDescription {
   const { vendor, architecture, device, description, isFallbackAdapter } = adapter.info;
   const features = [...adapter.features].sort();
   return { vendor, architecture, device, description, fallback: isFallbackAdapter ?? false, features };
 }
 
 /** What a plan needs to know of an adapter, its limits as a device opened by `openGpu` will have them. */
-export function targetOf(adapter: GPUAdapter, name?: string): Target {
+export function targetOf(adapter: AdapterFacts, name?: string): Target {
   const { vendor, architecture, device, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
   const { limits, features } = adapter;
   const kind = targetKind(`${vendor} ${architecture} ${device} ${description}`);
@@ -69,7 +72,7 @@ export function targetOf(adapter: GPUAdapter, name?: string): Target {
 }
 
 /** Dawn's null backend accepts everything and computes nothing: results would be garbage without any error. */
-function refuseNullBackend(adapter: GPUAdapter): void {
+function refuseNullBackend(adapter: AdapterFacts): void {
   const { vendor, architecture, device, description } = adapter.info;
   if (!/\bnull\b/i.test(`${vendor} ${architecture} ${device} ${description}`)) return;
   throw new SopError(ExitCode.unavailable, {
@@ -108,14 +111,8 @@ function deviceLost(info: GPUDeviceLostInfo): SopError {
   });
 }
 
-/**
- * Opens a device with all limits and the optional features we use, and makes every error of it fatal: WebGPU drops a
- * submit that holds one bad resource and reads zeros back, so going on after an error gives wrong numbers quietly.
- *
- * @param from `navigator.gpu`, Dawn's GPU object, or an adapter already chosen.
- * @throws SopError 69 without an adapter, on the null backend, and where the adapter opens no device.
- */
-export async function openGpu(from: GPU | GPUAdapter, options: OpenOptions = {}): Promise<Gpu> {
+/** @throws SopError 69 without an adapter, and where it opens no device. */
+async function requestDevice(from: GPU | GPUAdapter, options: OpenOptions): Promise<[GPUDevice, AdapterFacts]> {
   const powerPreference = options.powerPreference ?? 'high-performance';
   const adapter = 'requestAdapter' in from ? await from.requestAdapter({ powerPreference }) : from;
   if (!adapter) {
@@ -127,21 +124,38 @@ export async function openGpu(from: GPU | GPUAdapter, options: OpenOptions = {})
     });
   }
   refuseNullBackend(adapter);
+  const { name } = targetOf(adapter, options.adapterName);
+  const descriptor = {
+    label: `sop-gpu on ${name}`,
+    requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature)),
+    requiredLimits: allLimits(adapter),
+  };
+  const device = await adapter.requestDevice(descriptor).catch((cause: unknown) => {
+    throw new SopError(
+      ExitCode.unavailable,
+      { what: 'the adapter opens no device', where: name, why: String(cause), fix: 'try another --adapter' },
+      { cause },
+    );
+  });
+  return [device, adapter];
+}
+
+/**
+ * Opens a device with all limits and the optional features we use, and makes every error of it fatal: WebGPU drops a
+ * submit that holds one bad resource and reads zeros back, so going on after an error gives wrong numbers quietly.
+ *
+ * @param from `navigator.gpu`, Dawn's GPU object, an adapter already chosen, or an open device, which is used with the
+ * limits and features that it was opened with and stays open after `close`.
+ * @throws SopError 69 without an adapter, on the null backend, and where the adapter opens no device.
+ */
+export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenOptions = {}): Promise<Gpu> {
+  const borrowed = 'queue' in from;
+  const [device, adapter] = borrowed
+    ? ([from, { info: from.adapterInfo, limits: from.limits, features: from.features }] as const)
+    : await requestDevice(from, options);
+  refuseNullBackend(adapter);
   const description = describeAdapter(adapter);
   const target = targetOf(adapter, options.adapterName);
-  const device = await adapter
-    .requestDevice({
-      label: `sop-gpu on ${target.name}`,
-      requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature)),
-      requiredLimits: allLimits(adapter),
-    })
-    .catch((cause: unknown) => {
-      throw new SopError(
-        ExitCode.unavailable,
-        { what: 'the adapter opens no device', where: target.name, why: String(cause), fix: 'try another --adapter' },
-        { cause },
-      );
-    });
 
   let firstError: SopError | undefined;
   let closing = false;
@@ -175,7 +189,7 @@ export async function openGpu(from: GPU | GPUAdapter, options: OpenOptions = {})
       closing = true;
       // destroy() blocks the thread while work is in flight, so let it end first; a lost device has none left.
       await device.queue.onSubmittedWorkDone().catch(() => {});
-      device.destroy();
+      if (!borrowed) device.destroy();
     },
   };
 }

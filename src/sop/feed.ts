@@ -79,6 +79,17 @@ export class Feed {
     this.prefetcher.close();
   }
 
+  /** Images that a step takes, micro-batches together. */
+  get imagesPerStep(): number {
+    const { train, optim } = this.training.config;
+    return train.batch_size * optim.accumulate;
+  }
+
+  /** The images of a step (counted from 0), in the order of its rows. */
+  imagesOf(step: number): Uint32Array {
+    return this.indices(step);
+  }
+
   private epochOf(step: number): number {
     return Math.floor(step / this.stepsPerEpoch);
   }

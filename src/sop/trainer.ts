@@ -164,6 +164,11 @@ export class Trainer {
     );
   }
 
+  /** Contents of a tensor of the step, after it: state, inputs, and what a watched training keeps. */
+  read(tensor: Tensor): Promise<Elements> {
+    return this.replay.read(tensor);
+  }
+
   /** Runs one more step on the inputs and scalars of the last, timing every dispatch. Changes the state. */
   profile(): Promise<Span[]> {
     return this.replay.profile();

@@ -42,7 +42,14 @@ export interface Training {
   readonly step: TrainStep;
   /** One for each micro-batch; they share `pixels` when the set is resident. */
   readonly views: readonly ViewInputs[];
+  /** The views of each micro-batch; those of the first can be read after a step of a watched training. */
+  readonly images: readonly ViewTensors[];
   readonly plan: Plan;
+}
+
+export interface TraceOptions {
+  /** Keep the views and the prototypes of each step readable after it: costs their memory, changes no number. */
+  readonly watched?: boolean;
 }
 
 /**
@@ -61,12 +68,17 @@ export function uploadBytes(config: Config, channels: number): number {
  * goes through in as few micro-batches as fit: the same step within rounding (traceTrainStep).
  * Throws `BindingError` (69) where one image at a time does not fit, or what is too large has nothing to do with images.
  */
-export function traceTraining(config: Config, data: DataShape, target: Target): Training {
+export function traceTraining(
+  config: Config,
+  data: DataShape,
+  target: Target,
+  options: TraceOptions = {},
+): Training {
   let undivided: BindingError['tensor'] | null = null;
   let smallest = Number.POSITIVE_INFINITY;
   for (let parts = 1; ; ) {
     try {
-      return { ...traceDivided(config, data, target, parts), undivided };
+      return { ...traceDivided(config, data, target, parts, options), undivided };
     } catch (error) {
       if (!(error instanceof BindingError) || !error.tensor.divisible || parts === config.train.batch_size) throw error;
       if (error.tensor.bytes >= smallest) throw error;
@@ -78,20 +90,27 @@ export function traceTraining(config: Config, data: DataShape, target: Target): 
   }
 }
 
-function traceDivided(config: Config, data: DataShape, target: Target, parts: number): Omit<Training, 'undivided'> {
+function traceDivided(
+  config: Config,
+  data: DataShape,
+  target: Target,
+  parts: number,
+  { watched = false }: TraceOptions,
+): Omit<Training, 'undivided'> {
   const graph = new Graph();
   const shape = stepShape(config, data.channels, target, parts);
   const resident = data.residentBytes === null ? null : pixelInput(graph, data.residentBytes);
   const views: ViewInputs[] = [];
-  const tensors: ViewTensors[] = [];
-  for (const { images } of shape.batches) {
-    const pixels = resident ?? pixelInput(graph, images * uploadBytes(config, data.channels));
-    const { global, local } = drawInputs(graph, images, config.views.local_count);
+  const images: ViewTensors[] = [];
+  for (const { images: count } of shape.batches) {
+    const pixels = resident ?? pixelInput(graph, count * uploadBytes(config, data.channels));
+    const { global, local } = drawInputs(graph, count, config.views.local_count);
     views.push({ pixels, global, local });
-    tensors.push(graph.scope('augment', () => traceViews(graph, { pixels, global, local }, config, data)));
+    images.push(graph.scope('augment', () => traceViews(graph, { pixels, global, local }, config, data)));
   }
-  const step = traceTrainStep(graph, shape, tensors);
-  return { config, data, shape, graph, step, views, plan: plan(graph, target, fetchedTensors(step)) };
+  const step = traceTrainStep(graph, shape, images);
+  const kept = [...fetchedTensors(step), ...(watched ? watchedTensors(step, images[0]) : [])];
+  return { config, data, shape, graph, step, views, images, plan: plan(graph, target, kept) };
 }
 
 /** The augmented views of a micro-batch. */
@@ -109,6 +128,13 @@ export function traceViews(
 
 function pixelInput(graph: Graph, bytes: number): Tensor {
   return graph.input('pixels', [Math.ceil(bytes / 4)], 'u32');
+}
+
+/** What people look at: the views of the first micro-batch and the prototypes of the first [CLS] task. */
+function watchedTensors({ batches }: TrainStep, images: readonly (Tensor | undefined)[] = []): Tensor[] {
+  const prototypes = batches[0].cls[0]?.prototypes;
+  const organized = prototypes && [prototypes.anchors, prototypes.neighbours?.index, prototypes.contributions];
+  return [...images, ...(organized ?? [])].filter((tensor) => tensor !== undefined);
 }
 
 function drawInputs(graph: Graph, batch: number, locals: number): Pick<ViewInputs, 'global' | 'local'> {

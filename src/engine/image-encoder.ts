@@ -1,0 +1,85 @@
+import type { ImageSet } from '../data/dataset.js';
+import { type Picture, pictureSet } from '../data/pictures.js';
+import { decodeSafetensors } from '../data/safetensors.js';
+import { channelStatistics } from '../data/statistics.js';
+import { type ClsAttention, clsAttention } from '../eval/cls-attention.js';
+import { Encoder } from '../eval/encoder.js';
+import { encoderBatch, setFeatures } from '../eval/features.js';
+import { type ImageFormat, preprocess } from '../eval/preprocess.js';
+import { normalizeRows } from '../eval/similarity.js';
+import { imageFormat, type LoadedWeights, openWeights, readWeights, type WeightOverrides } from '../eval/weights.js';
+import type { Gpu } from '../gpu/device.js';
+
+/** Features of some images. */
+export interface Features {
+  /** f32 [count, width], rows of unit norm: dot products are cosines. */
+  readonly values: Float32Array<ArrayBuffer>;
+  readonly count: number;
+  readonly width: number;
+}
+
+/**
+ * The backbone of a safetensors file: timm's names, Hugging Face's, or a checkpoint of ours.
+ * @throws SopError 65 for a file that is damaged or no ViT, 64 for overrides that do not fit it
+ */
+export function loadWeights(bytes: Uint8Array, overrides: WeightOverrides = {}, where = 'weights'): LoadedWeights {
+  const { tensors, metadata } = decodeSafetensors(bytes, where);
+  return readWeights(openWeights(tensors, metadata, where), overrides);
+}
+
+/** A frozen encoder with its weights: images in, features out. */
+export class ImageEncoder {
+  private constructor(
+    private readonly gpu: Gpu,
+    private loaded: LoadedWeights,
+    private readonly encoder: Encoder,
+    private attention: ClsAttention | null = null,
+  ) {}
+
+  static async create(gpu: Gpu, loaded: LoadedWeights, batch?: number): Promise<ImageEncoder> {
+    const size = encoderBatch(loaded.vit, gpu.target, batch ?? Number.POSITIVE_INFINITY);
+    const encoder = await Encoder.create(gpu, loaded, size);
+    encoder.load(loaded.weights);
+    return new ImageEncoder(gpu, loaded, encoder);
+  }
+
+  /** Takes other weights of the same shape. */
+  load(loaded: LoadedWeights): void {
+    this.encoder.load(loaded.weights);
+    this.attention?.load(loaded.weights);
+    this.loaded = loaded;
+  }
+
+  /** Numbers in a feature. */
+  get width(): number {
+    return this.encoder.width;
+  }
+
+  /**
+   * Features of a set, or of pictures that are decoded first. Images whose sides equal the encoder's image size are used
+   * as they are, others by the evaluation protocol (shorter side to size x 256 / 224, centre crop).
+   * @throws SopError 65 for an image that cannot be decoded, 66 for none, 70 for a feature that is not finite
+   */
+  async embed(images: ImageSet | readonly Picture[], progress?: (done: number) => void): Promise<Features> {
+    const channels = this.loaded.vit.channels === 1 ? 1 : 3;
+    const set = 'read' in images ? images : await pictureSet(images, { channels });
+    const values = await setFeatures(this.encoder, set, await this.format(set), progress);
+    return { values: normalizeRows(values, this.width), count: set.count, width: this.width };
+  }
+
+  /** How much [CLS] of the last block attends to each patch of an image, f32 [heads, patches]; rows sum to 1 with [CLS] itself. */
+  async attentionOf(set: ImageSet, index: number): Promise<Float32Array<ArrayBuffer>> {
+    this.attention ??= await clsAttention(this.gpu, this.loaded);
+    return this.attention.of(preprocess(await set.read(index), await this.format(set)));
+  }
+
+  destroy(): void {
+    this.encoder.destroy();
+    this.attention?.destroy();
+  }
+
+  private async format(set: ImageSet): Promise<ImageFormat> {
+    const own = this.loaded.statistics ?? (await channelStatistics(set));
+    return imageFormat(this.loaded, own);
+  }
+}

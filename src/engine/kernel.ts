@@ -1,0 +1,99 @@
+import { ExitCode, SopError } from '../errors.js';
+import type { Gpu } from '../gpu/device.js';
+import { Graph } from '../graph/graph.js';
+import type { Attributes, Op, Scalar } from '../graph/op.js';
+import type { DType, Spec, Tensor } from '../graph/tensor.js';
+import { compile } from '../plan/compile.js';
+import { plan } from '../plan/plan.js';
+import { type Elements, Replay } from '../plan/replay.js';
+
+/** A buffer of the caller's, with usage `STORAGE | COPY_SRC | COPY_DST`, and what lies in it, row-major from its start. */
+export interface KernelTensor {
+  readonly shape: readonly number[];
+  /** `f32` where left out. */
+  readonly dtype?: DType;
+  readonly buffer: GPUBuffer;
+}
+
+/** Attributes of an op; those that change from run to run are scalars that `scalar(name, value)` makes. */
+export type KernelAttributes<A extends Attributes> =
+  | A
+  | ((scalar: (name: string, value: number, dtype?: Scalar['dtype']) => Scalar) => A);
+
+/**
+ * One op of the engine, compiled for given shapes and bound to the caller's buffers. Running it creates nothing.
+ */
+export class EngineKernel {
+  private constructor(
+    private readonly replay: Replay,
+    private readonly tensors: readonly Tensor[],
+  ) {}
+
+  /** @throws GraphError for shapes or attributes that the op does not take; SopError 64 for a buffer that is too small */
+  static async create<A extends Attributes>(
+    gpu: Gpu,
+    op: Op<A>,
+    inputs: readonly KernelTensor[],
+    attributes: KernelAttributes<A>,
+    outputs: readonly (GPUBuffer | null)[] = [],
+  ): Promise<EngineKernel> {
+    const graph = new Graph();
+    const values = new Map<Scalar, number>();
+    const scalar = (name: string, value: number, dtype: Scalar['dtype'] = 'f32'): Scalar => {
+      const made = graph.scalar(name, dtype);
+      values.set(made, value);
+      return made;
+    };
+    const attrs = typeof attributes === 'function' ? attributes(scalar) : attributes;
+    const given = new Map<Tensor, GPUBuffer>();
+    const read = inputs.map(({ shape, dtype = 'f32', buffer }, i) => {
+      // What an update changes is state; the rest is read alone.
+      const tensor = op.updates?.includes(i)
+        ? graph.state(`input.${i}`, shape, dtype)
+        : graph.input(`input.${i}`, shape, dtype);
+      given.set(tensor, buffer);
+      return tensor;
+    });
+    const written = graph.add(op, read, attrs);
+    written.forEach((tensor, i) => {
+      const buffer = outputs[i];
+      if (buffer) given.set(tensor, buffer);
+    });
+    const planned = plan(graph, gpu.target, written);
+    for (const [tensor, buffer] of given) {
+      const needed = planned.buffers[planned.range(tensor).buffer]?.bytes ?? 0;
+      if (buffer.size >= needed) continue;
+      throw new SopError(ExitCode.usage, {
+        what: 'buffer is too small',
+        where: `${op.name}, ${tensor.label} [${tensor.shape}]`,
+        why: `it has ${buffer.size} bytes, expected ${needed}`,
+        fix: 'give a buffer that holds the whole tensor',
+      });
+    }
+    const replay = new Replay(await compile(gpu, planned, undefined, given));
+    for (const [name, value] of values) replay.setScalar(name, value);
+    return new EngineKernel(replay, written);
+  }
+
+  /** Shapes and types of the outputs. */
+  get outputs(): readonly Spec[] {
+    return this.tensors;
+  }
+
+  /** Submits the kernel. What the caller submits to the same queue before and after keeps its order; nothing is awaited. */
+  async run(): Promise<void> {
+    await this.replay.run();
+  }
+
+  /** Contents of output `index`, once the device has computed it. */
+  read(index = 0): Promise<Elements> {
+    const tensor = this.tensors[index];
+    if (!tensor) throw new RangeError(`no output ${index}`);
+    return this.replay.read(tensor);
+  }
+
+  /** Frees what the kernel made; the caller's buffers stay. */
+  destroy(): void {
+    this.replay.destroy();
+  }
+}

@@ -1,0 +1,85 @@
+import { flattenConfig, formatValue } from '../config/keys.js';
+import type { Config } from '../config/schema.js';
+import type { ImageSet } from '../data/dataset.js';
+import { channelStatistics } from '../data/statistics.js';
+import type { Evaluation } from '../eval/evaluator.js';
+import { IMAGENET } from '../eval/weights.js';
+import type { Gpu } from '../gpu/device.js';
+import { bindingLimit } from '../plan/plan.js';
+import type { StepRecord } from '../sop/loop.js';
+import type { DataShape, Training } from '../sop/training.js';
+
+/** What a run writes and needs wherever it runs: the command line and pages share it, so that each reads the other's files. */
+
+/** Fills in `data.mean` and `data.std`: ImageNet's for colour, the training set's own for grey. */
+export async function withStatistics(config: Config, train: ImageSet): Promise<Config> {
+  const { mean, std } = config.data;
+  if (mean !== null && std !== null) return config;
+  const own = train.channels === 1 ? await channelStatistics(train) : IMAGENET;
+  return { ...config, data: { ...config.data, mean: mean ?? [...own.mean], std: std ?? [...own.std] } };
+}
+
+/** What a step must know of the training set. Sets that fit into one binding stay on the device. */
+export function dataShape(config: Config, train: ImageSet, gpu: Pick<Gpu, 'target'>): DataShape {
+  const bytes = train.resident?.pixels.byteLength ?? Number.POSITIVE_INFINITY;
+  const fits = bytes <= bindingLimit(gpu.target);
+  const perChannel = (values: readonly number[] | null): number[] => {
+    const given = values ?? [];
+    return Array.from({ length: train.channels }, (_, i) => given[i] ?? given[0] ?? 0);
+  };
+  return {
+    channels: train.channels,
+    mean: perChannel(config.data.mean),
+    std: perChannel(config.data.std),
+    residentBytes: fits ? bytes : null,
+  };
+}
+
+/** What a reader of the weights must know: the settings of the model and of its images. */
+export function runMetadata(config: Config, { data }: Pick<Training, 'data'>): Map<string, string> {
+  const wanted = [...flattenConfig(config)].filter(([key, value]) => /^(model|head)\./.test(key) && value !== null);
+  return new Map([
+    ...wanted.map(([key, value]) => [key, formatValue(value)] as const),
+    ['model.channels', String(data.channels)],
+    ['data.mean', data.mean.join(', ')],
+    ['data.std', data.std.join(', ')],
+  ]);
+}
+
+/** One line of `metrics.jsonl`. */
+type MetricsLine = { readonly step: number } & Readonly<Record<string, unknown>>;
+
+/** The line of a step in `metrics.jsonl`. Numbers of a step that was skipped may be null; it then says why. */
+export function metricsLine(record: StepRecord): MetricsLine {
+  const { values, skipped } = record;
+  return {
+    step: record.step,
+    epoch: record.epoch,
+    loss: record.loss,
+    loss_cls: record.lossCls,
+    loss_patch: record.lossPatch,
+    grad_norm: record.gradNorm,
+    param_norm: record.paramNorm,
+    update_norm: record.updateNorm,
+    lr: values.lr,
+    weight_decay: values.weightDecay,
+    momentum: values.momentum,
+    images_per_s: record.images / record.seconds,
+    ...(skipped !== null && { skipped }),
+  };
+}
+
+/** The line of an evaluation; `knn` is null where there are no labels. */
+export function evaluationLine(
+  { step, epoch, teacherEntropy }: Pick<StepRecord, 'step' | 'epoch' | 'teacherEntropy'>,
+  { comparison, spread }: Evaluation,
+): MetricsLine {
+  return {
+    step,
+    epoch,
+    knn: comparison?.knn.top1 ?? null,
+    feature_std: spread.featureStd,
+    effective_rank: spread.effectiveRank,
+    teacher_entropy: teacherEntropy,
+  };
+}

@@ -1,0 +1,242 @@
+import type { Config } from '../config/schema.js';
+import { checkpointMetadata, readCheckpoint } from '../data/checkpoint.js';
+import type { ImageSet } from '../data/dataset.js';
+import { fingerprint } from '../data/fingerprint.js';
+import { decodeSafetensors, encodeSafetensors, type NamedArray } from '../data/safetensors.js';
+import { ExitCode, SopError } from '../errors.js';
+import type { Evaluation } from '../eval/evaluator.js';
+import { initFrom } from '../eval/init.js';
+import { classify } from '../eval/knn.js';
+import { nearest } from '../eval/similarity.js';
+import { spread } from '../eval/spread.js';
+import type { LoadedWeights } from '../eval/weights.js';
+import type { Gpu } from '../gpu/device.js';
+import { Feed } from '../sop/feed.js';
+import { type RunClock, runClock, runSteps, type StepRecord } from '../sop/loop.js';
+import { studentSpecs } from '../sop/networks.js';
+import { type SetupProgress, Trainer } from '../sop/trainer.js';
+import { type Training, traceTraining } from '../sop/training.js';
+import { type Features, ImageEncoder } from './image-encoder.js';
+import { dataShape, runMetadata, withStatistics } from './run.js';
+import { configOf, type Settings, settingsOf } from './settings.js';
+import { type BatchPictures, batchPictures, type PrototypePicture, prototypePictures } from './watch.js';
+
+export interface TrainingOptions {
+  /** Images to learn from; labels, where it has any, serve evaluation alone. */
+  readonly data: ImageSet;
+  /** Keys as on the command line (`sop-gpu train --help`), over the paper's defaults. Ignored with `checkpoint`. */
+  readonly settings?: Settings;
+  /** Go on from this checkpoint of `TrainingRun.checkpoint`, with its settings. */
+  readonly checkpoint?: Uint8Array;
+  /** Begin with this backbone (a safetensors file with timm's names). */
+  readonly init?: Uint8Array;
+  /** Keep what `views` and `prototypes` show; costs the memory of one batch of views. */
+  readonly watched?: boolean;
+  readonly onProgress?: SetupProgress;
+}
+
+export interface RunOptions {
+  /** Steps at most; to the end of the run where left out. */
+  readonly steps?: number;
+  /** Stops before the next step when aborted: what `pause` is made of. */
+  readonly signal?: AbortSignal;
+  /** Called after each step, in order, while the next one is running already. */
+  readonly onStep?: (record: StepRecord) => void;
+}
+
+const settingsKey = 'sop-gpu.settings';
+
+/** A training run that a page drives: some steps, a look, some more steps. */
+export class TrainingRun {
+  /** Steps done. */
+  step = 0;
+  /** Seconds of training, all sessions together. */
+  elapsed = 0;
+  private last: StepRecord | null = null;
+  private encoder: ImageEncoder | null = null;
+  private readonly clock: RunClock;
+
+  private constructor(
+    private readonly gpu: Gpu,
+    readonly data: ImageSet,
+    readonly training: Training,
+    private readonly trainer: Trainer,
+    private readonly feed: Feed,
+  ) {
+    this.clock = runClock(training.config, feed.stepsPerEpoch);
+  }
+
+  /**
+   * Plans, compiles and writes the first state, a function of the settings alone.
+   * @throws SopError 78 settings that are wrong, or a checkpoint of other images; 66 fewer images than a batch; 69 a limit
+   * or memory that does not suffice; 65 a checkpoint or weights that are damaged or do not fit
+   */
+  static async create(gpu: Gpu, options: TrainingOptions): Promise<TrainingRun> {
+    const { data } = options;
+    const saved =
+      options.checkpoint && readCheckpoint(decodeSafetensors(options.checkpoint, 'checkpoint'), 'checkpoint');
+    if (saved) checkSameImages(saved.metadata.get('data.fingerprint'), data);
+    const settings = saved ? savedSettings(saved.metadata) : (options.settings ?? {});
+    const config = await withStatistics(configOf(settings), data);
+    const watched = { watched: options.watched ?? false };
+    const training = traceTraining(config, dataShape(config, data, gpu), gpu.target, watched);
+    const feed = new Feed(training, data, saved?.step ?? 0);
+    const trainer = await Trainer.create(gpu, training, options.onProgress);
+    const run = new TrainingRun(gpu, data, training, trainer, feed);
+    if (saved) {
+      trainer.load(saved.tensors, 'checkpoint');
+      run.step = saved.step;
+      run.elapsed = Number(saved.metadata.get('elapsed') ?? 0);
+    } else if (options.init) {
+      const { tensors } = decodeSafetensors(options.init, 'weights');
+      trainer.begin(initFrom(tensors, studentSpecs(training.shape.network), 'weights').weights);
+    }
+    for (const write of Feed.residentPixels(training, data)) trainer.write(write);
+    return run;
+  }
+
+  get config(): Config {
+    return this.training.config;
+  }
+
+  /** Steps of the whole run; null for one that lasts a given time. */
+  get totalSteps(): number | null {
+    return this.clock.totalSteps;
+  }
+
+  get finished(): boolean {
+    return this.clock.values(this.step, this.elapsed) === null;
+  }
+
+  /**
+   * Trains on. Resolves when the last of these steps is done and nothing runs.
+   * @throws SopError 70 where loss or gradients are not finite (nothing of that step was written), 75 for a lost device
+   */
+  async run({ steps = Number.POSITIVE_INFINITY, signal, onStep }: RunOptions = {}): Promise<void> {
+    const end = this.step + steps;
+    let started = this.step;
+    const options = {
+      done: this.step,
+      elapsed: this.elapsed,
+      barrier: () => false,
+      stopped: () => (signal?.aborted ?? false) || started++ >= end,
+    };
+    for await (const record of runSteps(this.trainer, this.feed, this.clock, options)) {
+      this.step = record.step;
+      this.elapsed += record.seconds;
+      this.last = record;
+      onStep?.(record);
+    }
+  }
+
+  /** The last step that was done in this session. */
+  get lastRecord(): StepRecord | null {
+    return this.last;
+  }
+
+  /** The teacher's backbone as it is now. */
+  async weights(): Promise<LoadedWeights> {
+    const { vit, globalFeature } = this.training.shape.network;
+    const named = await this.trainer.teacherWeights();
+    const weights = new Map(named.map(({ name, data }) => [name, data as Float32Array]));
+    const { mean, std } = this.training.data;
+    return { vit, globalFeature, weights, statistics: { mean, std }, step: this.step, notes: [] };
+  }
+
+  /** An encoder with the teacher's weights as they are now; the next call gives it newer ones. */
+  async currentEncoder(): Promise<ImageEncoder> {
+    const weights = await this.weights();
+    if (this.encoder) this.encoder.load(weights);
+    else this.encoder = await ImageEncoder.create(this.gpu, weights, this.data.count);
+    return this.encoder;
+  }
+
+  /** Features of `set` under the teacher as it is now. */
+  async embed(set: ImageSet = this.data): Promise<Features> {
+    return (await this.currentEncoder()).embed(set);
+  }
+
+  /**
+   * k-NN accuracy, each image against all others, where `set` has at least two classes, and the spread of features.
+   * @param features what `embed(set)` gave
+   */
+  async evaluate(features: Features, set: ImageSet = this.data): Promise<Evaluation> {
+    const { values, width } = features;
+    const { labels } = set;
+    const { k } = this.config.eval;
+    const found = await nearest(this.gpu, values, values, width, Math.max(...k), { skipSelf: true });
+    const classes = labels ? 1 + labels.reduce((most, label) => Math.max(most, label), 0) : 0;
+    const comparison =
+      labels && classes > 1 ? { knn: classify(found, labels, labels, classes, k), nearest: found } : null;
+    return { comparison, spread: spread(values, width) };
+  }
+
+  /** The teacher's backbone as a safetensors file, names as in timm: `sop-gpu eval knn --weights` reads it. */
+  async exportWeights(): Promise<Uint8Array> {
+    const backbone = (await this.trainer.teacherWeights()).filter(({ name }) => !name.startsWith('head.'));
+    return this.file(
+      backbone,
+      new Map([
+        ['network', 'teacher'],
+        ['step', String(this.step)],
+      ]),
+    );
+  }
+
+  /** The whole state: `checkpoint` of `TrainingOptions` goes on from it with the same bits. */
+  async checkpoint(): Promise<Uint8Array> {
+    const own = [
+      ['elapsed', String(this.elapsed)],
+      ['data.fingerprint', fingerprint(this.data)],
+      ['adapter', this.gpu.target.name],
+      [settingsKey, JSON.stringify(settingsOf(this.config))],
+    ] as const;
+    return this.file(await this.trainer.save(), checkpointMetadata(this.step, own));
+  }
+
+  /** The first `count` images of the last step's batch, their views and masks. Needs `watched`. */
+  views(count: number): Promise<BatchPictures> {
+    return batchPictures(this.trainer, this.feed, this.step - 1, count);
+  }
+
+  /** `count` self-organizing prototypes of the last step: anchors, support embeddings, contributions. Needs `watched`. */
+  prototypes(count: number): Promise<PrototypePicture[]> {
+    return prototypePictures(this.trainer, this.feed, this.step - 1, count);
+  }
+
+  /** Frees everything on the device. */
+  async destroy(): Promise<void> {
+    this.feed.close();
+    await this.trainer.settled().catch(() => undefined); // a lost device has nothing to wait for
+    this.trainer.destroy();
+    this.encoder?.destroy();
+  }
+
+  private file(tensors: readonly NamedArray[], metadata: ReadonlyMap<string, string>): Uint8Array {
+    return encodeSafetensors(tensors, [...runMetadata(this.config, this.training), ...metadata], { crc: true });
+  }
+}
+
+/** The settings that a checkpoint was written with. */
+function savedSettings(metadata: ReadonlyMap<string, string>): Settings {
+  const text = metadata.get(settingsKey);
+  if (text === undefined) {
+    throw new SopError(ExitCode.data, {
+      what: 'checkpoint without settings',
+      where: 'checkpoint',
+      why: 'it was not written by TrainingRun.checkpoint',
+      fix: 'go on with `sop-gpu train --resume`, or begin with its weights (init)',
+    });
+  }
+  return JSON.parse(text) as Settings;
+}
+
+function checkSameImages(expected: string | undefined, data: ImageSet): void {
+  if (expected === fingerprint(data)) return;
+  throw new SopError(ExitCode.config, {
+    what: 'the training set has changed',
+    where: data.name,
+    why: 'it is not the one that the run began with',
+    fix: 'give the same images, or begin a new run with the weights of the old one (init)',
+  });
+}
