@@ -1,7 +1,15 @@
-import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { existsSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import type { BuildOptions, Plugin } from 'esbuild';
 import { yamlLayer } from '../src/config/yaml.js';
+
+/** The folder of package.json: this file runs from dist. */
+export const root = findRoot(new URL('.', import.meta.url));
+
+function findRoot(folder: URL): URL {
+  return existsSync(new URL('package.json', folder)) ? folder : findRoot(new URL('..', folder));
+}
 
 /** Shader sources without WGSL comments and indentation: they are for people, and pages load what is left. */
 const wgsl: Plugin = {
@@ -14,14 +22,21 @@ const wgsl: Plugin = {
   },
 };
 
-/** `presets/*.yaml` as an object of dotted keys: a page needs no YAML parser, and the command line's presets are its own. */
+/** `presets/*.yaml` as objects of dotted keys: a page needs no YAML parser, and the command line's presets are its own. */
 const presets: Plugin = {
   name: 'presets',
-  setup({ onLoad }) {
-    onLoad({ filter: /\.yaml$/ }, async ({ path }) => {
-      const { settings } = yamlLayer(await readFile(path, 'utf8'), basename(path));
-      const values = Object.fromEntries([...settings].map(([key, { value }]) => [key, value]));
-      return { loader: 'json', contents: JSON.stringify(values) };
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^presets:all$/ }, ({ path }) => ({ path, namespace: 'presets' }));
+    onLoad({ filter: /.*/, namespace: 'presets' }, async () => {
+      const folder = new URL('presets/', root);
+      const files = (await readdir(folder)).filter((name) => name.endsWith('.yaml'));
+      const all = files.map(async (name) => {
+        const { settings } = yamlLayer(await readFile(new URL(name, folder), 'utf8'), name);
+        const values = Object.fromEntries([...settings].map(([key, { value }]) => [key, value]));
+        return [name.slice(0, -'.yaml'.length), values] as const;
+      });
+      const contents = `export const presets = ${JSON.stringify(Object.fromEntries(await Promise.all(all)))};`;
+      return { loader: 'js', contents, watchFiles: files.map((name) => fileURLToPath(new URL(name, folder))) };
     });
   },
 };

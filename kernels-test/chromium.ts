@@ -72,7 +72,14 @@ export async function launchChromium(): Promise<Browser> {
   const still = lacking ? missingLibraries(executable, bundled) : [];
   if (still.length > 0) throw new Error(`Chromium lacks ${still.join(', ')}: install them (${libraries})`);
   const { VK_ICD_FILENAMES: _, VK_DRIVER_FILES: __, LD_LIBRARY_PATH: ___, ...rest } = process.env;
-  const env = { ...rest, FONTCONFIG_PATH: folder, ...(lacking && { LD_LIBRARY_PATH: bundled }) };
+  // Without a language Chromium reports `en-US@posix`, which its own Intl refuses.
+  const env = {
+    ...rest,
+    LANG: 'en_US.UTF-8',
+    LC_ALL: 'en_US.UTF-8',
+    FONTCONFIG_PATH: folder,
+    ...(lacking && { LD_LIBRARY_PATH: bundled }),
+  };
   try {
     return await chromium.launch({ executablePath: executable, args: flags, env: env as Record<string, string> });
   } catch (cause) {

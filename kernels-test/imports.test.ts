@@ -26,10 +26,13 @@ const parts: Readonly<Record<string, { readonly values: readonly string[]; reado
 };
 
 /** Parts on top: they may import everything in src and shaders. */
-const top = ['index', 'node', 'cli', 'bench'];
+const top = ['index', 'node', 'cli', 'bench', 'examples'];
 
 /** Packages that run in browsers too. */
 const portable = ['valibot', 'yaml', 'wgsl-preprocessor'];
+
+/** What the browser page uses besides. */
+const portableInPages = ['uplot', 'umap-js', 'presets:all', 'sop-gpu'];
 
 interface Import {
   readonly file: string;
@@ -38,7 +41,7 @@ interface Import {
   readonly typeOnly: boolean;
 }
 
-const folders = ['src', 'shaders', 'bench', 'kernels-test'];
+const folders = ['src', 'shaders', 'bench', 'kernels-test', 'examples'];
 const files = folders.flatMap((folder) =>
   readdirSync(projectFile(folder), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))
@@ -71,7 +74,9 @@ function partOf(path: string): string {
 }
 
 const mayUseNode = (path: string): boolean =>
-  /^src\/(node|cli|data\/node)(\/|\.ts$|$)|^(bench|kernels-test)\//.test(path);
+  /^src\/(node|cli|data\/node)(\/|\.ts$|$)|^(bench|kernels-test)\/|^examples\/(bundle|reference|browser\/(site|demo))(\.ts)?$/.test(
+    path,
+  );
 const show = (list: readonly Import[]): string =>
   list.map(({ file, line, from }) => `\n  ${file}:${line} imports ${from}`).join('');
 const none = (list: readonly Import[], rule: string): void => assert.is(list.length, 0, `${rule}:${show(list)}`);
@@ -127,7 +132,11 @@ test('nothing that ships imports tests; nothing but tests and benchmarks imports
 
 test('only src/node, src/cli and src/data/node use Node and its packages', () => {
   const browser = all.filter(({ file }) => !mayUseNode(file));
-  const foreign = browser.filter(({ from }) => !from.startsWith('.') && !portable.includes(from.split('/')[0] ?? ''));
+  const known = (file: string): readonly string[] =>
+    file.startsWith('examples/') ? [...portable, ...portableInPages] : portable;
+  const foreign = browser.filter(
+    ({ file, from }) => !from.startsWith('.') && !known(file).includes(from.split('/')[0] ?? ''),
+  );
   none(foreign, 'a file that browsers load imports a package that they lack');
   none(
     browser.filter((entry) => entry.from.startsWith('.') && mayUseNode(resolved(entry))),

@@ -11,7 +11,7 @@ export { decodePicture, type Picture, type PictureSetOptions, pictureSet } from 
 export { decodeSafetensors, encodeSafetensors, type NamedArray } from './data/safetensors.js';
 export { channelStatistics } from './data/statistics.js';
 export { createEngine, Engine, type EngineOptions, planTraining } from './engine/engine.js';
-export { type Features, ImageEncoder, loadWeights } from './engine/image-encoder.js';
+export { evaluateFeatures, type Features, ImageEncoder, loadWeights } from './engine/image-encoder.js';
 export { EngineKernel, type KernelAttributes, type KernelTensor } from './engine/kernel.js';
 export { evaluationLine, metricsLine } from './engine/run.js';
 export { configOf, type Settings, settingsOf } from './engine/settings.js';

@@ -4,9 +4,12 @@ import { decodeSafetensors } from '../data/safetensors.js';
 import { channelStatistics } from '../data/statistics.js';
 import { type ClsAttention, clsAttention } from '../eval/cls-attention.js';
 import { Encoder } from '../eval/encoder.js';
+import type { Evaluation } from '../eval/evaluator.js';
 import { encoderBatch, setFeatures } from '../eval/features.js';
+import { classify } from '../eval/knn.js';
 import { type ImageFormat, preprocess } from '../eval/preprocess.js';
-import { normalizeRows } from '../eval/similarity.js';
+import { nearest, normalizeRows } from '../eval/similarity.js';
+import { spread } from '../eval/spread.js';
 import { imageFormat, type LoadedWeights, openWeights, readWeights, type WeightOverrides } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
 
@@ -27,11 +30,30 @@ export function loadWeights(bytes: Uint8Array, overrides: WeightOverrides = {}, 
   return readWeights(openWeights(tensors, metadata, where), overrides);
 }
 
+/**
+ * k-NN accuracy of features, each image against all others, where there are at least two classes; and their spread.
+ * @param labels class index of each row, or null
+ * @param k numbers of voting neighbours
+ */
+export async function evaluateFeatures(
+  gpu: Gpu,
+  { values, width }: Features,
+  labels: Int32Array | null,
+  k: readonly number[],
+): Promise<Evaluation> {
+  const found = await nearest(gpu, values, values, width, Math.max(...k), { skipSelf: true });
+  const classes = labels ? 1 + labels.reduce((most, label) => Math.max(most, label), 0) : 0;
+  // With a single class every answer is right, which says nothing of the features.
+  const several = labels && new Set(labels).size > 1;
+  const comparison = several ? { knn: classify(found, labels, labels, classes, k), nearest: found } : null;
+  return { comparison, spread: spread(values, width) };
+}
+
 /** A frozen encoder with its weights: images in, features out. */
 export class ImageEncoder {
   private constructor(
     private readonly gpu: Gpu,
-    private loaded: LoadedWeights,
+    private current: LoadedWeights,
     private readonly encoder: Encoder,
     private attention: ClsAttention | null = null,
   ) {}
@@ -47,7 +69,12 @@ export class ImageEncoder {
   load(loaded: LoadedWeights): void {
     this.encoder.load(loaded.weights);
     this.attention?.load(loaded.weights);
-    this.loaded = loaded;
+    this.current = loaded;
+  }
+
+  /** The weights, and what is known of them. */
+  get loaded(): LoadedWeights {
+    return this.current;
   }
 
   /** Numbers in a feature. */

@@ -6,9 +6,6 @@ import { decodeSafetensors, encodeSafetensors, type NamedArray } from '../data/s
 import { ExitCode, SopError } from '../errors.js';
 import type { Evaluation } from '../eval/evaluator.js';
 import { initFrom } from '../eval/init.js';
-import { classify } from '../eval/knn.js';
-import { nearest } from '../eval/similarity.js';
-import { spread } from '../eval/spread.js';
 import type { LoadedWeights } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
 import { Feed } from '../sop/feed.js';
@@ -16,7 +13,7 @@ import { type RunClock, runClock, runSteps, type StepRecord } from '../sop/loop.
 import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
 import { type Training, traceTraining } from '../sop/training.js';
-import { type Features, ImageEncoder } from './image-encoder.js';
+import { evaluateFeatures, type Features, ImageEncoder } from './image-encoder.js';
 import { dataShape, runMetadata, withStatistics } from './run.js';
 import { configOf, type Settings, settingsOf } from './settings.js';
 import { type BatchPictures, batchPictures, type PrototypePicture, prototypePictures } from './watch.js';
@@ -160,15 +157,8 @@ export class TrainingRun {
    * k-NN accuracy, each image against all others, where `set` has at least two classes, and the spread of features.
    * @param features what `embed(set)` gave
    */
-  async evaluate(features: Features, set: ImageSet = this.data): Promise<Evaluation> {
-    const { values, width } = features;
-    const { labels } = set;
-    const { k } = this.config.eval;
-    const found = await nearest(this.gpu, values, values, width, Math.max(...k), { skipSelf: true });
-    const classes = labels ? 1 + labels.reduce((most, label) => Math.max(most, label), 0) : 0;
-    const comparison =
-      labels && classes > 1 ? { knn: classify(found, labels, labels, classes, k), nearest: found } : null;
-    return { comparison, spread: spread(values, width) };
+  evaluate(features: Features, set: ImageSet = this.data): Promise<Evaluation> {
+    return evaluateFeatures(this.gpu, features, set.labels, this.config.eval.k);
   }
 
   /** The teacher's backbone as a safetensors file, names as in timm: `sop-gpu eval knn --weights` reads it. */

@@ -1,0 +1,98 @@
+import {
+  type CheckpointStore,
+  decodeSafetensors,
+  encodeSafetensors,
+  type ImageSet,
+  type NamedArray,
+} from '../../src/index.js';
+import { texturedShapes } from './shapes.js';
+
+/** What the browser keeps of a run besides its checkpoints: what it was, its pictures, its metrics. */
+export interface RunFacts {
+  readonly preset: string;
+  readonly steps: number;
+  readonly set: string;
+  readonly source: 'shapes' | 'images';
+}
+
+const FACTS = 'run.json';
+const METRICS = 'metrics.jsonl';
+const PICTURES = 'pictures.safetensors';
+/** Pictures of the built-in set. */
+const SHAPES = 600;
+
+export type MetricsRecord = { readonly step: number } & Readonly<Record<string, unknown>>;
+
+export const builtInSet = (): ImageSet => texturedShapes(SHAPES);
+
+export async function writeFacts(store: CheckpointStore, facts: RunFacts): Promise<void> {
+  await store.write(FACTS, new TextEncoder().encode(JSON.stringify(facts)));
+}
+
+export async function readFacts(store: CheckpointStore): Promise<RunFacts | null> {
+  const bytes = await store.read(FACTS);
+  return bytes ? (JSON.parse(new TextDecoder().decode(bytes)) as RunFacts) : null;
+}
+
+export function metricsText(records: readonly MetricsRecord[]): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(records.map((record) => `${JSON.stringify(record)}\n`).join(''));
+}
+
+/** Records of JSON lines; lines that are none are left out. */
+export function metricsRecords(bytes: Uint8Array): MetricsRecord[] {
+  return new TextDecoder()
+    .decode(bytes)
+    .split('\n')
+    .flatMap((line) => {
+      try {
+        const value = JSON.parse(line) as unknown;
+        return typeof value === 'object' && value !== null && 'step' in value ? [value as MetricsRecord] : [];
+      } catch {
+        return []; // the last line of a file that was cut
+      }
+    });
+}
+
+export async function writeMetrics(store: CheckpointStore, records: readonly MetricsRecord[]): Promise<void> {
+  await store.write(METRICS, metricsText(records));
+}
+
+export async function readMetrics(store: CheckpointStore): Promise<MetricsRecord[]> {
+  const bytes = await store.read(METRICS);
+  return bytes ? metricsRecords(bytes) : [];
+}
+
+/** Keeps pictures that a reload would lose: pixels as tensors, names and classes as metadata. */
+export async function writePictures(store: CheckpointStore, set: ImageSet): Promise<void> {
+  const tensors: NamedArray[] = [];
+  for (let i = 0; i < set.count; i++) {
+    const { width, height, data } = await set.read(i);
+    tensors.push({ name: `picture.${i}`, dtype: 'U8', shape: [height, width, set.channels], data });
+  }
+  const { name, labels, classes, files } = set;
+  const facts = JSON.stringify({ name, labels: labels && [...labels], classes, files });
+  await store.write(PICTURES, encodeSafetensors(tensors, [['set', facts]], { crc: true }));
+}
+
+/** The pictures of a kept run; null where they could not be kept. */
+export async function readPictures(store: CheckpointStore): Promise<ImageSet | null> {
+  const bytes = await store.read(PICTURES);
+  if (!bytes) return null;
+  const { tensors, metadata } = decodeSafetensors(bytes, PICTURES);
+  const facts = JSON.parse(metadata.get('set') ?? '{}') as Pick<ImageSet, 'name' | 'classes' | 'files'> & {
+    readonly labels: number[] | null;
+  };
+  return {
+    ...facts,
+    channels: 3,
+    count: tensors.size,
+    labels: facts.labels && Int32Array.from(facts.labels),
+    resident: null,
+    async read(index) {
+      const tensor = tensors.get(`picture.${index}`);
+      if (!tensor) throw new RangeError(`no picture ${index}`);
+      const [height = 0, width = 0] = tensor.shape;
+      return { width, height, data: tensor.data as Uint8Array };
+    },
+  };
+}

@@ -1,0 +1,115 @@
+import {
+  type Engine,
+  type Evaluation,
+  evaluateFeatures,
+  type Features,
+  type ImageEncoder,
+  type ImageSet,
+  preprocess,
+  subset,
+  type TrainingRun,
+} from '../../src/index.js';
+import { principalPositions } from './pca.js';
+import type { Look, Selection } from './protocol.js';
+
+/** Images that are embedded at each look. */
+const MOST = 600;
+const SHOWN_IMAGES = 3;
+const SHOWN_PROTOTYPES = 4;
+const NEIGHBOURS = 8;
+
+/** Looks at a model through the same images again and again. */
+export class Looker {
+  private readonly images: Int32Array;
+  private readonly shown: ImageSet;
+  private axes: readonly Float64Array[] = [];
+  private features: Features | null = null;
+  /** The step of the last look; -1 before the first. */
+  lookedAt = -1;
+
+  constructor(private readonly set: ImageSet) {
+    const count = Math.min(MOST, set.count);
+    this.images = Int32Array.from({ length: count }, (_, i) => Math.floor((i * set.count) / count));
+    this.shown = count === set.count ? set : subset(set, this.images);
+  }
+
+  /** Of a training: everything that can be seen. */
+  async look(run: TrainingRun): Promise<{ readonly look: Look; readonly evaluation: Evaluation }> {
+    const features = await run.embed(this.shown);
+    const evaluation = await run.evaluate(features, this.shown);
+    const views = await run.views(SHOWN_IMAGES);
+    // Rows that still hold the random start of the memory have no picture.
+    const prototypes = (await run.prototypes(Number.POSITIVE_INFINITY))
+      .filter(({ anchor, support }) => [anchor, ...support].every(({ image }) => image !== null))
+      .slice(0, SHOWN_PROTOTYPES);
+    this.lookedAt = run.step;
+    return { look: { ...this.compose(features, evaluation, run.step), views, prototypes }, evaluation };
+  }
+
+  /** Of weights alone: there are no views and no prototypes. */
+  async lookAt(
+    encoder: ImageEncoder,
+    engine: Engine,
+  ): Promise<{ readonly look: Look; readonly evaluation: Evaluation }> {
+    const features = await encoder.embed(this.shown);
+    const evaluation = await evaluateFeatures(engine.gpu, features, this.shown.labels, [10]);
+    const nothing = { views: { grid: 0, images: [] }, prototypes: [] };
+    return { look: { ...this.compose(features, evaluation, 0), ...nothing }, evaluation };
+  }
+
+  /** [CLS]'s attention over an image, and the images most like it. */
+  async select(encoder: ImageEncoder, image: number): Promise<Selection> {
+    const { vit } = encoder.loaded;
+    const attention = await encoder.attentionOf(this.set, image);
+    const format = { channels: vit.channels, size: vit.imageSize, mean: [0, 0, 0], std: [1, 1, 1] };
+    const plain = preprocess(await this.set.read(image), format);
+    const grid = vit.imageSize / vit.patch;
+    return {
+      image,
+      size: vit.imageSize,
+      pixels: rgba(plain, vit.channels, vit.imageSize),
+      heads: vit.heads,
+      attention,
+      grid,
+      neighbours: await this.neighbours(encoder, image),
+    };
+  }
+
+  private async neighbours(encoder: ImageEncoder, image: number): Promise<Selection['neighbours']> {
+    const { features } = this;
+    if (!features || features.width !== encoder.width) return [];
+    const { values, width } = features;
+    const place = this.images.indexOf(image);
+    const own =
+      place >= 0
+        ? values.subarray(place * width, (place + 1) * width)
+        : (await encoder.embed(subset(this.set, [image]))).values;
+    const scores = Array.from(this.images, (other, row) => {
+      let score = 0;
+      for (let i = 0; i < width; i++) score += own[i]! * values[row * width + i]!;
+      return { image: other, score };
+    });
+    return scores
+      .filter((one) => one.image !== image)
+      .sort((a, b) => b.score - a.score)
+      .slice(0, NEIGHBOURS);
+  }
+
+  private compose(features: Features, { comparison, spread }: Evaluation, step: number) {
+    this.features = features;
+    const { positions, axes } = principalPositions(features.values, features.width, this.axes);
+    this.axes = axes;
+    const knn = comparison?.knn.top1[comparison.knn.bestK] ?? null;
+    const { values, width } = features;
+    return { step, knn, ...spread, images: this.images, positions, features: values, width };
+  }
+}
+
+/** f32 [C, size, size] in [0, 1] as RGBA. */
+function rgba(values: Float32Array, channels: number, size: number): Uint8ClampedArray<ArrayBuffer> {
+  const pixels = size * size;
+  const result = new Uint8ClampedArray(4 * pixels).fill(255);
+  for (let i = 0; i < pixels; i++)
+    for (let c = 0; c < 3; c++) result[4 * i + c] = 255 * (values[(channels === 1 ? 0 : c) * pixels + i] ?? 0);
+  return result;
+}

@@ -1,0 +1,82 @@
+import { presets as files } from 'presets:all';
+import type { Settings } from '../../src/index.js';
+
+/** A size to train at. */
+export interface PagePreset {
+  readonly id: string;
+  readonly name: string;
+  /** For whom, in a few words. */
+  readonly note: string;
+  readonly settings: Settings;
+}
+
+/** The command line's presets with the lengths and batches of a page, and one that is small enough for any processor. */
+export const pagePresets: readonly PagePreset[] = [
+  {
+    id: 'nano',
+    name: 'Nano',
+    note: '32 × 32 pixels, for machines without a graphics card',
+    settings: {
+      ...files['small-64'],
+      'model.width': 48,
+      'model.depth': 3,
+      'model.heads': 3,
+      'model.image_size': 32,
+      'model.local_size': 16,
+      'head.hidden': 128,
+      'head.out': 32,
+      'sop.cls.memory': 512,
+      'sop.cls.anchors': 64,
+      'sop.patch.memory': 512,
+      'optim.momentum_teacher': 0.97,
+      'train.batch_size': 16,
+      'train.epochs': null,
+      'train.steps': 1000,
+      'eval.k': [10],
+    },
+  },
+  {
+    id: 'small',
+    name: 'Small',
+    note: '64 × 64 pixels, a few minutes on a laptop with a graphics card',
+    settings: { ...files['small-64'], 'train.epochs': null, 'train.steps': 3000, 'eval.k': [10] },
+  },
+  {
+    id: 'medium',
+    name: 'Medium',
+    note: '96 × 96 pixels, a good graphics card',
+    settings: {
+      ...files['small-64'],
+      'model.width': 192,
+      'model.depth': 8,
+      'model.heads': 3,
+      'model.image_size': 96,
+      'model.local_size': 48,
+      'head.hidden': 512,
+      'head.out': 128,
+      'optim.lr': 4e-3,
+      'train.epochs': null,
+      'train.steps': 10_000,
+      'eval.k': [10],
+    },
+  },
+  {
+    id: 'vit-s',
+    name: 'ViT-S/16',
+    note: "224 × 224 pixels, the paper's encoder: hours on a strong graphics card",
+    settings: {
+      ...files['vit-s'],
+      'views.local_count': 4,
+      'sop.cls.memory': 8192,
+      'sop.cls.anchors': 1024,
+      'sop.cls.tasks': 1,
+      'train.batch_size': 32,
+      'train.epochs': null,
+      'train.steps': 50_000,
+      'train.checkpoint_blocks': true,
+      'optim.warmup_epochs': null,
+      'optim.warmup': 0.1,
+      'eval.k': [10],
+    },
+  },
+];
