@@ -7,9 +7,9 @@ import { chooseAdapter } from '../src/node.js';
 import type { WorkerReport } from './browser/kernels.worker.js';
 import { trainingLosses } from './browser/training-case.js';
 import { chromiumWorksHere, launchChromium, serve } from './chromium.js';
-import { showCase } from './harness.js';
 import { opTests } from './index.js';
 import { projectFile } from './project.js';
+import { showCase } from './traced.js';
 
 /**
  * All kernel cases inside a real browser, in a dedicated worker, with the tolerances they have in Node; and a training whose

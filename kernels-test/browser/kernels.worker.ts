@@ -1,6 +1,7 @@
 import { openGpu } from '../../src/gpu/device.js';
-import { checkOnDevice, showCase } from '../harness.js';
+import { checkOnDevice } from '../harness.js';
 import { opTests } from '../index.js';
+import { showCase } from '../traced.js';
 import { trainingLosses } from './training-case.js';
 
 /** In a dedicated worker of a real browser: every kernel case of the registry, then a training; one message a result. */

@@ -1,5 +1,5 @@
-import { dataShape, withStatistics } from '../engine/run.js';
 import type { Config } from '../config/schema.js';
+import { dataShape, withStatistics } from '../engine/run.js';
 import { targetOf } from '../gpu/device.js';
 import { defaultTarget, type Target } from '../gpu/target.js';
 import { BindingError, bindingLimit, mebibytes } from '../plan/plan.js';

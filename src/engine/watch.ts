@@ -43,9 +43,9 @@ export interface PrototypePicture {
 export async function batchPictures(trainer: Trainer, feed: Feed, step: number, count: number): Promise<BatchPictures> {
   const { training } = trainer;
   const { shape, data } = training;
-  const inputs = training.views[0];
+  const made = training.images[0];
   const masks = training.step.batches[0].inputs.mask;
-  if (!inputs || step < 0) return { step: 0, grid: 0, images: [] };
+  if (!made || step < 0) return { step: 0, grid: 0, images: [] };
   const indices = feed.imagesOf(step);
   const batch = shape.batches[0]?.images ?? 0;
   const shown = Math.min(count, batch);
@@ -53,8 +53,8 @@ export async function batchPictures(trainer: Trainer, feed: Feed, step: number, 
   const mask = Uint8Array.from(await trainer.read(masks));
   const images = Array.from({ length: shown }, (_, i) => ({ index: indices[i] ?? 0, views: [] as ViewPicture[] }));
   for (const [kind, tensor] of [
-    ['global', inputs.images[0]],
-    ['local', inputs.images[1]],
+    ['global', made[0]],
+    ['local', made[1]],
   ] as const) {
     if (!tensor) continue;
     const [rows = 0, channels = 0, size = 0] = tensor.shape;

@@ -68,12 +68,7 @@ export function uploadBytes(config: Config, channels: number): number {
  * goes through in as few micro-batches as fit: the same step within rounding (traceTrainStep).
  * Throws `BindingError` (69) where one image at a time does not fit, or what is too large has nothing to do with images.
  */
-export function traceTraining(
-  config: Config,
-  data: DataShape,
-  target: Target,
-  options: TraceOptions = {},
-): Training {
+export function traceTraining(config: Config, data: DataShape, target: Target, options: TraceOptions = {}): Training {
   let undivided: BindingError['tensor'] | null = null;
   let smallest = Number.POSITIVE_INFINITY;
   for (let parts = 1; ; ) {
