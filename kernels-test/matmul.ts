@@ -88,13 +88,24 @@ export const matmulTests = [
     gradient: { inputs: [0, 1, 2], outputs: [0] },
     bench: bench(false, true),
   }),
+  // Sides and inner axes that can be loaded four at a time, in every order in memory, and each of them that cannot.
+  opTest({
+    ...declared,
+    cases: [false, true].flatMap((transA) =>
+      [false, true].flatMap((transB) => [
+        sized({ rows: 68, inner: 20, columns: 100, transA, transB, bias: true }),
+        sized({ rows: 40, inner: 18, columns: 72, transA, transB }),
+        sized({ rows: 66, inner: 36, columns: 70, transA, transB }),
+      ]),
+    ),
+  }),
   // Enough tiles for the largest of them on every adapter, with rows and columns of either order in memory.
   opTest({
     ...declared,
     cases: [
       { transA: false, transB: false },
       { transA: true, transB: true },
-    ].map((attrs) => sized({ rows: 1100, inner: 18, columns: 300, ...attrs })),
+    ].map((attrs) => sized({ rows: 1100, inner: 1520, columns: 300, ...attrs })),
     bench: bench(false, false),
   }),
   opTest({ ...declared, cases: [sized({ rows: 7, inner: 65, columns: 9, transA: true })], bench: bench(true, false) }),

@@ -18,7 +18,9 @@
 // Edges: indices of loads are clamped instead of guarded (a masked branch is executed anyway), stores are guarded.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import { elementType } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { times } from './lib/shared-values.js';
 
 const BINDINGS = { a: read('f32'), b: read('f32'), bias: read('f32'), y: write('f32') };
 
@@ -48,8 +50,8 @@ const PLACE = wgsl`
   let biased = params.bias_on != 0u && split == 0u;
 `;
 
-const times = (count: number, line: (i: number) => string): string =>
-  Array.from({ length: count }, (_, i) => line(i)).join('\n');
+/** How an operand is loaded: number by number, or four at a time along the inner axis, or four rows (columns) at a time. */
+export type Loads = 'one' | 'inner' | 'side';
 
 export interface SubgroupTile {
   readonly lanes: number;
@@ -57,40 +59,117 @@ export interface SubgroupTile {
   readonly rows: number;
   readonly columns: number;
   /**
-   * Steps along the inner axis between stores to the accumulators: 1 where the compiler keeps variables in registers,
-   * more on SwiftShader, which writes each `var` to memory under a mask.
+   * Steps along the inner axis between stores to the accumulators, which both software adapters write to memory under a mask.
+   * The span is a multiple of it, and it is one of 4 where an operand is loaded along that axis.
    */
   readonly unroll: number;
+  /** `inner` needs strides of 4 n there and 1 along the inner axis, `side` the opposite, and 4 n rows (columns) a lane. */
+  readonly a: Loads;
+  readonly b: Loads;
+  /** Whether y is stored four columns at a time: 4 n columns, in all and of a lane. */
+  readonly quads: boolean;
 }
 
-export function subgroupMatmul({ lanes, rows, columns, unroll }: SubgroupTile): Kernel {
-  const loads = Math.ceil(rows / lanes);
-  const quad = lanes === 4;
-  // Step u of a group of steps: beyond the end it loads something valid and counts as zero.
-  const load = (buffer: 'a' | 'b', i: number, u: number): string => {
-    const at = `${buffer}_at${i}`;
-    const value =
-      u === 0
-        ? `${buffer}[${at}]`
-        : `select(0.0, ${buffer}[${at} + select(0u, ${u}u * ${buffer}_inner, in${u})], in${u})`;
-    return `    let ${buffer}${i}_${u} = ${value};`;
+/** What a lane keeps of an operand: `slots` rows (columns), in registers of one number or of four. */
+interface Side {
+  /** Slot and lane that hold row r. */
+  holder(r: number): { slot: number; lane: number };
+  /** Declares where registers are loaded from. */
+  readonly start: string;
+  /** Loads the registers of a group of steps and moves on. */
+  readonly load: string;
+  /** The number of slot i at step u. */
+  value(i: number, u: number): string;
+}
+
+/** Slots that are neighbours in memory lie in one lane where loads or stores take four of them. */
+function side(
+  name: 'a' | 'b',
+  { lanes, unroll }: SubgroupTile,
+  {
+    slots,
+    loads,
+    neighbours,
+    first,
+    size,
+    stride,
+  }: Record<'first' | 'size' | 'stride', string> & {
+    slots: number;
+    loads: Loads;
+    neighbours: boolean;
+  },
+): Side {
+  const step = `${name}_inner`;
+  const along = loads === 'inner';
+  const across = loads === 'side';
+  const [vectors, steps] = [across ? slots / 4 : slots, along ? unroll / 4 : unroll];
+  const place = (i: number): string =>
+    neighbours ? `${4 * lanes * Math.floor(i / 4) + (i % 4)}u + 4u * lane` : `${i * lanes}u + lane`;
+  const begin = `${name}_start`;
+  const start = (i: number): string =>
+    across
+      ? `(${begin} + min(${first} + ${place(4 * i)}, ${size} - 4u)) / 4u`
+      : `(${begin} + min(${first} + ${place(i)}, ${size} - 1u) * ${stride})${along ? ' / 4u' : ''}`;
+  const value = (i: number, u: number): string =>
+    u === 0 ? `${name}[${name}_at${i}]` : `${name}[${name}_at${i} + ${u}u${along ? '' : ` * ${step}`}]`;
+  return {
+    holder: (r) =>
+      neighbours
+        ? { slot: 4 * Math.floor(r / (4 * lanes)) + (r % 4), lane: Math.floor(r / 4) % lanes }
+        : { slot: Math.floor(r / lanes), lane: r % lanes },
+    start: `  let ${step} = params.${step}${across ? ' / 4u' : ''};
+  let ${begin} = batch * params.${name}_batch + begin * params.${step};
+${times(vectors, (i) => `  var ${name}_at${i} = ${start(i)};`)}`,
+    load: `${times(vectors, (i) => times(steps, (u) => `    let ${name}${i}_${u} = ${value(i, u)};`))}
+${times(vectors, (i) => `    ${name}_at${i} += ${along ? `${steps}u` : `${unroll}u * ${step}`};`)}`,
+    value(i, u) {
+      if (along) return `${name}${i}_${Math.floor(u / 4)}.${'xyzw'[u % 4]}`;
+      return across ? `${name}${Math.floor(i / 4)}_${u}.${'xyzw'[i % 4]}` : `${name}${i}_${u}`;
+    },
   };
+}
+
+export function subgroupMatmul(variant: SubgroupTile): Kernel {
+  const { lanes, rows, columns, unroll, quads } = variant;
+  const swaps = lanes === 4;
+  const a = side('a', variant, {
+    slots: Math.ceil(rows / lanes),
+    loads: variant.a,
+    neighbours: variant.a === 'side',
+    first: 'top',
+    size: 'params.rows',
+    stride: 'params.a_row',
+  });
+  const b = side('b', variant, {
+    slots: columns,
+    loads: variant.b,
+    neighbours: quads,
+    first: 'left',
+    size: 'params.columns',
+    stride: 'params.b_column',
+  });
   // With lanes of 4, swaps within the quad: SwiftShader has one instruction for each, and the kernel is 1.4 times as fast.
   // Register i then holds row i ^ lane.
-  const hand = (i: number): string =>
-    quad ? (['', 'quadSwapX', 'quadSwapY', 'quadSwapDiagonal'][i % 4] ?? '') : 'subgroupBroadcast';
-  const handed = (i: number, u: number): string => {
-    const from = `a${Math.floor(i / lanes)}_${u}`;
-    return `    let r${i}_${u} = ${hand(i)}(${quad ? from : `${from}, ${i % lanes}u`});`;
+  const hand = (i: number, u: number): string => {
+    const { slot, lane } = a.holder(i);
+    if (!swaps) return `subgroupBroadcast(${a.value(slot, u)}, ${lane}u)`;
+    return `${['', 'quadSwapX', 'quadSwapY', 'quadSwapDiagonal'][i % 4]}(${a.value(slot, u)})`;
   };
   const accumulate = (i: number, j: number): string => {
-    const products = Array.from({ length: unroll }, (_, u) => ` + r${i}_${u} * b${j}_${u}`);
-    return `    y${i}_${j} = ${products.reduce((sum, term) => `(${sum}${term})`, `y${i}_${j}`)};`;
+    const sum = `tile[${i * columns + j}]`;
+    const products = Array.from({ length: unroll }, (_, u) => ` + r${i}_${u} * ${b.value(j, u)}`);
+    return `    ${sum} = ${products.reduce((all, term) => `(${all}${term})`, sum)};`;
   };
+  const row = swaps ? '(i ^ lane)' : 'i';
   return kernel({
     label: 'matmul.subgroup_tile',
     enable: ['subgroups'],
-    bindings: BINDINGS,
+    bindings: {
+      a: read(elementType(variant.a !== 'one')),
+      b: read(elementType(variant.b !== 'one')),
+      bias: read(elementType(quads)),
+      y: write(elementType(quads)),
+    },
     params: PARAMS,
     code: wgsl`
 @compute @workgroup_size(${lanes})
@@ -98,42 +177,44 @@ fn subgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workg
                  @builtin(subgroup_invocation_id) lane: u32) {
 ${PLACE}
   let top = workgroup.y * ${rows}u;
-  let left = workgroup.x * ${lanes * columns}u + lane;
-  let a_inner = params.a_inner;
-  let b_inner = params.b_inner;
-  let a_start = batch * params.a_batch + begin * a_inner;
-  let b_start = batch * params.b_batch + begin * b_inner;
-${times(loads, (i) => `  var a_at${i} = a_start + min(top + lane + ${i * lanes}u, params.rows - 1u) * params.a_row;`)}
-${times(columns, (j) => `  var b_at${j} = b_start + min(left + ${j * lanes}u, params.columns - 1u) * params.b_column;`)}
-${times(rows, (i) => times(columns, (j) => `  var y${i}_${j} = 0.0;`))}
+  let left = workgroup.x * ${lanes * columns}u;
+${a.start}
+${b.start}
+  var tile: array<f32, ${rows * columns}>;
   for (var k = begin; k < end; k += ${unroll}u) {
-${times(unroll - 1, (u) => `    let in${u + 1} = k + ${u + 1}u < end;`)}
-${times(unroll, (u) => times(loads, (i) => load('a', i, u)))}
-${times(unroll, (u) => times(columns, (j) => load('b', j, u)))}
-${times(loads, (i) => `    a_at${i} += ${unroll}u * a_inner;`)}
-${times(columns, (j) => `    b_at${j} += ${unroll}u * b_inner;`)}
+${a.load}
+${b.load}
 ${times(
   rows,
-  (i) => `${times(unroll, (u) => handed(i, u))}
+  (i) => `${times(unroll, (u) => `    let r${i}_${u} = ${hand(i, u)};`)}
 ${times(columns, (j) => accumulate(i, j))}`,
 )}
   }
-  var tile: array<f32, ${rows * columns}>;
-${times(rows, (i) => times(columns, (j) => `  tile[${i * columns + j}] = y${i}_${j};`))}
+#if ${quads}
+  for (var j = 0u; j < ${columns}u; j += 4u) {
+    let column = left + j * ${lanes}u + 4u * lane;
+    if (column < params.columns) {
+      let bias_j = select(vec4(0.0), bias[select(0u, column / 4u, biased)], biased);
+      for (var i = 0u; i < ${rows}u; i++) {
+        let row = top + ${row};
+        let at = i * ${columns}u + j;
+        let sum = vec4(tile[at], tile[at + 1u], tile[at + 2u], tile[at + 3u]);
+        if (row < params.rows) { y[(y_batch + row * params.columns + column) / 4u] = sum + bias_j; }
+      }
+    }
+  }
+#else
   for (var j = 0u; j < ${columns}u; j++) {
-    let column = left + j * ${lanes}u;
+    let column = left + j * ${lanes}u + lane;
     if (column < params.columns) {
       let bias_j = select(0.0, bias[select(0u, column, biased)], biased);
       for (var i = 0u; i < ${rows}u; i++) {
-#if ${quad}
-        let row = top + (i ^ lane);
-#else
-        let row = top + i;
-#endif
+        let row = top + ${row};
         if (row < params.rows) { y[y_batch + row * params.columns + column] = tile[i * ${columns}u + j] + bias_j; }
       }
     }
   }
+#endif
 }
 `,
   });

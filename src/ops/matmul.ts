@@ -1,4 +1,4 @@
-import { subgroupMatmul, workgroupMatmul, workgroupTileSide } from '../../shaders/matmul.wgsl.js';
+import { type SubgroupTile, subgroupMatmul, workgroupMatmul, workgroupTileSide } from '../../shaders/matmul.wgsl.js';
 import type { Target, TargetKind } from '../gpu/target.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Kernel } from '../graph/kernel.js';
@@ -23,6 +23,8 @@ export interface Tiling {
   readonly tileRows: number;
   readonly tileColumns: number;
   readonly splits: number;
+  /** Length of a part: a multiple of `UNROLL` where the inner axis is. */
+  readonly span: number;
 }
 
 /**
@@ -93,7 +95,7 @@ function gradientB(
 /** The launches of a product: tiles, then the sum over the splits where there is more than one. */
 export function matmulLaunches(
   sizes: Product,
-  { kernel, tileRows, tileColumns, splits }: Tiling,
+  { kernel, tileRows, tileColumns, splits, span }: Tiling,
   biased: boolean,
 ): Launch[] {
   const { batch, rows, columns, inner, transA, transB } = sizes;
@@ -104,7 +106,7 @@ export function matmulLaunches(
       rows,
       columns,
       inner,
-      span: Math.ceil(inner / splits),
+      span,
       splits,
       a_batch: rows * inner,
       a_row: transA ? 1 : inner,
@@ -135,10 +137,13 @@ interface Candidate {
  * of the kernel in turn; those of a GPU are reasoned from its lanes and memory, not measured.
  */
 const TIMES = {
-  lavapipe: { load: 11, hand: 0.6, multiply: 0.5, launch: 25_000, busy: 4 },
-  swiftshader: { load: 14, hand: 2, multiply: 1.3, launch: 20_000, busy: 4 },
+  lavapipe: { load: 8, hand: 0.6, multiply: 0.3, launch: 25_000, busy: 4 },
+  swiftshader: { load: 14, hand: 2, multiply: 1, launch: 20_000, busy: 4 },
   gpu: { load: 5, hand: 0, multiply: 1.2, launch: 5_000, busy: 128 },
 } as const satisfies Record<TargetKind, object>;
+
+/** Steps along the inner axis that a subgroup tile takes at a time where its length allows. */
+const UNROLL = 4;
 
 /** Largest number of parts of the inner axis, and the shortest part worth a workgroup. */
 const MAX_SPLITS = 64;
@@ -148,31 +153,32 @@ const MIN_SPAN = 32;
  * The tiling with the least estimated time: rounds of workgroups, each `inner` steps and one end; splitting the inner axis
  * fills the adapter where the tiles are too few (weight gradients), and costs a launch that adds the parts.
  *
- * Few tiles to choose from: the largest (256 accumulators; beside 128 it was 1.1 to 1.9 times as fast on lavapipe, and 512
- * no faster still at twice the compile time) wins wherever the product fills it, so that a model compiles one or two
- * pipelines for all its products.
+ * Few tiles to choose from, so that a model compiles few pipelines for all its products.
  */
 export function chooseTiling(sizes: Product, target: Target): Tiling {
   const { batch, rows, columns, inner } = sizes;
   const { load, launch, busy } = TIMES[target.kind];
+  const unit = inner % UNROLL === 0 ? UNROLL : 1;
   let best: { tiling: Tiling; time: number } | undefined;
   for (const { kernel, tileRows, tileColumns, step, store } of candidates(sizes, target)) {
     const tiles = Math.ceil(rows / tileRows) * Math.ceil(columns / tileColumns) * batch;
     for (let wanted = 1; wanted <= Math.min(MAX_SPLITS, Math.max(1, inner / MIN_SPAN)); wanted++) {
-      const span = Math.ceil(inner / wanted);
+      const span = unit * Math.ceil(inner / unit / wanted);
       const splits = Math.ceil(inner / span);
       const addition = launch + (((splits + 1) * batch * rows * columns) / (target.subgroupSize || 32) / busy) * load;
       const time = Math.ceil((tiles * splits) / busy) * (span * step + store) + (splits > 1 ? addition : 0);
-      if (best === undefined || time < best.time) best = { tiling: { kernel, tileRows, tileColumns, splits }, time };
+      if (best === undefined || time < best.time)
+        best = { tiling: { kernel, tileRows, tileColumns, splits, span }, time };
     }
   }
   if (best === undefined) throw new GraphError('matmul', `no tiling for ${target.name}`);
   return best.tiling;
 }
 
-function candidates({ transA, transB }: Product, target: Target): Candidate[] {
+function candidates(sizes: Product, target: Target): Candidate[] {
   const { load, hand, multiply } = TIMES[target.kind];
   const lanes = target.subgroupSize;
+  const { transA, transB } = sizes;
   if (target.kind === 'gpu' || lanes === 0) {
     return [4, 2].map((block) => ({
       kernel: () => workgroupMatmul({ block, transA, transB }),
@@ -182,16 +188,39 @@ function candidates({ transA, transB }: Product, target: Target): Candidate[] {
       store: block * block * load,
     }));
   }
-  const unroll = target.kind === 'swiftshader' ? 4 : 1;
-  return [32, 8].flatMap((rows) =>
-    [8, 4, 2].map((columns) => ({
-      kernel: () => subgroupMatmul({ lanes, rows, columns, unroll }),
+  const tall = sizes.batch * sizes.rows * sizes.columns * sizes.inner > TALL_FROM ? [[64, 8] as const] : [];
+  return [...tall, [32, 8] as const, [8, 4] as const].map(([rows, columns]) => {
+    const loads = chooseLoads(sizes, target, rows);
+    return {
+      kernel: () => subgroupMatmul({ lanes, rows, columns, ...loads }),
       tileRows: rows,
       tileColumns: columns * lanes,
       step: (Math.ceil(rows / lanes) + columns) * load + rows * hand + rows * columns * multiply,
       store: rows * columns * load,
-    })),
-  );
+    };
+  });
+}
+
+/** Multiply-adds of a product from which on a tile of 64 rows pays for its compilation: 8 s beside 2.5 on lavapipe. */
+const TALL_FROM = 5e8;
+
+/**
+ * Loads of a subgroup tile. Lavapipe spends 18 instructions on a number that it loads alone, 13 on one of four, beside 5 on a
+ * multiply-add, 3 where four of them share a store. SwiftShader gains from the latter only, and needs no pipeline for each layout.
+ */
+function chooseLoads(
+  { transA, transB, rows: m, columns: n, inner }: Product,
+  { kind, subgroupSize: lanes }: Target,
+  rows: number,
+): Pick<SubgroupTile, 'unroll' | 'a' | 'b' | 'quads'> {
+  const even = inner % UNROLL === 0;
+  const unroll = even ? UNROLL : 1;
+  if (kind !== 'lavapipe') return { unroll, a: 'one', b: 'one', quads: false };
+  const along = even ? 'inner' : 'one';
+  const quads = n % 4 === 0;
+  const a = transA ? (m % 4 === 0 && rows % (4 * lanes) === 0 ? 'side' : 'one') : along;
+  const b = transB ? along : quads ? 'side' : 'one';
+  return { unroll, a, b, quads };
 }
 
 function product(a: Spec | undefined, b: Spec | undefined, attrs: MatmulAttributes): Product {
