@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { create } from 'webgpu';
@@ -54,6 +55,31 @@ test('the self-test passes, subgroup size included', async () => {
   const results = await selfTest(gpu);
   assert.is(results.length, 4);
   for (const { name, ok, detail } of results) assert.ok(ok, `${name}: ${detail}`);
+  await gpu.close();
+});
+
+test('waiting for the device leaves the event loop idle', async () => {
+  const gpu = await openNodeGpu({ quiet: true });
+  const { device } = gpu;
+  const code = `
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(1) fn main() { for (var i = 0u; i < 50000000u; i++) { y[0] = 0.5 * y[0] + 1.0; } }`;
+  const module = device.createShaderModule({ code });
+  const pipeline = device.createComputePipeline({ layout: 'auto', compute: { module, entryPoint: 'main' } });
+  const buffer = device.createBuffer({ size: 4, usage: GPUBufferUsage.STORAGE });
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  pass.setPipeline(pipeline);
+  const entries = [{ binding: 0, resource: { buffer } }];
+  pass.setBindGroup(0, device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }));
+  pass.dispatchWorkgroups(1);
+  pass.end();
+  device.queue.submit([encoder.finish()]);
+  const before = performance.eventLoopUtilization();
+  await device.queue.onSubmittedWorkDone();
+  const { utilization } = performance.eventLoopUtilization(before);
+  // A loop that polls without a pause is at 1; with one, a poll takes some 20 us a millisecond.
+  assert.ok(utilization < 0.7, `the event loop was busy for ${utilization} of the time`);
   await gpu.close();
 });
 

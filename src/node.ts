@@ -4,6 +4,7 @@ import { describeAdapter, type Gpu, openGpu, targetOf } from './gpu/device.js';
 import { targetKind } from './gpu/target.js';
 import { howToGetAdapter, swiftShaderCommand } from './node/advice.js';
 import { withoutChatter } from './node/driver-chatter.js';
+import { pollPatiently } from './node/patient-polling.js';
 import { tunedVariants } from './node/tuning.js';
 import { findDrivers, findLoader, prepareSwiftShader } from './node/vulkan.js';
 
@@ -17,6 +18,7 @@ const instances: GPU[] = [];
 
 function createInstance(options: string[] = []): GPU {
   Object.assign(globalThis, globals); // GPUBufferUsage and its like, which browsers have anyway
+  pollPatiently();
   const instance = create(options);
   instances.push(instance);
   return instance;
