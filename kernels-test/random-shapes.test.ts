@@ -42,8 +42,10 @@ const related: Readonly<Record<string, (dims: number[], random: Random) => numbe
     1 + random.below(3),
   ],
   augment: ([count = 1, side = 1], random) => [1 + (count % 9), 4 + (side % 60), random.below(2) ? 1 : 3],
-  // Its gradient leaves out what points along the row: of short rows that can be nearly all, and rounding is what is left.
+  // Their gradients leave out what points along the row, or along its mean: of short rows that is nearly all, and what is
+  // left is rounding.
   l2_normalize: ([rows = 1, width = 1]) => [rows, width + 7],
+  layernorm: ([rows = 1, width = 1]) => [rows, width + 7],
   neighbours: ([count = 1, rows = 1, width = 1], random) => [
     Math.min(count, rows + 2),
     rows + 2,
