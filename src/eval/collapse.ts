@@ -1,7 +1,7 @@
 import type { Spread } from './spread.js';
 
 /** Features that vary less, as a share of those spread over a whole sphere, are the same for all images. */
-const LEAST_STD = 0.01;
+const LEAST_STD = 0.02;
 /** Features that use fewer dimensions tell nothing more than one number would. */
 const LEAST_RANK = 1.5;
 /** Share of ln K: predictions nearer to uniform than this name no prototype. */
