@@ -181,7 +181,7 @@ test('bad images stop a set, or are skipped, up to a cap', async () => {
   const place = join(folder, 'bad');
   for (let i = 0; i < 20; i++) writeTree(place, { [`${i < 10 ? 'a' : 'b'}/${i}.png`]: await png(4, 4, 3, i + 1) });
   writeTree(place, { 'a/3.png': 'x' });
-  await fails(() => openDataset(place), ExitCode.data, /a\/3\.png/, /on_bad_image=skip/);
+  await fails(() => openDataset(place), ExitCode.data, /a\/3\.png/, /on-bad-image skip/);
   for (const resident of [true, false]) {
     const found: BadImage[] = [];
     const options = {
