@@ -1,5 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { configFrom } from '../src/cli/options.js';
+import { residentSet } from '../src/data/dataset.js';
 import type { Gpu } from '../src/gpu/device.js';
 import { Graph } from '../src/graph/graph.js';
 import { openNodeGpu } from '../src/node.js';
@@ -10,6 +12,10 @@ import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
 import { type Elements, Replay } from '../src/plan/replay.js';
 import { permuted, stream } from '../src/rng.js';
+import { Feed } from '../src/sop/feed.js';
+import { Trainer } from '../src/sop/trainer.js';
+import { traceTraining } from '../src/sop/training.js';
+import { creations } from './creations-support.js';
 
 /** The traps of tracing once and replaying: what a step must see anew, and what it must leave alone. */
 const gpu = await openNodeGpu({ quiet: true });
@@ -136,30 +142,7 @@ test('a step creates nothing on the device', () =>
   withStep(async ({ replay, x, momentum }) => {
     replay.write(x, filled(1));
     await replay.run();
-    const made: string[] = [];
-    const { device } = gpu;
-    const methods = [
-      'Buffer',
-      'Texture',
-      'Sampler',
-      'BindGroup',
-      'BindGroupLayout',
-      'PipelineLayout',
-      'ShaderModule',
-      'ComputePipeline',
-      'ComputePipelineAsync',
-      'QuerySet',
-    ];
-    const names = methods.map((method) => `create${method}` as 'createBuffer');
-    for (const name of names) {
-      assert.type(device[name], 'function');
-      const original = device[name].bind(device);
-      device[name] = (descriptor) => {
-        made.push(name);
-        return original(descriptor);
-      };
-    }
-    try {
+    const made = await creations(gpu.device, async () => {
       for (let i = 0; i < 8; i++) {
         await replay.ready();
         replay.setScalar(momentum, i / 8);
@@ -167,14 +150,43 @@ test('a step creates nothing on the device', () =>
         void replay.run();
       }
       await replay.settled();
-      assert.equal(made, []);
-      device.createBuffer({ size: 4, usage: GPUBufferUsage.COPY_DST }).destroy();
-      assert.equal(made, ['createBuffer'], 'the count itself works');
-    } finally {
-      // What was set on the object hid the methods of its class.
-      for (const name of names) Reflect.deleteProperty(device, name);
-    }
+    });
+    assert.equal(made, []);
+    const one = { size: 4, usage: GPUBufferUsage.COPY_DST };
+    const counted = await creations(gpu.device, async () => gpu.device.createBuffer(one).destroy());
+    assert.equal(counted, ['createBuffer'], 'the count itself works');
   }));
+
+test('a training step creates nothing after the first, its batch included', async () => {
+  const small = ['model.width=16', 'model.heads=2', 'model.depth=1', 'head.hidden=16', 'head.out=8'];
+  const memories = ['sop.cls.memory=64', 'sop.cls.anchors=8', 'sop.patch.memory=64', 'sop.patch.anchors=8'];
+  const config = await configFrom({ preset: 'quickstart', batchSize: '2', set: [...small, ...memories] });
+  const pixels = Uint8Array.from({ length: 8 * 28 * 28 }, (_, i) => (i * 37) % 251);
+  const set = residentSet({ name: 'bytes', channels: 1, width: 28, height: 28, pixels });
+  const data = { channels: 1, mean: [0.5], std: [0.25], residentBytes: pixels.byteLength } as const;
+  const training = traceTraining(config, data, gpu.target);
+  const trainer = await Trainer.create(gpu, training);
+  const feed = new Feed(training, set, 0);
+  const step = async (number: number): Promise<number> => {
+    const { writes } = await feed.next();
+    await trainer.ready();
+    const values = { step: number, lr: 1e-3, weightDecay: 0.04, momentum: 0.99, teacherTemp: 0.04 };
+    return (await trainer.step(writes, values)).loss;
+  };
+  try {
+    for (const write of Feed.residentPixels(training, set)) trainer.write(write);
+    await step(1);
+    const losses: number[] = [];
+    const made = await creations(gpu.device, async () => {
+      for (let number = 2; number < 6; number++) losses.push(await step(number));
+    });
+    assert.equal(made, []);
+    assert.ok(losses.every(Number.isFinite), String(losses));
+  } finally {
+    feed.close();
+    trainer.destroy();
+  }
+});
 
 test('warming up leaves the step ready to run', () =>
   withStep(async ({ replay, x, state, momentum }) => {

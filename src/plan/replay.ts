@@ -130,7 +130,7 @@ export class Replay {
     const { commands, gpu } = this.compiled;
     return timePasses(
       gpu,
-      commands.map((command) => (pass: GPUComputePassEncoder) => dispatch(pass, command)),
+      commands.map((command) => (pass: GPUComputePassEncoder) => dispatchAll(pass, [command])),
     );
   }
 
@@ -142,7 +142,7 @@ export class Replay {
     this.device.queue.writeBuffer(this.compiled.scalars, 0, this.scalarBytes);
     const commands = this.compiled.commands.filter(({ launch }) => ofNode(launch.node));
     return timeTogether(this.compiled.gpu, repeats, (pass) => {
-      for (const command of commands) dispatch(pass, command);
+      dispatchAll(pass, commands);
     });
   }
 
@@ -173,7 +173,7 @@ export class Replay {
     this.submits.forEach((commands, i) => {
       const encoder = this.device.createCommandEncoder({ label: `step.${i}` });
       const pass = encoder.beginComputePass({ label: `step.${i}` });
-      for (const command of commands) dispatch(pass, command);
+      dispatchAll(pass, commands);
       pass.end();
       if (staging && i === this.submits.length - 1) this.copyFetched(encoder, staging);
       this.device.queue.submit([encoder.finish()]);
@@ -203,10 +203,16 @@ export class Replay {
   }
 }
 
-function dispatch(pass: GPUComputePassEncoder, { pipeline, bindGroup, launch }: Command): void {
-  pass.setPipeline(pipeline.pipeline);
-  pass.setBindGroup(0, bindGroup);
-  pass.dispatchWorkgroups(...launch.workgroups);
+/** A call into Dawn costs JavaScript about as much as all else here: a pipeline that is set already is not set again. */
+function dispatchAll(pass: GPUComputePassEncoder, commands: readonly Command[]): void {
+  let current: GPUComputePipeline | undefined;
+  for (const { pipeline, bindGroup, launch } of commands) {
+    if (pipeline.pipeline !== current) pass.setPipeline(pipeline.pipeline);
+    current = pipeline.pipeline;
+    pass.setBindGroup(0, bindGroup);
+    const [x, y, z] = launch.workgroups;
+    pass.dispatchWorkgroups(x, y, z);
+  }
 }
 
 function typed({ dtype }: Tensor, buffer: ArrayBuffer): Elements {
