@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type BenchCase, type BenchedTest, caseOf, modelCases, opsNamed, showShape } from '../bench/cases.js';
 import { checkNode, holds, prepare } from '../bench/check.js';
 import { benchKernel } from '../bench/kernels.js';
+import { speedTables, withTables } from '../bench/readme.js';
 import { openNodeGpu } from '../src/node.js';
 import { layernorm } from '../src/ops/layernorm.js';
 import { compile } from '../src/plan/compile.js';
@@ -12,6 +14,7 @@ import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
 import { failsWith, succeeds } from './cli-support.js';
 import { temporaryFolder } from './data-support.js';
+import { projectFile } from './project.js';
 import { drawAll, trace } from './traced.js';
 
 const gpu = await openNodeGpu({ quiet: true });
@@ -116,6 +119,15 @@ test('a misspelt op, a shape that is none, one of another op and one that cannot
   await failsWith(64, ['bench', 'matmul', '--shape', '3x4x5:TT'], /no form TT/);
   await failsWith(64, ['bench', 'patchify', '--shape', '3x15x4'], /--shape 3x15x4/);
   await failsWith(69, ['bench', 'softmax', '--shape', '1000000x1000000'], /in one binding/);
+});
+
+test('the tables of README are what bench/results gives', () => {
+  const readme = readFileSync(projectFile('README.md'), 'utf8');
+  assert.is(
+    withTables(readme, speedTables(fileURLToPath(projectFile('bench/results')))),
+    readme,
+    'run npm run bench:readme',
+  );
 });
 
 test('an op that is part of another is found in it', () => {
