@@ -8,7 +8,7 @@ import { create } from 'webgpu';
 import { ExitCode, SopError } from '../src/errors.js';
 import { openGpu } from '../src/gpu/device.js';
 import { selfTest } from '../src/gpu/self-test.js';
-import { defaultTarget, targetKind } from '../src/gpu/target.js';
+import { defaultTarget, isIntegrated, targetKind } from '../src/gpu/target.js';
 import { prepareSwiftShader } from '../src/node/vulkan.js';
 import { chooseAdapter, openNodeGpu } from '../src/node.js';
 
@@ -48,6 +48,15 @@ test('the target of the present adapter is one that plans can be made for', asyn
   assert.equal(device.features.has('subgroups') && subgroupSize > 0, subgroupSize > 0);
   await gpu.close();
   gpu.check();
+});
+
+test('GPUs that share the memory of the processor are told by their names', () => {
+  const shared = ['apple metal-3 Apple M2', 'intel gen-12lp Intel(R) Iris(R) Xe Graphics', 'arm valhall Mali-G710'];
+  shared.push('intel xe-lpg Intel(R) Arc(TM) Graphics', 'amd rdna-3 AMD Radeon 780M', 'AMD Radeon(TM) Vega 8 Graphics');
+  const own = ['nvidia ampere NVIDIA A100', 'intel xe-hpg Intel(R) Arc(TM) A770 Graphics', 'AMD Radeon RX 7900 XTX'];
+  own.push('intel xe-2hpg Intel(R) Arc(TM) B580 Graphics');
+  for (const words of shared) assert.is(isIntegrated(words), true, words);
+  for (const words of own) assert.is(isIntegrated(words), false, words);
 });
 
 test('the self-test passes, subgroup size included', async () => {

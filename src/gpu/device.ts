@@ -1,5 +1,5 @@
 import { ExitCode, SopError } from '../errors.js';
-import { type Target, targetKind } from './target.js';
+import { isIntegrated, type Target, targetKind } from './target.js';
 
 /** What an adapter says of itself. Strings may be empty: browsers hide some. */
 export interface AdapterDescription {
@@ -52,13 +52,15 @@ export function describeAdapter(adapter: AdapterFacts): AdapterDescription {
 export function targetOf(adapter: AdapterFacts, name?: string): Target {
   const { vendor, architecture, device, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
   const { limits, features } = adapter;
-  const kind = targetKind(`${vendor} ${architecture} ${device} ${description}`);
+  const words = `${vendor} ${architecture} ${device} ${description}`;
+  const kind = targetKind(words);
   // Software adapters have their best name in the description; that of a GPU's driver does not name the GPU.
   const ownName = kind === 'gpu' ? [device, description].filter(Boolean).join(', ') : description || device;
   const fixedSubgroups = features.has('subgroups') && subgroupMinSize === subgroupMaxSize;
   return {
     name: name ?? (ownName || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter'),
     kind,
+    integrated: kind === 'gpu' && isIntegrated(words),
     subgroupSize: fixedSubgroups ? (subgroupMinSize ?? 0) : 0,
     f16: features.has('shader-f16'),
     timestamps: features.has('timestamp-query'),

@@ -9,6 +9,8 @@ export interface Target {
   /** As the adapter calls itself, for people. */
   readonly name: string;
   readonly kind: TargetKind;
+  /** Of a GPU: whether it shares the processor's memory, as far as its name tells. */
+  readonly integrated: boolean;
   /** Invocations per subgroup; 0 where subgroups are missing or their size is not one fixed number. */
   readonly subgroupSize: number;
   readonly f16: boolean;
@@ -32,6 +34,7 @@ export interface Target {
 export const defaultTarget: Target = {
   name: 'WebGPU defaults',
   kind: 'gpu',
+  integrated: false,
   subgroupSize: 0,
   f16: false,
   timestamps: false,
@@ -47,4 +50,14 @@ export const defaultTarget: Target = {
 export function targetKind(words: string): TargetKind {
   if (/llvmpipe|lavapipe/i.test(words)) return 'lavapipe';
   return /swiftshader/i.test(words) ? 'swiftshader' : 'gpu';
+}
+
+/**
+ * Whether a GPU's own words are those of one that shares the processor's memory: WebGPU does not say. Phones and Apple have
+ * no other kind; of Intel only Arc and Flex cards are discrete; AMD's lack a model number, or it ends in M.
+ */
+export function isIntegrated(words: string): boolean {
+  if (/\b(apple|qualcomm|adreno|mali|arm|imagination|powervr|videocore|broadcom)\b/i.test(words)) return true;
+  if (/\bintel\b/i.test(words)) return !/\b(arc\b.*\b[AB]\d{3}|flex|max series|dg2)/i.test(words);
+  return /\bradeon(\(tm\))?( vega \d+)? graphics\b|\bradeon(\(tm\))? \d{3}m\b/i.test(words);
 }

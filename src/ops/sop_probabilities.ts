@@ -9,11 +9,11 @@ import {
   tiles as tilesKernel,
   weights,
 } from '../../shaders/sop_probabilities.wgsl.js';
-import type { Target } from '../gpu/target.js';
-import { defineOp, GraphError, input, type Launch, output, type Scalar, scratch } from '../graph/op.js';
+import { defineOp, GraphError, input, type Launch, type OpCall, output, type Scalar, scratch } from '../graph/op.js';
 import { bytes, f32, type Spec, showShape } from '../graph/tensor.js';
+import { costsOf } from './adapters.js';
 import { columnSumLaunch } from './column_sum.js';
-import { chooseRowTile } from './row-tiles.js';
+import { chooseRowTile, rowTileVariants } from './row-tiles.js';
 
 /** `members`: rows of D of each SOP, its anchor and its neighbours. `temperature`: tau. */
 export type SopAttributes = { readonly members: number; readonly temperature: Scalar };
@@ -38,12 +38,13 @@ export const sopProbabilities = defineOp<SopAttributes>({
     return [f32(rows, count / members), f32(rows, 2)];
   },
   scratch(call) {
-    const { rows, tiles } = sizes(call.inputs, call.attrs, call.target);
+    const { rows, tiles } = sizes(call);
     return [f32(rows, tiles, 3)];
   },
-  launches({ inputs, attrs, target }) {
-    const { rows, sops, tiles, variant, params } = sizes(inputs, attrs, target);
-    const layout = rowLayout(target);
+  variants: rowTileVariants,
+  launches(call) {
+    const { rows, sops, tiles, variant, params } = sizes(call);
+    const layout = rowLayout(call.target);
     return [
       {
         kernel: tilesKernel(variant),
@@ -71,13 +72,14 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
   name: 'sop_probabilities_backward',
   infer: ([u]) => [f32(...(u?.shape ?? []))],
   scratch(call) {
-    const { rows, depth, span, splits } = backwardSizes(call.inputs, call.attrs, call.target);
+    const { rows, depth, span, splits } = backwardSizes(call);
     const sums = [f32(rows, 2), f32(rows, span)];
     return splits > 1 ? [...sums, f32(splits, rows, depth)] : sums;
   },
-  launches({ inputs, attrs, target }) {
-    const { rows, sops, depth, count, span, splits, variant, params, tile } = backwardSizes(inputs, attrs, target);
-    const layout = rowLayout(target);
+  variants: rowTileVariants,
+  launches(call) {
+    const { rows, sops, depth, count, span, splits, variant, params, tile } = backwardSizes(call);
+    const layout = rowLayout(call.target);
     const du = splits > 1 ? scratch(2) : output(0);
     const launches: Launch[] = [
       {
@@ -126,11 +128,11 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
   cost: (inputs, outputs) => cost(4, inputs, outputs),
 });
 
-function sizes([u, d]: readonly Spec[], { members, temperature }: SopAttributes, target: Target) {
+function sizes({ inputs: [u, d], attrs: { members, temperature }, target, variant: name }: OpCall<SopAttributes>) {
   const [rows = 0, depth = 0] = u?.shape ?? [];
   const [count = 0] = d?.shape ?? [];
   const sops = count / members;
-  const variant: SopVariant = { ...chooseRowTile(target, rows, members), members };
+  const variant: SopVariant = { ...chooseRowTile(target, rows, members, name), members };
   const params = {
     rows,
     sops,
@@ -146,16 +148,17 @@ function sizes([u, d]: readonly Spec[], { members, temperature }: SopAttributes,
 /** Bytes that the weights of a span may take, where one binding can hold that. */
 const SPAN_BYTES = 2 ** 24;
 
-function backwardSizes(inputs: readonly Spec[], attrs: SopAttributes, target: Target) {
-  const forward = sizes(inputs, attrs, target);
+function backwardSizes(call: OpCall<SopAttributes>) {
+  const { target } = call;
+  const forward = sizes(call);
   const { rows, depth, count, variant } = forward;
   const whole = Math.ceil(count / variant.columns) * variant.columns;
   const most = Math.min(SPAN_BYTES, target.maxBindingBytes) / (4 * rows * variant.columns);
   const span = Math.min(whole, variant.columns * Math.max(1, Math.floor(most)));
-  const tile: RowTile = chooseRowTile(target, rows, 1);
+  const tile: RowTile = chooseRowTile(target, rows, 1, call.variant);
   const groups = Math.ceil(rows / tileRows(tile)) * Math.ceil(depth / tile.columns);
   // Enough workgroups to keep the adapter busy; each split costs another copy of du.
-  const wanted = Math.ceil((target.kind === 'gpu' ? 256 : 8) / groups);
+  const wanted = Math.ceil(costsOf(target).splits / groups);
   return { ...forward, span, tile, splits: Math.max(1, Math.min(wanted, Math.floor(span / 64))) };
 }
 

@@ -1,0 +1,46 @@
+import type { Target } from '../gpu/target.js';
+
+/** What an adapter is, as far as kernels are cut differently for it. */
+export type AdapterClass = 'lavapipe' | 'swiftshader' | 'integrated' | 'discrete';
+
+/** Numbers by which ops choose among their variants where nothing was tuned. */
+export interface AdapterCosts {
+  /** ns of one subgroup: a load, handing a loaded number to the other lanes, a multiply-add. */
+  readonly load: number;
+  readonly hand: number;
+  readonly multiply: number;
+  /** ns that one more dispatch costs. */
+  readonly launch: number;
+  /** Workgroups that keep the adapter busy: of a matrix product, of a search, of a product whose inner axis is split. */
+  readonly products: number;
+  readonly searches: number;
+  readonly splits: number;
+}
+
+/**
+ * The built-in table, for adapters that nobody tuned (`sop-gpu tune`).
+ *
+ * The software adapters are measured. Their lanes run one after the other, so a load costs ten times a multiply-add or more
+ * and tiles are as large as compile time allows; a few more workgroups than cores are enough. Lavapipe's numbers were taken
+ * one by one; SwiftShader's follow from leaving loads, hand-round and stores out of the matmul kernel in turn.
+ *
+ * GPUs are reasoned, not measured. A discrete one has 30 to 130 multiprocessors, each with several workgroups in flight to
+ * hide the memory's latency: 256 small workgroups or 128 of a product leave none idle for long. An integrated one has 4 to
+ * 10 times fewer (96 execution units of 8 lanes, or 8 to 16 cores of 128), shares the memory's bandwidth with the CPU, so a
+ * load costs more beside a multiply-add, and its many small parts would only be added up again: a quarter of the workgroups.
+ * On both, a workgroup hands numbers round in shared memory at the price of a load, which is in `load`.
+ */
+const ADAPTERS: Readonly<Record<AdapterClass, AdapterCosts>> = {
+  lavapipe: { load: 11, hand: 0.6, multiply: 0.5, launch: 25_000, products: 4, searches: 4, splits: 8 },
+  swiftshader: { load: 14, hand: 2, multiply: 1.3, launch: 20_000, products: 4, searches: 4, splits: 8 },
+  integrated: { load: 10, hand: 0, multiply: 1.2, launch: 5_000, products: 32, searches: 64, splits: 64 },
+  discrete: { load: 5, hand: 0, multiply: 1.2, launch: 5_000, products: 128, searches: 256, splits: 256 },
+};
+
+/** Which line of the table is a target's. */
+export function adapterClass({ kind, integrated }: Target): AdapterClass {
+  if (kind !== 'gpu') return kind;
+  return integrated ? 'integrated' : 'discrete';
+}
+
+export const costsOf = (target: Target): AdapterCosts => ADAPTERS[adapterClass(target)];
