@@ -8,7 +8,8 @@ export interface Pipeline {
 }
 
 /**
- * One pipeline for each different kernel, by its source, all compiled in parallel.
+ * One pipeline for each different kernel, by its source, all compiled in parallel; those that the device has already are
+ * taken again.
  * Throws `SopError` (70) with the shader's name, line and text when one does not compile.
  */
 export async function createPipelines(
@@ -22,12 +23,27 @@ export async function createPipelines(
   const made = new Map<string, Pipeline>();
   await Promise.all(
     [...bySource].map(async ([source, kernel]) => {
-      made.set(source, await createPipeline(gpu, kernel));
+      made.set(source, await pipelineOf(gpu, kernel));
       done += 1;
       progress?.(done, bySource.size);
     }),
   );
   gpu.check();
+  return made;
+}
+
+/** Pipelines of a device for as long as it lives: a kernel takes a software adapter up to seconds to compile. */
+const pipelines = new WeakMap<GPUDevice, Map<string, Promise<Pipeline>>>();
+
+function pipelineOf(gpu: Gpu, kernel: Kernel): Promise<Pipeline> {
+  const known = pipelines.get(gpu.device) ?? new Map<string, Promise<Pipeline>>();
+  pipelines.set(gpu.device, known);
+  const found = known.get(kernel.source);
+  if (found) return found;
+  const made = createPipeline(gpu, kernel);
+  known.set(kernel.source, made);
+  // What failed is tried again: it may have been for want of memory.
+  made.catch(() => known.delete(kernel.source));
   return made;
 }
 
