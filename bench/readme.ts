@@ -42,10 +42,13 @@ export function speedTables(folder: string): string {
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
 const digits = (value: number): string => (value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(2))));
 
-/** Of each op and pass the shape with the most work: what a run spends its time on. */
+/** What a training run spends its time on; the files have every kernel. */
+const SHOWN = 'matmul attention layernorm softmax gelu sop_probabilities neighbours update_adamw replay'.split(' ');
+
+/** Of each op and pass the shape with the most work. */
 function kernelTable({ adapter, ceiling, rows }: BenchReport): string {
   const heaviest = new Map<string, BenchRow>();
-  for (const each of rows) {
+  for (const each of rows.filter(({ op }) => SHOWN.includes(op))) {
     const key = `${each.op} ${each.pass} ${each.shape.split(':')[1] ?? ''}`;
     const work = ({ gflops, gbps, ms }: BenchRow): number => (gflops + gbps) * ms;
     const known = heaviest.get(key);
