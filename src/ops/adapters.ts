@@ -31,8 +31,8 @@ export interface AdapterCosts {
  * On both, a workgroup hands numbers round in shared memory at the price of a load, which is in `load`.
  */
 const ADAPTERS: Readonly<Record<AdapterClass, AdapterCosts>> = {
-  lavapipe: { load: 11, hand: 0.6, multiply: 0.5, launch: 25_000, products: 4, searches: 4, splits: 8 },
-  swiftshader: { load: 14, hand: 2, multiply: 1.3, launch: 20_000, products: 4, searches: 4, splits: 8 },
+  lavapipe: { load: 8, hand: 0.6, multiply: 0.3, launch: 25_000, products: 4, searches: 4, splits: 8 },
+  swiftshader: { load: 14, hand: 2, multiply: 1, launch: 20_000, products: 4, searches: 4, splits: 8 },
   integrated: { load: 10, hand: 0, multiply: 1.2, launch: 5_000, products: 32, searches: 64, splits: 64 },
   discrete: { load: 5, hand: 0, multiply: 1.2, launch: 5_000, products: 128, searches: 256, splits: 256 },
 };

@@ -1,9 +1,10 @@
 import { type SubgroupTile, subgroupMatmul, workgroupMatmul, workgroupTileSide } from '../../shaders/matmul.wgsl.js';
-import type { Target, TargetKind } from '../gpu/target.js';
+import type { Target } from '../gpu/target.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Kernel } from '../graph/kernel.js';
 import { type Attributes, defineOp, GraphError, input, type Launch, output, scratch } from '../graph/op.js';
 import { bytes, elements, f32, type Spec, sameShape, showShape, type Tensor } from '../graph/tensor.js';
+import { costsOf } from './adapters.js';
 import { columnSum, columnSumLaunch } from './column_sum.js';
 
 export type MatmulAttributes = Attributes & { readonly transA: boolean; readonly transB: boolean };
@@ -44,14 +45,15 @@ export const matmul = defineOp<MatmulAttributes>({
     if (bias && !sameShape(bias.shape, [columns])) throw disagree([a, b, bias], attrs);
     return [f32(...a.shape.slice(0, -2), rows, columns)];
   },
-  scratch({ inputs: [a, b], attrs, target }) {
+  variants: ({ inputs: [a, b], attrs, target }) => tilings(product(a, b, attrs), target).map(tilingName),
+  scratch({ inputs: [a, b], attrs, target, variant }) {
     const sizes = product(a, b, attrs);
-    const { splits } = chooseTiling(sizes, target);
+    const { splits } = chooseTiling(sizes, target, variant);
     return splits > 1 ? [f32(splits, sizes.batch, sizes.rows, sizes.columns)] : [];
   },
-  launches({ inputs: [a, b, bias], attrs, target }) {
+  launches({ inputs: [a, b, bias], attrs, target, variant }) {
     const sizes = product(a, b, attrs);
-    return matmulLaunches(sizes, chooseTiling(sizes, target), bias !== undefined);
+    return matmulLaunches(sizes, chooseTiling(sizes, target, variant), bias !== undefined);
   },
   derivative(graph, node, [dy], needs) {
     if (!dy) return [null, null, null];
@@ -131,17 +133,6 @@ interface Candidate {
   readonly store: number;
 }
 
-/**
- * Times of one subgroup in ns and how many workgroups keep the adapter busy: a few more than cores, or some for each
- * multiprocessor. Lavapipe's were measured one by one; SwiftShader's follow from leaving loads, hand-round and stores out
- * of the kernel in turn; those of a GPU are reasoned from its lanes and memory, not measured.
- */
-const TIMES = {
-  lavapipe: { load: 8, hand: 0.6, multiply: 0.3, launch: 25_000, busy: 4 },
-  swiftshader: { load: 14, hand: 2, multiply: 1, launch: 20_000, busy: 4 },
-  gpu: { load: 5, hand: 0, multiply: 1.2, launch: 5_000, busy: 128 },
-} as const satisfies Record<TargetKind, object>;
-
 /** Steps along the inner axis that a subgroup tile takes at a time where its length allows. */
 const UNROLL = 4;
 
@@ -149,19 +140,32 @@ const UNROLL = 4;
 const MAX_SPLITS = 64;
 const MIN_SPAN = 32;
 
+/** The tiling of a variant; of the first where none is named. */
+export function chooseTiling(sizes: Product, target: Target, variant?: string): Tiling {
+  const all = tilings(sizes, target);
+  const found = all.find((tiling) => tilingName(tiling) === variant) ?? all[0];
+  if (found === undefined) throw new GraphError('matmul', `no tiling for ${target.name}`);
+  return found;
+}
+
+/** `32 x 64 in 2 parts`: a tile, and how the inner axis is split. */
+const tilingName = ({ tileRows, tileColumns, splits }: Tiling): string =>
+  `${tileRows} x ${tileColumns}${splits > 1 ? ` in ${splits} parts` : ''}`;
+
 /**
- * The tiling with the least estimated time: rounds of workgroups, each `inner` steps and one end; splitting the inner axis
- * fills the adapter where the tiles are too few (weight gradients), and costs a launch that adds the parts.
+ * The best tiling of each tile, by estimated time, least first: rounds of workgroups, each `inner` steps and one end;
+ * splitting the inner axis fills the adapter where the tiles are too few (weight gradients), and costs a launch that adds
+ * the parts.
  *
  * Few tiles to choose from, so that a model compiles few pipelines for all its products.
  */
-export function chooseTiling(sizes: Product, target: Target): Tiling {
+function tilings(sizes: Product, target: Target): Tiling[] {
   const { batch, rows, columns, inner } = sizes;
-  const { load, launch, busy } = TIMES[target.kind];
+  const { load, launch, products: busy } = costsOf(target);
   const unit = inner % UNROLL === 0 ? UNROLL : 1;
-  let best: { tiling: Tiling; time: number } | undefined;
-  for (const { kernel, tileRows, tileColumns, step, store } of candidates(sizes, target)) {
+  const timed = candidates(sizes, target).map(({ kernel, tileRows, tileColumns, step, store }) => {
     const tiles = Math.ceil(rows / tileRows) * Math.ceil(columns / tileColumns) * batch;
+    let best: { tiling: Tiling; time: number } | undefined;
     for (let wanted = 1; wanted <= Math.min(MAX_SPLITS, Math.max(1, inner / MIN_SPAN)); wanted++) {
       const span = unit * Math.ceil(inner / unit / wanted);
       const splits = Math.ceil(inner / span);
@@ -170,13 +174,16 @@ export function chooseTiling(sizes: Product, target: Target): Tiling {
       if (best === undefined || time < best.time)
         best = { tiling: { kernel, tileRows, tileColumns, splits, span }, time };
     }
-  }
-  if (best === undefined) throw new GraphError('matmul', `no tiling for ${target.name}`);
-  return best.tiling;
+    return best;
+  });
+  return timed
+    .flatMap((best) => best ?? [])
+    .sort((a, b) => a.time - b.time)
+    .map(({ tiling }) => tiling);
 }
 
 function candidates(sizes: Product, target: Target): Candidate[] {
-  const { load, hand, multiply } = TIMES[target.kind];
+  const { load, hand, multiply } = costsOf(target);
   const lanes = target.subgroupSize;
   const { transA, transB } = sizes;
   if (target.kind === 'gpu' || lanes === 0) {
