@@ -1,6 +1,6 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -62,6 +62,32 @@ test('the child does not outlive a killed launcher', async () => {
   const late = setTimeout(() => assert.unreachable('still alive after 10 s'), 10_000);
   await closed;
   clearTimeout(late);
+});
+
+test('what a driver prints is kept out of pipes and logs; nothing of ours is lost or written over', () => {
+  const module = pathToFileURL(join(dirname(fileURLToPath(import.meta.url)), '..', 'src', 'node', 'driver-chatter.js'));
+  const script = join(folder, 'chatter.mjs');
+  writeFileSync(
+    script,
+    `import { writeSync } from 'node:fs';
+    import { silenceDrivers, withoutChatter } from ${JSON.stringify(module.href)};
+    silenceDrivers();
+    console.error('first');
+    withoutChatter(() => writeSync(2, 'noise\\n'));
+    console.error('second');`,
+  );
+  const run = (redirection: string): string => {
+    const file = join(folder, 'stderr');
+    rmSync(file, { force: true });
+    const command = `(echo before >&2; "${process.execPath}" "${script}"; echo after >&2) ${redirection.replace('FILE', file)}`;
+    const { stdout } = spawnSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
+    return redirection.includes('FILE') ? readFileSync(file, 'utf8') : stdout;
+  };
+  const quiet = process.platform === 'linux' ? '' : 'noise\n';
+  assert.is(run('2>&1 | cat'), `before\nfirst\n${quiet}second\nafter\n`);
+  assert.is(run('2>> FILE'), `before\nfirst\n${quiet}second\nafter\n`);
+  // A plain file has one place for all who write to it, which cannot be kept: the noise stays, rather than lose a line.
+  assert.is(run('2> FILE'), 'before\nfirst\nnoise\nsecond\nafter\n');
 });
 
 test.run();
