@@ -220,7 +220,7 @@ test('a run: its exported teacher, else its best checkpoint, else the last', asy
 
 test('plan needs no device and counts what the paper counts', async () => {
   const out = await succeeds('plan', '--preset', 'vit-s', '--batch-size', '2', '--json', path('plan.json'));
-  for (const part of ['21.67 M backbone', 'activations', 'matmul', "WebGPU's defaults"])
+  for (const part of ['21.67 M backbone', 'activations', 'evaluation', 'host: ', 'matmul', "WebGPU's defaults"])
     assert.ok(out.includes(part), part);
   const plan = json('plan.json') as {
     parameters: { backbone: number };

@@ -5,6 +5,7 @@ import { defaultTarget, type Target } from '../gpu/target.js';
 import { BindingError, bindingLimit, mebibytes } from '../plan/plan.js';
 import { describePlan, planSummary, si } from '../plan/report.js';
 import { type DataShape, describeBatches, type Training, traceTraining } from '../sop/training.js';
+import { besideTheStep } from './beside-memory.js';
 import type { Outcome } from './command.js';
 import { type CommonOptions, type ConfigOptions, configFrom } from './options.js';
 import type { Printer } from './printer.js';
@@ -19,7 +20,7 @@ export async function planCommand(options: ConfigOptions, common: CommonOptions,
   const config = await configFrom(options);
   const target = await limitsOf(common.adapter);
   const { training, refusal } = planned(config, await shapeOfData(config, options, target, printer), target);
-  const report = describePlan(training.plan);
+  const report = describePlan(training.plan, besideTheStep(training, Number.POSITIVE_INFINITY));
   const { undivided, shape } = training;
   for (const line of planSummary(report)) printer.line(line);
   printer.line(describeBatches(training));

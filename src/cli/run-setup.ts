@@ -4,10 +4,11 @@ import { ExitCode, SopError } from '../errors.js';
 import { Evaluator, quickProtocol } from '../eval/evaluator.js';
 import { type InitialFrom, initFrom, initLines } from '../eval/init.js';
 import { mebibytes } from '../plan/plan.js';
-import { describePlan, planSummary } from '../plan/report.js';
+import { describePlan, type PlanReport, planSummary } from '../plan/report.js';
 import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
 import { describeBatches, type Training } from '../sop/training.js';
+import { besideTheStep } from './beside-memory.js';
 import { packageVersions } from './doctor.js';
 import { availableMemory } from './host-memory.js';
 import { CountProgress } from './progress.js';
@@ -28,9 +29,10 @@ export interface PreparedRun {
 export async function prepareRun(setup: TrainSetup, training: Training): Promise<PreparedRun> {
   const { config, splits, run, resume, gpu, printer } = setup;
   printer.line(`run      ${describeLength(training, splits.train.count)}`);
-  for (const line of planSummary(describePlan(training.plan))) printer.line(line);
+  const report = describePlan(training.plan, besideTheStep(training, splits.train.count + (splits.test?.count ?? 0)));
+  for (const line of planSummary(report)) printer.line(line);
   printer.line(describeBatches(training));
-  checkMemory(training);
+  checkMemory(training, report);
   const init = resume ? undefined : setup.init && resolve(setup.init);
   const initial = init === undefined ? undefined : await readInit(init, training);
   const trainer = await createTrainer(setup, training);
@@ -99,14 +101,13 @@ export async function quickEvaluator(
 }
 
 /** Software adapters hand out memory that the machine does not have, and die when it is touched: refused before step 1. */
-function checkMemory({ plan }: Training): void {
-  const { total } = describePlan(plan).memory;
+function checkMemory({ plan }: Training, { memory: { total } }: PlanReport): void {
   const available = availableMemory();
   if (plan.target.kind === 'gpu' || total <= available) return;
   throw new SopError(ExitCode.unavailable, {
     what: 'the step does not fit into memory',
     where: plan.target.name,
-    why: `the plan needs ${mebibytes(total)} MiB, ${mebibytes(available)} MiB are free`,
+    why: `it needs ${mebibytes(total)} MiB, ${mebibytes(available)} MiB are free`,
     fix: 'lower --batch-size, or set train.checkpoint_blocks=true',
   });
 }

@@ -1,5 +1,6 @@
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
+import type { Target } from '../gpu/target.js';
 import { Graph } from '../graph/graph.js';
 import { elements, type Tensor } from '../graph/tensor.js';
 import { declare } from '../nn/parameters.js';
@@ -12,6 +13,16 @@ import { globalFeature, type NetworkShape } from '../sop/networks.js';
 /** Weights by timm's name. */
 export type Weights = ReadonlyMap<string, Float32Array>;
 
+/** Traces and plans the forward pass of `shape` for batches of `batch` images. Needs no device. */
+export function traceEncoder(shape: Pick<NetworkShape, 'vit' | 'globalFeature'>, batch: number, target: Target) {
+  const { vit } = shape;
+  const graph = new Graph();
+  const images = graph.input('images', [batch, vit.channels, vit.imageSize, vit.imageSize]);
+  const parameters = declare(graph, 'encoder', vitSpecs(vit), 'state');
+  const features = globalFeature(graph, shape, encode(graph, vit, parameters, { images: [images] }));
+  return { images, parameters, features, plan: plan(graph, target, [features]) };
+}
+
 /** A frozen backbone: images in, features after the final norm out. Browser-safe. */
 export class Encoder {
   private constructor(
@@ -23,14 +34,9 @@ export class Encoder {
 
   /** Compiles the forward pass of `shape` for batches of `batch` images. */
   static async create(gpu: Gpu, shape: Pick<NetworkShape, 'vit' | 'globalFeature'>, batch: number): Promise<Encoder> {
-    const { vit } = shape;
-    const graph = new Graph();
-    const images = graph.input('images', [batch, vit.channels, vit.imageSize, vit.imageSize]);
-    const parameters = declare(graph, 'encoder', vitSpecs(vit), 'state');
-    const encoded = encode(graph, vit, parameters, { images: [images] });
-    const features = globalFeature(graph, shape, encoded);
-    const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [features])), [features]);
-    return new Encoder(replay, images, vit.width, parameters);
+    const traced = traceEncoder(shape, batch, gpu.target);
+    const replay = new Replay(await compile(gpu, traced.plan), [traced.features]);
+    return new Encoder(replay, traced.images, shape.vit.width, traced.parameters);
   }
 
   /** Sets the weights. Throws `SopError` 65 naming a tensor that is missing or of another size. */

@@ -54,13 +54,13 @@ const groupNames: Readonly<Record<string, string>> = {
   constant: 'constants',
 };
 
-/** Sums up a plan: parameters, memory, work. Pure. */
-export function describePlan(plan: Plan): PlanReport {
+/** Sums up a plan: parameters, memory, work. Pure. `beside`: bytes that are needed besides, by the name of their group. */
+export function describePlan(plan: Plan, beside: Readonly<Record<string, number>> = {}): PlanReport {
   const { buffers, launches, target } = plan;
   // Scratch that shares a buffer with larger activations is counted there.
-  const groups = new Map([['scratch', 0]]);
+  const groups = new Map([['scratch', 0], ...Object.entries(beside)]);
   for (const buffer of buffers) add(groups, groupNames[buffer.group] ?? buffer.group, buffer.bytes);
-  const total = buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);
+  const total = [...groups.values()].reduce((sum, bytes) => sum + bytes, 0);
   const shared = buffers.reduce((sum, { users, bytes }) => sum + (users.length > 0 ? bytes : 0), 0);
   const families = familyCosts(plan);
   return {
@@ -134,6 +134,7 @@ const NAMED_FAMILIES = 5;
 /** The report in a few lines for people, as `train` prints it before step 1. */
 export function planSummary(report: PlanReport): string[] {
   const { parameters, memory, work, largestBinding, limits } = report;
+  const groups = [...memory.groups].filter(([, size]) => size >= 2 ** 20 / 20);
   const families = work.families.slice(0, NAMED_FAMILIES).filter(({ flops }) => flops > 0);
   const share = (flops: number): string => `${((100 * flops) / Math.max(1, work.flops)).toFixed(0)} %`;
   const rest = work.flops - families.reduce((sum, { flops }) => sum + flops, 0);
@@ -142,7 +143,7 @@ export function planSummary(report: PlanReport): string[] {
   return [
     `parameters  ${si(parameters.backbone)} backbone, ${si(parameters.head)} head`,
     `memory      ${mebibytes(memory.total)} MiB (${mebibytes(memory.unplanned)} without sharing of buffers)`,
-    ...[...memory.groups].map(([group, size]) => `  ${group.padEnd(24)}${mebibytes(size).padStart(9)} MiB`),
+    ...groups.map(([group, size]) => `  ${group.padEnd(28)}${mebibytes(size).padStart(9)} MiB`),
     `work        ${si(work.flops)}FLOP, at least ${si(work.bytes)}B moved, ${report.dispatches} dispatches of ${report.kernels} kernels a step`,
     `            ${shares.join(', ')}`,
     `binding     at most ${mebibytes(largestBinding.bytes)} MiB (${largestBinding.label}); ${limits.name} allows ${mebibytes(bindingLimit(limits))}`,
