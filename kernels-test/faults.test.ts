@@ -11,6 +11,7 @@ import { dataShape } from '../src/engine/run.js';
 import { SopError } from '../src/errors.js';
 import type { Evaluator } from '../src/eval/evaluator.js';
 import type { Gpu } from '../src/gpu/device.js';
+import { defaultTarget, type TargetKind } from '../src/gpu/target.js';
 import { Graph } from '../src/graph/graph.js';
 import { openNodeGpu } from '../src/node.js';
 import { add } from '../src/ops/add.js';
@@ -21,7 +22,7 @@ import { Feed } from '../src/sop/feed.js';
 import { stepFiles } from '../src/sop/step-file.js';
 import { type StepValues, Trainer } from '../src/sop/trainer.js';
 import { traceTraining } from '../src/sop/training.js';
-import { Watchdog } from '../src/sop/watchdog.js';
+import { patienceFor, Watchdog } from '../src/sop/watchdog.js';
 import { fails, temporaryFolder } from './data-support.js';
 import { atStep, greySet, idxSet, metricsOf, sameRun, tinySetup, trainTiny } from './tiny-run.js';
 
@@ -230,6 +231,12 @@ test('a device that hangs ends the run with 75, and it can go on', async () => {
     /the device hangs.*did not end within 0 s/,
   );
   assert.is((await trainTiny(first, out, { ...options, resume: true })).steps, 3);
+});
+
+test('the first step of a large model may take hours on a CPU, and minutes on a GPU', () => {
+  const first = (kind: TargetKind, flops: number): number =>
+    patienceFor({ costs: [{ flops, bytes: 0 }], target: { ...defaultTarget, kind } }).first;
+  assert.equal([first('lavapipe', 1e9), first('lavapipe', 1e12), first('gpu', 1e12)], [1200, 10_000, 1200]);
 });
 
 test('a watchdog allows 20 medians, and never less than a minute', async () => {

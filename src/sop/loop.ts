@@ -2,7 +2,7 @@ import { type Config, runLength } from '../config/schema.js';
 import { type RunSchedules, runSchedules, scaledRate } from '../optim/schedules.js';
 import type { Feed, StepBatch } from './feed.js';
 import type { StepResult, StepValues, Trainer } from './trainer.js';
-import { Watchdog } from './watchdog.js';
+import { patienceFor, Watchdog } from './watchdog.js';
 
 /** A finished step. */
 export interface StepRecord extends StepResult {
@@ -120,7 +120,7 @@ export async function* runSteps(
 ): AsyncGenerator<StepRecord> {
   const { optim, train } = trainer.training.config;
   const images = train.batch_size * optim.accumulate;
-  const { tolerate = false, watchdog = new Watchdog() } = options;
+  const { tolerate = false, watchdog = new Watchdog(patienceFor(trainer.training.plan)) } = options;
   let { done, elapsed } = options;
   let last = performance.now();
   const finish = async (running: Running): Promise<StepRecord> => {

@@ -1,4 +1,5 @@
 import { ExitCode, SopError } from '../errors.js';
+import type { Plan } from '../plan/plan.js';
 
 /** Steps of which the median is taken. */
 const WINDOW = 101;
@@ -14,6 +15,19 @@ export interface WatchdogLimits {
 
 /** What a device may take that still works. */
 export const patience: WatchdogLimits = { least: 60, factor: 20, first: 1200 };
+
+/**
+ * FLOP a second below which nothing works: for adapters of the CPU a thirtieth of what SwiftShader does on two idle cores,
+ * as on a machine with thirty other processes; for a GPU less than any has.
+ */
+const SLOWEST = { software: 1e8, gpu: 1e10 } as const;
+
+/** The same for a step of this plan: the first step of a large model takes an hour on a busy CPU. */
+export function patienceFor({ costs, target }: Pick<Plan, 'costs' | 'target'>): WatchdogLimits {
+  const flops = costs.reduce((sum, cost) => sum + cost.flops, 0);
+  const slowest = target.kind === 'gpu' ? SLOWEST.gpu : SLOWEST.software;
+  return { ...patience, first: Math.max(patience.first, flops / slowest) };
+}
 
 /** Tells a device that hangs from one that is slow: drivers that stop answering say nothing. */
 export class Watchdog {
