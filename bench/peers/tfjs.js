@@ -1,13 +1,36 @@
 import { createRequire } from 'node:module';
+import { build } from 'esbuild';
 import { EPS, VIT, withoutSelf } from './works.js';
 
-// The packages' CommonJS builds: their ES modules name files without an extension, which Node does not find.
-const require = createRequire(import.meta.url);
+/**
+ * tfjs with its gradients, which only its ES modules bring; these name files without an extension, which Node does not
+ * find, so they are bundled first.
+ */
+async function loadTfjs() {
+  const contents = `export * from '@tensorflow/tfjs-core';
+    import '@tensorflow/tfjs-core/dist/register_all_gradients';
+    import '@tensorflow/tfjs-backend-webgpu';`;
+  const { outputFiles } = await build({
+    stdin: { contents, resolveDir: import.meta.dirname },
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    mainFields: ['module', 'main'],
+    logLevel: 'silent',
+    write: false,
+  });
+  const module = { exports: {} };
+  new Function('module', 'exports', 'require', outputFiles[0].text)(
+    module,
+    module.exports,
+    createRequire(import.meta.url),
+  );
+  return module.exports;
+}
 
 /** TensorFlow.js on its WebGPU backend. Expects `navigator.gpu` to give the adapter of the run. */
 export async function makeTfjs() {
-  const tf = require('@tensorflow/tfjs-core');
-  require('@tensorflow/tfjs-backend-webgpu');
+  const tf = await loadTfjs();
   if (!(await tf.setBackend('webgpu'))) throw new Error('tfjs finds no WebGPU');
   await tf.ready();
 
