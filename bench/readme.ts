@@ -61,7 +61,9 @@ function kernelTable({ adapter, ceiling, rows }: BenchReport): string {
     row(['kernel', 'pass', 'shape', 'ms', 'GFLOP/s', 'GB/s', '% of its ceiling']),
     row(['---', '---', '---', '---:', '---:', '---:', '---:']),
     ...[...heaviest.values()].map(({ op, pass, shape, ms, gflops, gbps, percent, bound }) =>
-      row([op, pass, shape, ...[ms, gflops, gbps].map(digits), `${percent.toFixed(0)} (${bound})`]),
+      op === 'replay'
+        ? row(['replay', 'JavaScript', `${shape} dispatches`, digits(ms), '', '', ''])
+        : row([op, pass, shape, ...[ms, gflops, gbps].map(digits), `${percent.toFixed(0)} (${bound})`]),
     ),
   ].join('\n');
 }

@@ -50,8 +50,8 @@ export async function benchReplay(gpu: Gpu, ceiling: Ceiling): Promise<BenchRow>
     ms_max: times.at(-1)!,
     gflops: 0,
     gbps: 0,
-    // Encoding may take as long as the dispatches themselves before it is what a step waits for.
-    percent: (100 * DISPATCHES * ceiling.dispatch_us) / 1000 / ms,
+    // While encoding takes less than the dispatches themselves, no step waits for it.
+    percent: Math.min(100, (100 * DISPATCHES * ceiling.dispatch_us) / 1000 / ms),
     bound: 'dispatch',
     error,
     tolerance: 0,
