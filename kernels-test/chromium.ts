@@ -22,6 +22,8 @@ const flags = [
   '--use-webgpu-adapter=swiftshader',
   '--disable-vulkan-surface',
   '--enable-unsafe-swiftshader',
+  '--use-fake-device-for-media-stream',
+  '--use-fake-ui-for-media-stream',
   // A second name for this machine, which browsers do not trust as they trust localhost.
   '--host-resolver-rules=MAP insecure.test 127.0.0.1',
 ];

@@ -19,7 +19,7 @@ const FACTS = 'run.json';
 const METRICS = 'metrics.jsonl';
 const PICTURES = 'pictures.safetensors';
 /** Pictures of the built-in set. */
-const SHAPES = 600;
+const SHAPES = 480;
 
 export type MetricsRecord = { readonly step: number } & Readonly<Record<string, unknown>>;
 

@@ -13,7 +13,7 @@ import { principalPositions } from './pca.js';
 import type { Look, Selection } from './protocol.js';
 
 /** Images that are embedded at each look. */
-const MOST = 600;
+const MOST = 480;
 const SHOWN_IMAGES = 3;
 const SHOWN_PROTOTYPES = 4;
 const NEIGHBOURS = 8;

@@ -23,6 +23,7 @@ const form = new SetupForm({
     void askToPersist();
     send({ type: 'start', preset });
   },
+  restore: () => send({ type: 'restore' }),
   pause: () => send({ type: 'pause' }),
   goOn: () => send({ type: 'go-on' }),
   stop: () => send({ type: 'stop' }),

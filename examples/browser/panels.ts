@@ -5,7 +5,7 @@ import type { Thumbs } from './thumbs.js';
 /** The panels below the map: pictures made of what the worker sends. */
 
 const THUMB = 56;
-const LARGE = 104;
+const LARGE = 92;
 
 /** Attention of [CLS] by head, and the nearest neighbours. */
 export function showSelection(selection: Selection, thumbs: Thumbs, choose: (image: number) => void): void {

@@ -444,7 +444,8 @@ export class Session {
   private enter(phase: Phase): void {
     this.phase = phase;
     const steps = this.run?.totalSteps ?? this.facts?.steps ?? 0;
-    this.post({ type: 'phase', phase, step: this.run?.step ?? 0, steps, preset: this.facts?.preset ?? '' });
+    const step = this.run?.step ?? (phase === 'lost' ? (this.checkpoint?.step ?? 0) : 0);
+    this.post({ type: 'phase', phase, step, steps, preset: this.facts?.preset ?? '' });
   }
 }
 

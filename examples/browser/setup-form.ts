@@ -4,6 +4,8 @@ import type { Download, Phase, PresetEstimate } from './protocol.js';
 /** The controls at the left: what can be pressed in which phase. */
 export interface SetupActions {
   start(preset: string): void;
+  /** Opens a lost device again. */
+  restore(): void;
   pause(): void;
   goOn(): void;
   stop(): void;
@@ -31,7 +33,9 @@ export class SetupForm {
 
   constructor(actions: SetupActions) {
     byId<HTMLFormElement>('setup').addEventListener('submit', (event) => event.preventDefault());
-    this.start.addEventListener('click', () => actions.start(this.preset() ?? ''));
+    this.start.addEventListener('click', () =>
+      this.phase === 'lost' ? actions.restore() : actions.start(this.preset() ?? ''),
+    );
     this.pause.addEventListener('click', () => (this.phase === 'paused' ? actions.goOn() : actions.pause()));
     this.stop.addEventListener('click', () => actions.stop());
     for (const what of ['weights', 'metrics', 'checkpoint'] as const)
@@ -79,7 +83,8 @@ export class SetupForm {
     const running = phase === 'training' || phase === 'paused';
     const startable = ['ready', 'finished', 'looking'].includes(phase);
     this.start.hidden = running;
-    this.start.disabled = !startable || this.preset() === undefined;
+    this.start.disabled = phase !== 'lost' && (!startable || this.preset() === undefined);
+    this.start.textContent = phase === 'lost' ? 'Go on' : 'Start';
     this.pause.hidden = !running;
     this.pause.textContent = phase === 'paused' ? 'Resume' : 'Pause';
     this.pause.className = phase === 'paused' ? 'main' : '';

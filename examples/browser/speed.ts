@@ -1,4 +1,4 @@
-import { type Engine, type ImageSet, ops, planTraining, SopError } from '../../src/index.js';
+import { type Engine, type ImageSet, matmul, planTraining, SopError } from '../../src/index.js';
 import type { PagePreset } from './presets.js';
 import type { PresetEstimate } from './protocol.js';
 
@@ -9,7 +9,6 @@ export interface AdapterSpeed {
 }
 
 const SIDE = 256;
-const matmul = ops.find(({ name }) => name === 'matmul')!;
 
 /** Times a square matrix product and a tiny one. */
 export async function measureSpeed(engine: Engine): Promise<AdapterSpeed> {
@@ -17,7 +16,7 @@ export async function measureSpeed(engine: Engine): Promise<AdapterSpeed> {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const buffers = [0, 1].map(() => engine.gpu.device.createBuffer({ label: 'speed', size: 4 * side * side, usage }));
     const tensors = buffers.map((buffer) => ({ shape: [side, side], buffer }));
-    const kernel = await engine.kernel(matmul as never, tensors, { transA: false, transB: true } as never);
+    const kernel = await engine.kernel(matmul, tensors, { transA: false, transB: true });
     let best = Number.POSITIVE_INFINITY;
     // The first one compiles, whenever the driver does that; of the others the best was least disturbed.
     for (let i = 0; i <= runs; i++) {

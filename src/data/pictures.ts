@@ -38,6 +38,7 @@ export async function decodePicture(picture: Picture, channels: 1 | 3 = 3, where
   return withChannels('data' in picture ? picture : pixelsOf(picture, where), channels, where);
 }
 
+/** What is known of the pictures, and what to do with them. */
 export interface PictureSetOptions {
   /** For people. */
   readonly name?: string;

@@ -14,6 +14,7 @@ export interface ViewPicture {
   readonly mask: Uint8Array | null;
 }
 
+/** Images of a step and what the student got of them. */
 export interface BatchPictures {
   /** The step, counted from 1. */
   readonly step: number;

@@ -23,6 +23,7 @@ export interface Comparison {
   readonly nearest: Nearest;
 }
 
+/** What an evaluation measures. */
 export interface Evaluation {
   readonly comparison: Comparison | null;
   readonly spread: Spread;

@@ -1,0 +1,283 @@
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { buildSite, serveSite } from '../examples/browser/site.js';
+import { decodeSafetensors } from '../src/data/safetensors.js';
+import { chromiumWorksHere, launchChromium } from './chromium.js';
+import { picture, temporaryFolder, writeTree } from './data-support.js';
+import {
+  accessibilityProblems,
+  downloads,
+  openPage,
+  PATIENCE,
+  quiet,
+  reaches,
+  ready,
+  says,
+  screenshot,
+  scriptTimes,
+  shownStep,
+} from './page-support.js';
+import { runCommand } from './run-command.js';
+
+/**
+ * The page of examples/browser in a real browser: what a person does with it, what it says when something is wrong, and
+ * that it stays quiet, quick and usable. Pictures of the main states go to dist/screenshots.
+ */
+if (chromiumWorksHere) {
+  const folder = temporaryFolder();
+  const siteFolder = pathToFileURL(`${join(folder, 'site')}/`);
+  await buildSite(siteFolder);
+  const site = await serveSite(siteFolder);
+  const address = `http://localhost:${site.port}/`;
+  const browser = await launchChromium();
+  const main = await openPage(browser, address);
+  const { page } = main;
+  let weights = '';
+
+  test('it offers sizes with parameters, memory and speed for this adapter', async () => {
+    await ready(main);
+    const presets = await page.locator('#presets').innerText();
+    for (const name of ['Nano', 'Small', 'Medium', 'ViT-S/16']) assert.ok(presets.includes(name), presets);
+    assert.match(presets, /122 k parameters, \d+ MiB/);
+    assert.match(presets, /≈ [\d.]+( [kM])? images\/s/);
+    assert.match((await page.textContent('#adapter')) ?? '', /swiftshader/i);
+    assert.match((await page.textContent('#set')) ?? '', /480 built-in pictures of textured shapes, 10 classes/);
+    await screenshot(main, '1-ready');
+  });
+
+  test('30 steps on the built-in set, without a long task of its own script', async () => {
+    await page.check('input[value=nano]');
+    await browser.startTracing(page, { categories: ['devtools.timeline'] });
+    await page.click('#start');
+    await reaches(main, 30);
+    const times = scriptTimes(await browser.stopTracing()).sort((a, b) => a - b);
+    const at = (share: number): number =>
+      times[Math.min(times.length - 1, Math.floor(share * times.length))] ?? Number.NaN;
+    console.log(`${times.length} tasks of the page's script: median ${at(0.5)} ms, 99th percentile ${at(0.99)} ms`);
+    assert.ok(times.length > 30, `only ${times.length} tasks were seen`);
+    assert.ok(at(0.99) <= 50, `99th percentile ${at(0.99)} ms`);
+    assert.match((await page.textContent('#number-knn')) ?? '', /%/);
+    assert.match((await page.textContent('#verdict')) ?? '', /of 48 directions/);
+    await page.waitForSelector('#batch:not([hidden]) canvas');
+  });
+
+  test('pause stops at a step, resume goes on from it', async () => {
+    await page.click('#pause');
+    await says(main, 'Paused.');
+    const step = await shownStep(main);
+    await page.waitForTimeout(700);
+    assert.is(await shownStep(main), step);
+    await page.click('#pause');
+    await reaches(main, step + 2);
+    // By now every row of the memory has a picture: prototypes can be shown.
+    await reaches(main, 33);
+    await page.click('#pause');
+    await says(main, 'Paused.');
+    await page.waitForSelector('#organized:not([hidden]) progress');
+  });
+
+  test('a picture is looked at closer by keyboard, and its neighbour by a click', async () => {
+    await page.focus('#map');
+    await page.keyboard.press('ArrowRight');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('#closer:not([hidden]) #attention canvas');
+    assert.is(await page.locator('#attention canvas').count(), 4); // the picture and three heads
+    assert.is(await page.locator('#neighbours button').count(), 8);
+    const title = await page.textContent('#closer-title');
+    await page.click('#neighbours button:first-child');
+    await page.waitForFunction((before) => document.getElementById('closer-title')?.textContent !== before, title);
+    await screenshot(main, '2-trained');
+    await page.click('#map-umap');
+    await page.waitForFunction(() => document.getElementById('map-position')?.textContent === '');
+    await page.click('#map-pca');
+  });
+
+  test('the command line reads the weights that the page wrote, and the page what the command line exports', async () => {
+    weights = await downloads(main, '#save-weights', folder);
+    const gallery = writeTree(join(folder, 'gallery'), {});
+    for (const [i, colour] of [
+      [255, 0, 0],
+      [0, 0, 255],
+    ].entries()) {
+      mkdirSync(join(gallery, `class${i}`), { recursive: true });
+      for (let n = 0; n < 4; n++)
+        await picture(40, 32, 3, n, colour)
+          .png()
+          .toFile(join(gallery, `class${i}`, `${n}.png`));
+    }
+    const knn = await runCommand('eval', 'knn', '--weights', weights, '--data', gallery, '--k', '1', '--quiet');
+    assert.is(knn.code, 0, knn.err);
+    const exported = join(folder, 'exported.safetensors');
+    const made = await runCommand('export', '--weights', weights, '--format', 'timm', '--output', exported);
+    assert.is(made.code, 0, made.err);
+    const other = await openPage(browser, address);
+    await ready(other);
+    await other.page.setInputFiles('#opened', exported);
+    await says(other, 'These are opened weights. Start trains a new model.');
+    assert.match((await other.page.textContent('#number-knn')) ?? '', /%/);
+    await other.page.focus('#map');
+    await other.page.keyboard.press('Enter');
+    await other.page.waitForSelector('#closer:not([hidden])');
+    quiet(other);
+    await other.context.close();
+  });
+
+  test('metrics come as JSON lines, one a step, and are read back', async () => {
+    const path = await downloads(main, '#save-metrics', folder);
+    const lines = readFileSync(path, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    const steps = lines.filter((line) => 'loss' in line).map(({ step }) => step);
+    assert.equal(
+      steps,
+      Array.from({ length: await shownStep(main) }, (_, i) => i + 1),
+    );
+    assert.ok(
+      lines.some((line) => 'knn' in line),
+      'no evaluation',
+    );
+    await page.setInputFiles('#opened', path);
+  });
+
+  test('a reload offers to resume, and goes on with the step after', async () => {
+    const step = await shownStep(main);
+    quiet(main);
+    await page.reload();
+    const offer = page.locator('#notice-kept button', { hasText: `Resume at step ${step}` });
+    await offer.waitFor();
+    await screenshot(main, '3-resume', false);
+    await offer.click();
+    await reaches(main, step + 1);
+    await page.click('#pause');
+    await says(main, 'Paused.');
+    const path = await downloads(main, '#save-checkpoint', folder);
+    const { metadata } = decodeSafetensors(readFileSync(path), 'checkpoint');
+    assert.is(Number(metadata.get('step')), await shownStep(main));
+  });
+
+  test('a lost device is told, and nothing is lost', async () => {
+    const step = await shownStep(main);
+    const worker = page.workers().find((one) => one.url().endsWith('session.worker.js'));
+    await worker?.evaluate(() => (globalThis as unknown as { testDevice: GPUDevice }).testDevice.destroy());
+    const notice = page.locator('#notice-device');
+    await notice.waitFor();
+    assert.match(await notice.innerText(), /The graphics device was lost.*Press “Go on”/s);
+    await screenshot(main, '4-lost', false);
+    await notice.getByText('Go on', { exact: true }).click();
+    await reaches(main, step + 1);
+  });
+
+  test('a hidden tab keeps what it has, and says what happened', async () => {
+    const hide = (hidden: boolean): Promise<void> =>
+      page.evaluate((value) => {
+        Object.defineProperty(document, 'hidden', { value, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+      }, hidden);
+    await hide(true);
+    await page.waitForFunction(() =>
+      /is kept in this browser/.test(document.getElementById('kept')?.textContent ?? ''),
+    );
+    await hide(false);
+    await page.locator('#notice-hidden').waitFor();
+    assert.match((await page.textContent('#notice-hidden')) ?? '', /hidden.*keep (it|the tab) visible/s);
+  });
+
+  test('a full storage is told, and training goes on', async () => {
+    await page.click('#stop');
+    await says(main, 'Stopped.');
+    const devtools = await page.context().newCDPSession(page);
+    await devtools.send('Storage.overrideQuotaForOrigin', { origin: address.slice(0, -1), quotaSize: 1000 });
+    await page.click('#start');
+    const notice = page.locator('#notice-storage');
+    await notice.waitFor();
+    assert.match(await notice.innerText(), /storage of this page is full.*Training goes on.*Save weights/s);
+    await screenshot(main, '5-storage', false);
+    await reaches(main, 2);
+    await page.click('#stop');
+    await says(main, 'Stopped.');
+    quiet(main);
+  });
+
+  test('pictures of ones own: folders are classes; what is no picture is named', async () => {
+    const own = writeTree(join(folder, 'own'), { 'cats/broken.png': 'no picture' });
+    for (const name of ['cats', 'dogs']) {
+      mkdirSync(join(own, name), { recursive: true });
+      for (let n = 0; n < 10; n++)
+        await picture(50, 40, 3, n)
+          .png()
+          .toFile(join(own, name, `${n}.png`));
+    }
+    await page.setInputFiles('#folder', own);
+    await page.waitForFunction(() => /2 classes/.test(document.getElementById('set')?.textContent ?? ''));
+    assert.match((await page.textContent('#notice-note')) ?? '', /1 files? .*cats\/broken\.png/);
+  });
+
+  test('the webcam gives pictures', async () => {
+    await page.click('#use-camera');
+    await page.waitForFunction(() => (document.getElementById('camera-video') as HTMLVideoElement).videoWidth > 0);
+    await page.click('#camera-take');
+    await page.waitForFunction(() =>
+      /^[2-9]\d* pictures/.test(document.getElementById('camera-note')?.textContent ?? ''),
+    );
+    await page.click('#camera-close');
+    quiet(main);
+  });
+
+  for (const scheme of ['light', 'dark'] as const) {
+    test(`names, contrast and keyboard: ${scheme}, on a phone`, async () => {
+      const other = await openPage(browser, address, { dark: scheme === 'dark', phone: true });
+      await ready(other);
+      assert.equal(await accessibilityProblems(other), []);
+      const wide = await other.page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+      assert.ok(wide <= 0, `the page is ${wide} pixels wider than the screen`);
+      const reached = new Set<string>();
+      for (let i = 0; i < 25; i++) {
+        await other.page.keyboard.press('Tab');
+        reached.add(await other.page.evaluate(() => document.activeElement?.id ?? ''));
+      }
+      for (const id of ['use-shapes', 'start', 'open-file', 'map'])
+        assert.ok(reached.has(id), `Tab never comes to #${id}`);
+      await screenshot(other, `6-phone-${scheme}`);
+      quiet(other);
+      await other.context.close();
+    });
+  }
+
+  test('without WebGPU, and over an insecure connection, a sentence says what to do', async () => {
+    const without = await openPage(browser, address, {
+      prepare: () => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined }),
+    });
+    await without.page.locator('#notice-device').waitFor();
+    assert.match((await without.page.textContent('#notice-device')) ?? '', /no WebGPU\. Use a current Chrome/);
+    assert.ok(await without.page.isDisabled('#start'));
+    await screenshot(without, '7-no-webgpu', false);
+    quiet(without);
+    await without.context.close();
+    const insecure = await openPage(browser, `http://insecure.test:${site.port}/`);
+    await insecure.page.locator('#notice-device').waitFor();
+    assert.match((await insecure.page.textContent('#notice-device')) ?? '', /insecure connection.*Open it over https/);
+    await screenshot(insecure, '8-insecure', false);
+    await insecure.context.close();
+  });
+
+  test('its policy allows nothing but its own files', async () => {
+    const policy = (await fetch(address)).headers.get('content-security-policy') ?? '';
+    assert.match(policy, /default-src 'none'/);
+    assert.not.match(policy, /unsafe|\*/);
+  });
+
+  test.after(async () => {
+    await browser.close();
+    await site.close();
+  });
+} else {
+  test(`browser tests need Linux on x64, where npm has a Chromium: not run on ${process.platform} ${process.arch}`, () => {
+    console.log(`not run: npm has no Chromium for ${process.platform} ${process.arch}; limit ${PATIENCE} ms`);
+  });
+}
+
+test.run();
