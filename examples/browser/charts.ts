@@ -60,7 +60,7 @@ class StepChart {
     if (this.rows.length === 0) {
       this.plot?.destroy();
       this.plot = null;
-      this.element.dataset['empty'] = 'with the first steps';
+      this.element.dataset['empty'] = 'Appears with the first steps';
       return;
     }
     delete this.element.dataset['empty'];

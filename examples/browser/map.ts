@@ -19,6 +19,8 @@ export class PictureMap {
   /** The picture that the arrow keys have come to, by its place in `images`. */
   private cursor = 0;
   private due = false;
+  /** Columns of the overview; 0 for a map. */
+  private columns = 0;
 
   constructor(private readonly choose: (image: number) => void) {
     new ResizeObserver(() => this.redraw()).observe(this.canvas);
@@ -50,11 +52,13 @@ export class PictureMap {
     this.place(
       Array.from({ length: count }, (_, i) => i),
       positions,
+      columns,
     );
   }
 
   /** @param positions in [0, 1], two for each image */
-  place(images: ArrayLike<number>, positions: ArrayLike<number>): void {
+  place(images: ArrayLike<number>, positions: ArrayLike<number>, columns = 0): void {
+    this.columns = columns;
     this.images = images;
     this.positions = positions;
     this.cursor = Math.min(this.cursor, images.length - 1);
@@ -136,11 +140,14 @@ export class PictureMap {
     const context = canvas.getContext('2d');
     if (!context || !thumbs) return;
     context.scale(scale, scale);
+    // Side by side they must not hide each other, on a narrow screen either.
+    const room = this.columns > 1 ? (width - 2 * MARGIN) / (this.columns - 1) - 2 : SIDE;
+    const side = Math.min(SIDE, room);
     const marked: number[] = [];
     for (let place = 0; place < this.images.length; place++) {
       const image = this.images[place] ?? 0;
       if (image === this.selected || this.neighbours.has(image)) marked.push(place);
-      else this.picture(context, thumbs, place, SIDE, null);
+      else this.picture(context, thumbs, place, side, null);
     }
     const accent = themeColour('accent');
     for (const place of marked) this.picture(context, thumbs, place, SIDE + 8, { colour: accent, line: 2 });

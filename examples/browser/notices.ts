@@ -18,8 +18,8 @@ export function notify(
   const notice = make('div', { className: options.trouble ? 'notice trouble' : 'notice', id: `notice-${topic}` });
   notice.setAttribute('role', options.trouble ? 'alert' : 'status');
   notice.append(make('p', {}, text));
-  for (const { name, run } of options.actions ?? []) {
-    const button = make('button', { type: 'button', className: 'main' }, name);
+  for (const [i, { name, run }] of (options.actions ?? []).entries()) {
+    const button = make('button', { type: 'button', className: i === 0 ? 'main' : '' }, name);
     button.addEventListener('click', () => {
       notice.remove();
       run();
