@@ -3,7 +3,7 @@ import type { Target } from '../gpu/target.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Kernel } from '../graph/kernel.js';
 import { type Cost, GraphError, type Launch, type Operand } from '../graph/op.js';
-import { bytes, type Tensor } from '../graph/tensor.js';
+import { bytes, showShape, type Tensor } from '../graph/tensor.js';
 import { lifetimes, type Temporary, temporary } from './lifetimes.js';
 import { assignSlots } from './slots.js';
 import { withVariant } from './variants.js';
@@ -94,7 +94,7 @@ export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = [])
     const group = slot.users[0]?.kind === 'scratch' ? 'scratch' : 'activations';
     buffers.push({ label: `slot.${i}`, bytes: slot.bytes, group, users: slot.users });
   });
-  checkLimits(buffers, target);
+  checkLimits(buffers, target, graph);
   const scratchRanges = new Map<Node, Range[]>();
   owners.forEach((owner, i) => {
     const range = { buffer: firstSlot + (slotOf[i] ?? 0), offset: 0, size: temporaries[i]?.bytes ?? 0 };
@@ -207,7 +207,12 @@ function groupOf(tensor: Tensor): string {
 export class BindingError extends SopError {
   constructor(
     /** The largest one; `divisible` where it may be smaller if fewer images went through at a time. */
-    readonly tensor: { readonly label: string; readonly bytes: number; readonly divisible: boolean },
+    readonly tensor: {
+      readonly label: string;
+      readonly bytes: number;
+      readonly shape: readonly number[] | undefined;
+      readonly divisible: boolean;
+    },
     /** Bytes that one binding holds. */
     readonly limit: number,
     target: Target,
@@ -215,17 +220,21 @@ export class BindingError extends SopError {
     super(ExitCode.unavailable, {
       what: 'a tensor exceeds a limit of the adapter',
       where: tensor.label,
-      why: `it needs ${mebibytes(tensor.bytes)} MiB in one binding, ${target.name} allows ${mebibytes(limit)} MiB`,
+      why: `it needs ${mebibytes(tensor.bytes)} MiB in one binding (${tensor.bytes} bytes${tensor.shape ? `, shape ${showShape(tensor.shape)}` : ''}), ${target.name} allows ${mebibytes(limit)} MiB`,
       fix: 'lower --batch-size, or the memory and anchor counts of sop.*',
     });
   }
 }
 
-function checkLimits(buffers: readonly PlannedBuffer[], target: Target): void {
+function checkLimits(buffers: readonly PlannedBuffer[], target: Target, graph: Graph): void {
   const limit = bindingLimit(target);
   const beyond = buffers.filter(({ bytes }) => bytes > limit).sort((a, b) => b.bytes - a.bytes);
   const worst = beyond.find(stays) ?? beyond[0];
-  if (worst) throw new BindingError({ ...largestUser(worst), divisible: !stays(worst) }, limit, target);
+  if (!worst) return;
+  const { label, bytes: size } = largestUser(worst);
+  // Scratch buffers of an op are no tensors of the graph.
+  const shape = graph.tensors.find((tensor) => tensor.label === label && bytes(tensor) === size)?.shape;
+  throw new BindingError({ label, bytes: size, shape, divisible: !stays(worst) }, limit, target);
 }
 
 /** Whether a buffer is state, which has its size however the work of a step is divided. */

@@ -1,4 +1,4 @@
-import { firstNonFinite } from '../data/checkpoint.js';
+import { expectTensors, firstNonFinite } from '../data/checkpoint.js';
 import type { NamedArray } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
@@ -128,17 +128,9 @@ export class Trainer {
     return readEntries(this.replay, this.entries);
   }
 
-  /** Replaces the state. Throws `SopError` 65 for tensors that are missing or do not fit; `where` names their file. */
+  /** Replaces the state. Throws `SopError` 65 listing tensors that are missing, unexpected or of another shape; `where` names their file. */
   load(tensors: ReadonlyMap<string, NamedArray>, where: string): void {
-    const missing = this.entries.filter(({ name }) => !tensors.has(name)).map(({ name }) => name);
-    if (missing.length > 0) {
-      throw new SopError(ExitCode.data, {
-        what: 'checkpoint is incomplete',
-        where,
-        why: `${missing.slice(0, 3).join(', ')}${missing.length > 3 ? ` and ${missing.length - 3} more` : ''} missing`,
-        fix: 'resume with the configuration that wrote it',
-      });
-    }
+    expectTensors(tensors, new Map(this.entries.map(({ name, shape }) => [name, shape])), where);
     for (const entry of this.entries) {
       const array = tensors.get(entry.name);
       if (array) this.replay.write(entry.tensor, elementsFor(entry, array, where));
