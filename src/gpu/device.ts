@@ -21,6 +21,11 @@ export interface Gpu {
   /** Rejects as soon as an uncaptured error or device loss happened; never resolves. Safe to leave unobserved. */
   readonly failed: Promise<never>;
   /**
+   * Waits for `work` of the device, or rejects as `failed` does, since a lost device may never answer. For waits that come
+   * again and again: `Promise.race` with `failed`, which does not settle, would keep something of each of them for ever.
+   */
+  orFail<T>(work: Promise<T>): Promise<T>;
+  /**
    * Call after every wait: what the device returned before is only worth something if this is silent.
    * @throws SopError the first GPU error (exit 70) or device loss (exit 75), if there was one.
    */
@@ -166,9 +171,12 @@ export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenO
     reject = fail;
   });
   failed.catch(() => {}); // the error is also kept for check(): nobody has to listen
+  const waiting = new Set<(error: SopError) => void>();
   const fail = (error: SopError) => {
     firstError ??= error;
     reject(firstError);
+    for (const giveUp of waiting) giveUp(firstError);
+    waiting.clear();
   };
   device.addEventListener('uncapturederror', (event) => {
     event.preventDefault(); // ours to report, once
@@ -183,6 +191,13 @@ export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenO
     target,
     description,
     failed,
+    orFail: (work) =>
+      new Promise((resolve, giveUp) => {
+        if (firstError) giveUp(firstError);
+        waiting.add(giveUp);
+        const settle = () => waiting.delete(giveUp);
+        work.then(resolve, giveUp).then(settle, settle);
+      }),
     check() {
       if (firstError) throw firstError;
     },

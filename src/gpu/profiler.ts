@@ -102,7 +102,7 @@ export async function timeTogether(
   const commands = encoder.finish();
   const start = performance.now();
   device.queue.submit([commands]);
-  await Promise.race([staging.mapAsync(GPUMapMode.READ), gpu.failed]);
+  await gpu.orFail(staging.mapAsync(GPUMapMode.READ));
   const elapsed = performance.now() - start;
   for (const buffer of [source, staging]) buffer.destroy();
   gpu.check();

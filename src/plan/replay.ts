@@ -94,7 +94,7 @@ export class Replay {
         const encoder = this.device.createCommandEncoder({ label: `read ${tensor.label}` });
         encoder.copyBufferToBuffer(buffer, offset + done, staging, 0, count);
         this.device.queue.submit([encoder.finish()]);
-        await Promise.race([staging.mapAsync(GPUMapMode.READ, 0, count), this.compiled.gpu.failed]);
+        await this.compiled.gpu.orFail(staging.mapAsync(GPUMapMode.READ, 0, count));
         result.set(new Uint8Array(staging.getMappedRange(0, count)), done);
         staging.unmap();
       }
@@ -148,7 +148,7 @@ export class Replay {
 
   /** Resolves when the device has nothing left to do. */
   async settled(): Promise<void> {
-    await Promise.race([this.device.queue.onSubmittedWorkDone(), this.compiled.gpu.failed]);
+    await this.compiled.gpu.orFail(this.device.queue.onSubmittedWorkDone());
     this.compiled.gpu.check();
   }
 
@@ -190,7 +190,7 @@ export class Replay {
   }
 
   private async collect(staging: GPUBuffer): Promise<Elements[]> {
-    await Promise.race([staging.mapAsync(GPUMapMode.READ), this.compiled.gpu.failed]);
+    await this.compiled.gpu.orFail(staging.mapAsync(GPUMapMode.READ));
     const all = staging.getMappedRange().slice(0);
     staging.unmap();
     this.compiled.gpu.check();
