@@ -9,6 +9,7 @@ import { geluTests } from './gelu.js';
 import type { AnyOpTest } from './interpreter.js';
 import { l2NormalizeTests } from './l2_normalize.js';
 import { layernormTests } from './layernorm.js';
+import { listedNeighboursTests } from './listed_neighbours.js';
 import { matmulTests } from './matmul.js';
 import { meanPatchesTests } from './mean_patches.js';
 import { neighboursTests } from './neighbours.js';
@@ -20,12 +21,14 @@ import { sampleRowsTests } from './sample_rows.js';
 import { selectRowsTests } from './select_rows.js';
 import { softmaxTests } from './softmax.js';
 import { sopProbabilitiesTests } from './sop_probabilities.js';
+import { staleNeighboursTests } from './stale_neighbours.js';
 import { sumTests } from './sum.js';
 import { supportTests } from './support.js';
 import { updateAdamwTests } from './update_adamw.js';
 import { updateEmaTests } from './update_ema.js';
 import { updateFifoTests } from './update_fifo.js';
 import { updateFlagTests } from './update_flag.js';
+import { updateNeighboursTests } from './update_neighbours.js';
 import { weightedSumTests } from './weighted_sum.js';
 
 /** All op tests: the one list. */
@@ -41,6 +44,7 @@ export const opTests: readonly AnyOpTest[] = [
   geluTests,
   l2NormalizeTests,
   layernormTests,
+  listedNeighboursTests,
   matmulTests,
   meanPatchesTests,
   neighboursTests,
@@ -52,10 +56,12 @@ export const opTests: readonly AnyOpTest[] = [
   selectRowsTests,
   sopProbabilitiesTests,
   softmaxTests,
+  staleNeighboursTests,
   sumTests,
   supportTests,
   updateAdamwTests,
   updateEmaTests,
   updateFifoTests,
+  updateNeighboursTests,
   weightedSumTests,
 ].flat() as readonly unknown[] as readonly AnyOpTest[];

@@ -17,10 +17,17 @@ import { toElements } from './traced.js';
  * micro-batches, local views, dropped branches. Where fixtures test the method, this tests every node of it at once.
  */
 const gpu = await openNodeGpu();
-for (const globalFeature of ['cls', 'avg-patch'] as const) {
-  test(`step with ${globalFeature}, two micro-batches`, async () => {
+for (const [globalFeature, listed] of [
+  ['cls', false],
+  ['avg-patch', true],
+] as const) {
+  test(`step with ${globalFeature}, ${listed ? 'low-energy anchors, lists of neighbours, ' : ''}two micro-batches`, async () => {
     const graph = new Graph();
-    const shape = smallStep({ network: { ...smallStep().network, globalFeature } });
+    const shape = smallStep({
+      network: { ...smallStep().network, globalFeature },
+      cls: { ...smallStep().cls, listed },
+      anchors: listed ? 'low-energy' : 'sampled',
+    });
     const views = smallViews(graph, shape);
     const step = traceTrainStep(graph, shape, views);
     const watched = [...fetchedTensors(step), ...step.gradients.values()];
@@ -42,6 +49,7 @@ for (const globalFeature of ['cls', 'avg-patch'] as const) {
       step.memory.cls.rows,
       step.memory.cls.pointer,
       step.memory.patch.rows,
+      ...(step.memory.cls.lists ? [step.memory.cls.lists.index, step.memory.cls.lists.length] : []),
     ];
     for (const tensor of [...watched, ...state]) {
       const [got, expected] = [Float64Array.from(await replay.read(tensor)), interpreter.get(tensor)];

@@ -48,6 +48,27 @@ const mix = defineOp<MixAttributes>({
   cost: (_inputs, outputs) => ({ flops: outputs.length, bytes: outputs.reduce((sum, spec) => sum + bytes(spec), 0) }),
 });
 
+/** Its number of workgroups is read from its input, from element 3 on; `written`: it also writes that buffer. */
+const counted = defineOp<{ written: boolean }>({
+  name: 'update_counted',
+  updates: [0],
+  infer: () => [f32(4)],
+  launches: ({ attrs: { written } }) => [
+    {
+      kernel: kernel({
+        label: 'update_counted.forward',
+        bindings: { y: write('f32'), counts: written ? write('u32') : read('u32') },
+        code: '',
+      }),
+      bindings: { y: output(0), counts: input(0) },
+      params: {},
+      workgroups: [7, 1, 1],
+      indirect: { operand: input(0), first: 3 },
+    },
+  ],
+  cost: () => ({ flops: 0, bytes: 0 }),
+});
+
 /** Writes its first input while it reads its second. */
 const updateMix = defineOp<Record<string, never>>({
   name: 'update_mix',
@@ -207,6 +228,24 @@ function refused(body: () => unknown, exitCode: number): string {
   }
   return assert.unreachable('nothing was refused') as never;
 }
+
+test('workgroups that the device counts are read where the op says, from a buffer that the dispatch does not write', () => {
+  const planned = (written: boolean): Plan => {
+    const graph = new Graph();
+    graph.add(counted, [graph.state('counts', [6], 'u32')], { written });
+    return plan(graph, defaultTarget);
+  };
+  const { launches, range, graph } = planned(false);
+  const { buffer } = range(graph.tensors[0]!);
+  assert.equal(
+    launches.map(({ workgroups, indirect }) => ({ workgroups, indirect })),
+    [{ workgroups: [7, 1, 1], indirect: { buffer, offset: 12, size: 12 } }],
+  );
+  assert.match(
+    refused(() => planned(true), 70),
+    /uses one buffer as 'counts' and 'workgroups' and writes it/,
+  );
+});
 
 test('a dispatch that reads and writes one buffer is refused with op and bindings', () => {
   const aliased = (make: (graph: Graph) => readonly [Tensor, Tensor]): (() => Plan) => {

@@ -3,13 +3,18 @@
 //   memory         [rows, width]
 //   anchors        [anchors] u32            rows of the memory
 //   marks          [rows] u32               scratch: 1 for rows that are anchors, where those are not searched
+//   total          [1] u32                  number of anchors, where only the device knows it
+//   similarity     [anchors, rows]          every score, where somebody else needs them
 //   index, score   [anchors, ranges, k]     of each range of rows: lists sorted by (score down, row up)
 //   best_index, best_score [anchors, k]     the same of all rows
 //
 // clear, mark   write `marks`
 // search        a workgroup streams one range of rows past a tile of anchors: anchors on lanes (lib/row-tile), a block of
-//               rows at a time; each invocation keeps its anchors' lists in registers, so that no similarity is ever stored
-// merge         one list of those of all ranges, an invocation an anchor; left out where there is one range
+//               rows at a time; each invocation keeps its anchors' lists in registers, so that no similarity has to be stored
+// merge         one list of those of all ranges, an invocation an anchor; may be left out where there is one range
+//
+// Both work on anchors `first_anchor` ... first_anchor + anchors - 1 of the list. Where the device knows how many there are,
+// merge gives those beyond them empty lists: row 0 with the score of what is left out.
 //
 // A score is one sum over the width in ascending order, of products that commute: its bits depend on the unordered pair of
 // rows only, so equal rows tie exactly and a pair scores the same from both ends.
@@ -22,7 +27,7 @@ import { type RowTile, rowTile, rowTileDeclaration, tileRows } from './lib/row-t
 import { times } from './lib/shared-values.js';
 
 /** Score of rows that are left out: lower than any finite dot product of rows of unit norm. */
-const LEFT_OUT = '-3e38';
+export const LEFT_OUT = -3e38;
 
 /** A list sorted by falling score in named scalars, so that it stays in registers. */
 function sortedList(k: number, name: string) {
@@ -69,13 +74,22 @@ export interface SearchVariant {
   readonly tile: RowTile;
   readonly k: number;
   /** Whether marked rows are left out. */
-  readonly marked: boolean;
+  readonly marked?: boolean;
+  /** Whether `total` says how many anchors there are. */
+  readonly counted?: boolean;
+  /** Whether every score is stored. */
+  readonly stored?: boolean;
 }
 
+/** Anchors of a launch, of which the list may hold fewer. */
+const anchorsHere = (counted: boolean): string =>
+  counted ? 'min(params.anchors, max(total[0], params.first_anchor) - params.first_anchor)' : 'params.anchors';
+
 /** Over ceil(anchors / rows of the tile) x ranges workgroups, in one dispatch or several; `span` divides by the tile's columns. */
-export function neighboursSearch({ tile, k, marked }: SearchVariant): Kernel {
+export function neighboursSearch(variant: SearchVariant): Kernel {
+  const { tile, k, marked = false, counted = false, stored = false } = variant;
   const { lanes, subgroup, rows, columns } = tile;
-  const anchorOf = (r: string): string => `anchors[min(top + ${r}, params.anchors - 1u)]`;
+  const anchorOf = (r: string): string => `anchors[params.first_anchor + min(top + ${r}, anchor_count - 1u)]`;
   const lists = Array.from({ length: rows }, (_, r) => sortedList(k, `best${r}`));
   const acc = (r: number, x: number): string => `acc[${r * columns + x}]`;
   const highest = (r: number): string =>
@@ -87,6 +101,8 @@ export function neighboursSearch({ tile, k, marked }: SearchVariant): Kernel {
       memory: read('f32'),
       anchors: read('u32'),
       ...(marked && { marks: read('u32') }),
+      ...(counted && { total: read('u32') }),
+      ...(stored && { similarity: write('f32') }),
       index: write('u32'),
       score: write('f32'),
     },
@@ -95,7 +111,7 @@ export function neighboursSearch({ tile, k, marked }: SearchVariant): Kernel {
       width: 'u32',
       columns: 'u32',
       anchors: 'u32',
-      anchor_tiles: 'u32',
+      first_anchor: 'u32',
       ranges: 'u32',
       span: 'u32',
       first_group: 'u32',
@@ -109,11 +125,13 @@ var<workgroup> own: array<u32, ${tileRows(tile)}>;
 @compute @workgroup_size(${lanes})
 fn search(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_index) local: u32) {
+  let anchor_count = ${anchorsHere(counted)};
+  let anchor_tiles = (anchor_count + ${tileRows(tile) - 1}u) / ${tileRows(tile)}u;
   let group = params.first_group + flat_group(workgroup, groups);
-  if (group >= params.end_group) { return; }
+  if (group >= min(params.end_group, anchor_tiles * params.ranges)) { return; }
   // Workgroups of the same range run at about the same time: they share its rows in the cache.
-  let top = group % params.anchor_tiles * ${tileRows(tile)}u;
-  let range = group / params.anchor_tiles;
+  let top = group % anchor_tiles * ${tileRows(tile)}u;
+  let range = group / anchor_tiles;
   let end = min(params.rows, (range + 1u) * params.span);
 ${times(rows, (r) => `  let own${r} = ${anchorOf(`(local + ${r * lanes}u)`)};`)}
 #if ${!subgroup}
@@ -132,6 +150,16 @@ ${rowTile(tile, {
   end: 'params.width',
   columnsContiguous: false,
 })}
+#if ${stored}
+${times(
+  rows,
+  (r) => wgsl`
+    if (top + local + ${r * lanes}u < anchor_count) {
+      let at = (top + local + ${r * lanes}u) * params.rows + first;
+      for (var x = 0u; x < min(params.columns, end - first); x++) { similarity[at + x] = acc[${r * columns}u + x]; }
+    }`,
+)}
+#endif
 ${times(
   rows,
   (r) => wgsl`
@@ -162,7 +190,7 @@ ${times(rows, (r) =>
 )}
   for (var i = 0u; i < params.entries; i++) {
     let anchor = top + local + i / ${k}u * ${lanes}u;
-    if (anchor < params.anchors) {
+    if (anchor < anchor_count) {
       let at = (anchor * params.ranges + range) * ${k}u + i % ${k}u;
       index[at] = rows_found[i];
       score[at] = scores_found[i];
@@ -173,23 +201,37 @@ ${times(rows, (r) =>
   });
 }
 
-/** Over `count` anchors; `entries` = ranges * k. Ranges ascend, so of equal scores the lower row comes first. */
-export function neighboursMerge({ k }: { k: number }): Kernel {
+/** Over `count` = `anchors` anchors; `entries` = ranges * k. Ranges ascend, so of equal scores the lower row comes first. */
+export function neighboursMerge({ k, counted = false }: Pick<SearchVariant, 'k' | 'counted'>): Kernel {
   const list = sortedList(k, 'best');
   return kernel({
     label: 'neighbours.merge',
-    bindings: { index: read('u32'), score: read('f32'), best_index: write('u32'), best_score: write('f32') },
-    params: { count: 'u32', entries: 'u32' },
+    bindings: {
+      index: read('u32'),
+      score: read('f32'),
+      ...(counted && { total: read('u32') }),
+      best_index: write('u32'),
+      best_score: write('f32'),
+    },
+    params: { count: 'u32', anchors: 'u32', first_anchor: 'u32', entries: 'u32', k: 'u32' },
     code: each(
       'merge',
       wgsl`
 ${list.declaration}
-  for (var e = i * params.entries; e < (i + 1u) * params.entries; e++) {
+  let end = select(i, i + 1u, i < ${anchorsHere(counted)}) * params.entries;
+  for (var e = i * params.entries; e < end; e++) {
     let s = score[e];
     let row = index[e];
 ${list.insert('s', 'row')}
   }
-${times(k, (j) => `  best_index[i * ${k}u + ${j}u] = ${list.row(j)}; best_score[i * ${k}u + ${j}u] = ${list.score(j)};`)}`,
+  var rows_found: array<u32, ${k}>;
+  var scores_found: array<f32, ${k}>;
+${times(k, (j) => `  rows_found[${j}] = ${list.row(j)}; scores_found[${j}] = ${list.score(j)};`)}
+  for (var j = 0u; j < params.k; j++) {
+    let at = (params.first_anchor + i) * ${k}u + j;
+    best_index[at] = rows_found[j];
+    best_score[at] = scores_found[j];
+  }`,
     ),
   });
 }

@@ -48,6 +48,7 @@ export { debugStep } from './sop/debug-step.js';
 export { Feed, type StepBatch } from './sop/feed.js';
 export { initialWeights } from './sop/initialize.js';
 export { type RunClock, runClock, runSteps, type StepRecord } from './sop/loop.js';
+export { traceOnDevice } from './sop/search-check.js';
 export { networkShape } from './sop/setup.js';
 export { type TrainStep, traceTrainStep } from './sop/train-step.js';
 export { type StepResult, type StepValues, Trainer } from './sop/trainer.js';

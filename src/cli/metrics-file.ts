@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { cannotRead, cannotWrite, errorCode } from '../data/node/io-errors.js';
+import { ListCounts } from './list-counts.js';
 
 /** One line of `metrics.jsonl`: of a step, or (it has `knn`) of an evaluation after that step. */
 export interface MetricsRecord {
@@ -68,6 +69,8 @@ export interface MetricsHistory {
   readonly dropped: number;
   /** Step of the last evaluation that was kept, so that it is not made twice; 0 where there is none. */
   readonly lastEvaluation: number;
+  /** Of the steps since then. */
+  readonly lists: ListCounts;
 }
 
 /** Copies what belongs to steps up to `lastStep` into a new file that takes the old one's place. */
@@ -76,13 +79,14 @@ function repair(path: string, lastStep: number): MetricsHistory {
   try {
     source = openSync(path, 'r');
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return { kept: 0, dropped: 0, lastEvaluation: 0 };
+    if (errorCode(error) === 'ENOENT') return { kept: 0, dropped: 0, lastEvaluation: 0, lists: new ListCounts() };
     throw cannotRead(path, error);
   }
   // A name that the sweep of temporary files knows (data/node/files.ts).
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-0.tmp`);
   let target: number | undefined;
   let [kept, dropped, lastEvaluation] = [0, 0, 0];
+  const lists = new ListCounts();
   try {
     target = openSync(temporary, 'w');
     for (const line of linesOf(source)) {
@@ -93,6 +97,7 @@ function repair(path: string, lastStep: number): MetricsHistory {
       }
       kept++;
       if ('knn' in record) lastEvaluation = record.step;
+      lists.observe(record);
       writeAll(target, line.at(-1) === newline ? line : Buffer.concat([line, Buffer.of(newline)]));
     }
     fsyncSync(target);
@@ -104,7 +109,7 @@ function repair(path: string, lastStep: number): MetricsHistory {
     closeSync(source);
     if (target !== undefined) closeSync(target);
   }
-  return { kept, dropped, lastEvaluation };
+  return { kept, dropped, lastEvaluation, lists };
 }
 
 /**

@@ -24,6 +24,7 @@ export async function planCommand(options: ConfigOptions, common: CommonOptions,
   const { undivided, shape } = training;
   for (const line of planSummary(report)) printer.line(line);
   printer.line(describeBatches(training));
+  for (const line of training.searches) printer.line(`search      ${line}`);
   printer.line();
   const rows = report.work.families.map(({ family, nodes, flops, bytes }) => [family, nodes, si(flops), si(bytes)]);
   for (const line of table(['work by kind', 'nodes', 'FLOP', 'B'], rows)) printer.line(line);

@@ -32,6 +32,7 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
   const report = describePlan(training.plan, besideTheStep(training, splits.train.count + (splits.test?.count ?? 0)));
   for (const line of planSummary(report)) printer.line(line);
   printer.line(describeBatches(training));
+  for (const line of training.searches) printer.line(`search      ${line}`);
   checkMemory(training, report);
   const init = resume ? undefined : setup.init && resolve(setup.init);
   const initial = init === undefined ? undefined : await readInit(init, training);

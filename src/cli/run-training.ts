@@ -55,7 +55,8 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   let skippedInRow = 0;
   let saveAt = -1;
   // Step of the last evaluation in the metrics: none is written twice.
-  let evaluated = metrics.history.lastEvaluation;
+  let { lastEvaluation: evaluated } = metrics.history;
+  const { lists } = metrics.history;
   let failing = false;
   let collapsed = false;
   let hung = false;
@@ -97,6 +98,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       printer.line(`stopped after step ${progress.step}; go on with --resume`);
       return { stoppedBy: stop.exitCode, steps: progress.step, seconds: progress.elapsed, evaluation: null };
     }
+    const recomputed = lists.summary();
     const final = await evaluate({
       step: progress.step,
       epoch: Math.floor((progress.step - 1) / feed.stepsPerEpoch),
@@ -110,7 +112,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     printer.line(`weights  ${run.exported}`);
     if (setup.profile) await profileSteps(trainer, run.folder, printer);
     const { step: steps, elapsed: seconds } = progress;
-    const result = { steps, seconds, knn: final.comparison?.knn.top1 ?? null, ...final.spread };
+    const result = { steps, seconds, knn: final.comparison?.knn.top1 ?? null, ...final.spread, ...recomputed };
     return { result, steps, seconds, evaluation: final };
   } catch (error) {
     hung = error instanceof HangError;
@@ -144,6 +146,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
 
   /** A full disk costs lines of the metrics, never the run. */
   function append(record: MetricsRecord): void {
+    lists.observe(record);
     try {
       metrics.append(record);
       failing = false;
@@ -158,14 +161,17 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   async function evaluate(at: Pick<StepRecord, 'step' | 'epoch' | 'teacherEntropy'>): Promise<Evaluation> {
     const { step, teacherEntropy } = at;
     const weights = new Map((await trainer.teacherWeights()).map(({ name, data }) => [name, data as Float32Array]));
+    const recomputed = lists.summary();
     const count = new CountProgress('images evaluated', printer);
     const result = await evaluator
       .evaluate(weights, (done, total) => count.update(done, total))
       .finally(() => count.stop());
     // A finished run that is resumed has the line of its last step already.
-    if (step > evaluated) append(evaluationLine(at, result));
+    if (step > evaluated) append({ ...evaluationLine(at, result), ...recomputed });
     evaluated = step;
     printer.line(describeEvaluation(step, result));
+    const { recomputed_lists_mean: mean, recomputed_lists_max: most } = recomputed;
+    if (mean !== undefined) printer.line(`lists    ${mean.toPrecision(3)} searched anew a step, at most ${most}`);
     const { comparison, spread } = result;
     const score = comparison ? comparison.knn.top1[comparison.knn.bestK]! : spread.effectiveRank;
     if (!(score <= progress.best)) {

@@ -13,7 +13,7 @@ import type { Evaluator } from '../eval/evaluator.js';
 import type { Gpu } from '../gpu/device.js';
 import { openNodeGpu } from '../node.js';
 import { stepsPerEpoch } from '../sop/feed.js';
-import { traceTraining } from '../sop/training.js';
+import { traceOnDevice } from '../sop/search-check.js';
 import { HangError, type Watchdog } from '../sop/watchdog.js';
 import type { Outcome } from './command.js';
 import { type CommonOptions, type ConfigOptions, configFrom, configLayers } from './options.js';
@@ -160,7 +160,7 @@ export async function trainInFolder(setup: TrainSetup): Promise<TrainingOutcome>
 async function trainOn(setup: TrainSetup): Promise<TrainingOutcome> {
   const { config, splits, gpu, printer, reopen, ...rest } = setup;
   try {
-    return await runTraining(setup, traceTraining(config, dataShape(config, splits.train, gpu), gpu.target));
+    return await runTraining(setup, await traceOnDevice(gpu, config, dataShape(config, splits.train, gpu)));
   } catch (error) {
     const lost = error instanceof SopError && error.exitCode === ExitCode.tryAgain && !(error instanceof HangError);
     if (!lost || !reopen) throw error;

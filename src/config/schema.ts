@@ -97,6 +97,11 @@ const sopSection = section({
   contributions: choice(['soft', 'one-hot'], 'soft', 'what a support embedding gives to its prototype (Table 9)'),
   smoothing: real(0.1, { min: 0, below: 1 }, 'an anchor gives 1 - smoothing to its own prototype'),
   search: choice(['all', 'non-anchors'], 'all', 'rows in which neighbours are searched'),
+  neighbour_search: choice(
+    ['auto', 'graph', 'full'],
+    'auto',
+    'exact either way: by lists kept from step to step (graph), anew (full), or whichever costs less',
+  ),
   anchor_selection: choice(['uniform', 'fixed', 'low-energy'], 'uniform', 'how anchors are drawn (Table C.7)'),
   cls: memorySection(65536, 4096, 8, 4),
   patch: memorySection(8192, 512, 0, 1),

@@ -65,6 +65,7 @@ export function metricsLine(record: StepRecord): MetricsLine {
     weight_decay: values.weightDecay,
     momentum: values.momentum,
     images_per_s: record.images / record.seconds,
+    ...(record.recomputedLists !== null && { recomputed_lists: record.recomputedLists }),
     ...(skipped !== null && { skipped }),
   };
 }

@@ -34,7 +34,10 @@ export interface Launch {
   readonly bindings: Readonly<Record<string, Operand>>;
   /** One number for every field of the kernel's `params`. */
   readonly params: Readonly<Record<string, number>>;
+  /** How many there are, or can be where the device decides. */
   readonly workgroups: readonly [number, number, number];
+  /** Work of no fixed size: three u32 of the operand, from element `first` on, are the workgroups of this dispatch. */
+  readonly indirect?: { readonly operand: Operand; readonly first: number };
 }
 
 /** Work of a node by formula: what the result needs, not what a kernel spends. */

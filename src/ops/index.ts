@@ -8,6 +8,7 @@ import { gatherRows, scatterRows } from './gather_rows.js';
 import { gelu, geluBackward } from './gelu.js';
 import { l2Normalize, l2NormalizeBackward } from './l2_normalize.js';
 import { layernorm, layernormBackwardInput, layernormBackwardParameters } from './layernorm.js';
+import { listedNeighbours } from './listed_neighbours.js';
 import { matmul } from './matmul.js';
 import { meanPatches, meanPatchesBackward } from './mean_patches.js';
 import { neighbours } from './neighbours.js';
@@ -19,12 +20,14 @@ import { sampleRows } from './sample_rows.js';
 import { selectRows } from './select_rows.js';
 import { softmax, softmaxBackward } from './softmax.js';
 import { sopProbabilities, sopProbabilitiesBackward } from './sop_probabilities.js';
+import { staleNeighbours } from './stale_neighbours.js';
 import { sum } from './sum.js';
 import { support } from './support.js';
 import { updateAdamw } from './update_adamw.js';
 import { updateEma } from './update_ema.js';
 import { updateFifo } from './update_fifo.js';
 import { updateFlag } from './update_flag.js';
+import { updateNeighboursFill, updateNeighboursInsert } from './update_neighbours.js';
 import { weightedSum } from './weighted_sum.js';
 
 /** All operations: the one list. To add a kernel see README, "How to add a kernel". */
@@ -47,6 +50,7 @@ export const ops = [
   layernorm,
   layernormBackwardInput,
   layernormBackwardParameters,
+  listedNeighbours,
   matmul,
   meanPatches,
   meanPatchesBackward,
@@ -64,10 +68,13 @@ export const ops = [
   sopProbabilitiesBackward,
   softmax,
   softmaxBackward,
+  staleNeighbours,
   sum,
   support,
   updateAdamw,
   updateEma,
   updateFifo,
+  updateNeighboursFill,
+  updateNeighboursInsert,
   weightedSum,
 ] as const;

@@ -1,11 +1,8 @@
 import { eachGrid } from '../../shaders/lib/each.js';
-import { grid } from '../../shaders/lib/grid.js';
-import { tileRows } from '../../shaders/lib/row-tile.js';
-import { neighboursClear, neighboursMark, neighboursMerge, neighboursSearch } from '../../shaders/neighbours.wgsl.js';
-import type { Target } from '../gpu/target.js';
+import { neighboursClear, neighboursMark } from '../../shaders/neighbours.wgsl.js';
 import { type Attributes, defineOp, GraphError, input, type Launch, output, scratch } from '../graph/op.js';
-import { bytes, f32, type Spec, showShape, u32 } from '../graph/tensor.js';
-import { chooseRowTile } from './row-tiles.js';
+import { bytes, f32, showShape, u32 } from '../graph/tensor.js';
+import { mergeLaunch, partialLists, planSearch, searchLaunches } from './search.js';
 
 /** Lists are kept in registers: no longer than this. */
 const MAX_NEIGHBOURS = 16;
@@ -40,16 +37,21 @@ export const neighbours = defineOp<NeighboursAttributes>({
     return [u32(count, k), f32(count, k)];
   },
   scratch({ inputs: [memory, anchors], attrs: { k, search }, target }) {
-    const { rows, count, ranges } = shape(memory, anchors, target);
-    const marks = search === 'non-anchors' ? [u32(rows)] : [];
-    return ranges > 1 ? [u32(count, ranges, k), f32(count, ranges, k), ...marks] : marks;
+    const [count = 1] = anchors?.shape ?? [];
+    const plan = planSearch(memory, k, count, target);
+    return [
+      ...(plan.ranges > 1 ? partialLists(plan, count) : []),
+      ...(search === 'non-anchors' ? [u32(plan.rows)] : []),
+    ];
   },
   launches({ inputs: [memory, anchors], attrs: { k, search }, target }) {
-    const { rows, width, count, tile, anchorTiles, span, ranges } = shape(memory, anchors, target);
+    const [count = 1] = anchors?.shape ?? [];
+    const plan = planSearch(memory, k, count, target);
+    const { rows, ranges } = plan;
     const several = ranges > 1;
-    const marked = search === 'non-anchors';
     const marks = scratch(several ? 2 : 0);
-    const [index, score] = several ? [scratch(0), scratch(1)] : [output(0), output(1)];
+    const best = { index: output(0), score: output(1) };
+    const found = several ? { index: scratch(0), score: scratch(1) } : best;
     const mark: Launch[] = [
       {
         kernel: neighboursClear(),
@@ -64,46 +66,16 @@ export const neighbours = defineOp<NeighboursAttributes>({
         workgroups: eachGrid(count),
       },
     ];
-    const kernel = neighboursSearch({ tile, k, marked });
-    const groups = anchorTiles * ranges;
-    const together = Math.max(1, Math.floor(DISPATCH_FLOPS / (2 * tileRows(tile) * span * width)));
-    const find = Array.from({ length: Math.ceil(groups / together) }, (_, i): Launch => {
-      const [first_group, end_group] = [i * together, Math.min(groups, (i + 1) * together)];
-      const places = { first_group, end_group, anchor_tiles: anchorTiles, ranges, span };
-      return {
-        kernel,
-        bindings: { memory: input(0), anchors: input(1), ...(marked && { marks }), index, score },
-        params: { rows, width, columns: tile.columns, anchors: count, ...places, entries: tile.rows * k },
-        workgroups: grid(end_group - first_group, 1),
-      };
-    });
-    const merge: Launch = {
-      kernel: neighboursMerge({ k }),
-      bindings: { index, score, best_index: output(0), best_score: output(1) },
-      params: { count, entries: ranges * k },
-      workgroups: eachGrid(count),
-    };
-    return [...(marked ? mark : []), ...find, ...(several ? [merge] : [])];
+    const marked = search === 'non-anchors';
+    const call = { memory: input(0), anchors: input(1), first: 0, count, ...(marked && { marks }) };
+    return [
+      ...(marked ? mark : []),
+      ...searchLaunches(plan, call, found),
+      ...(several ? [mergeLaunch(plan, call, found, best)] : []),
+    ];
   },
   cost: ([memory, anchors], outputs) => ({
     flops: 2 * (memory?.shape[0] ?? 0) * (memory?.shape[1] ?? 0) * (anchors?.shape[0] ?? 0),
     bytes: [memory, anchors, ...outputs].reduce((sum, spec) => sum + (spec ? bytes(spec) : 0), 0),
   }),
 });
-
-/** Work of one dispatch: below 100 ms at 200 GFLOP/s, because drivers of GPUs end what seems to hang. */
-const DISPATCH_FLOPS = 2e10;
-
-/** Workgroups that keep an adapter busy: some for each core, or for each multiprocessor. */
-const BUSY = { lavapipe: 4, swiftshader: 4, gpu: 256 } as const;
-
-/** Tiles of anchors, and ranges of the memory, `span` rows each: as many as keep the adapter busy. */
-function shape(memory: Spec | undefined, anchors: Spec | undefined, target: Target) {
-  const [rows = 1, width = 1] = memory?.shape ?? [];
-  const [count = 1] = anchors?.shape ?? [];
-  const tile = chooseRowTile(target, count, 1);
-  const anchorTiles = Math.ceil(count / tileRows(tile));
-  const blocks = Math.ceil(rows / tile.columns);
-  const span = tile.columns * Math.ceil(blocks / Math.min(blocks, Math.ceil(BUSY[target.kind] / anchorTiles)));
-  return { rows, width, count, tile, anchorTiles, span, ranges: Math.ceil(rows / span) };
-}

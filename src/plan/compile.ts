@@ -10,6 +10,8 @@ export interface Command {
   readonly launch: PlannedLaunch;
   readonly pipeline: Pipeline;
   readonly bindGroup: GPUBindGroup;
+  /** Where the device reads the number of workgroups; null where the launch says it. */
+  readonly indirect: { readonly buffer: GPUBuffer; readonly offset: number } | null;
 }
 
 /** Buffers, pipelines and bind groups of a plan. */
@@ -82,7 +84,13 @@ export async function compile(
     }
     if (launch.kernel.scalars) entries.push({ binding: bindings + 1, resource: { buffer: scalars } });
     const label = `${launch.kernel.label} of ${launch.node.scope || 'step'}[${launch.node.index}]`;
-    return { launch, pipeline, bindGroup: device.createBindGroup({ label, layout: pipeline.layout, entries }) };
+    const counts = launch.indirect && buffers[launch.indirect.buffer];
+    return {
+      launch,
+      pipeline,
+      bindGroup: device.createBindGroup({ label, layout: pipeline.layout, entries }),
+      indirect: counts ? { buffer: counts, offset: launch.indirect.offset } : null,
+    };
   });
   await device.queue.onSubmittedWorkDone();
   gpu.check();
@@ -111,10 +119,12 @@ async function allocate(
 ): Promise<Map<number, GPUBuffer>> {
   const shortages = new Map<number, Promise<GPUError | null>>();
   const buffers = new Map<number, GPUBuffer>();
+  const { STORAGE, COPY_SRC, COPY_DST, INDIRECT } = GPUBufferUsage;
+  const counting = new Set(plan.launches.map(({ indirect }) => indirect?.buffer));
   for (const [i, { label, bytes }] of plan.buffers.entries()) {
     if (borrowed.has(i)) continue;
     device.pushErrorScope('out-of-memory');
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const usage = STORAGE | COPY_SRC | COPY_DST | (counting.has(i) ? INDIRECT : 0);
     buffers.set(i, device.createBuffer({ label, size: bytes, usage }));
     shortages.set(i, device.popErrorScope());
   }

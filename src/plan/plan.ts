@@ -33,7 +33,10 @@ export interface PlannedLaunch {
   readonly ranges: readonly Range[];
   /** In the kernel's param order. */
   readonly params: readonly number[];
+  /** As many as there are, or can be where `indirect` decides. */
   readonly workgroups: readonly [number, number, number];
+  /** Where the device reads how many there are. */
+  readonly indirect: Range | null;
 }
 
 /** All that a step needs, decided before a device is touched. */
@@ -178,15 +181,19 @@ function resolve(
     });
   }
   const ranges = kernel.bindings.map(({ name }) => find(launch.bindings[name], name));
-  checkAliasing(node, kernel, ranges);
-  return { node, kernel, ranges, params, workgroups };
+  const counts = launch.indirect && find(launch.indirect.operand, 'workgroups');
+  const indirect = counts ? { ...counts, offset: counts.offset + 4 * launch.indirect.first, size: 12 } : null;
+  checkAliasing(node, kernel, ranges, indirect);
+  return { node, kernel, ranges, params, workgroups, indirect };
 }
 
 /** WebGPU's rule: within a dispatch a buffer is only read, or only written at ranges that do not overlap. */
-function checkAliasing(node: Node, kernel: Kernel, ranges: readonly Range[]): void {
+function checkAliasing(node: Node, kernel: Kernel, bound: readonly Range[], indirect: Range | null): void {
+  const ranges = indirect ? [...bound, indirect] : bound;
+  const bindings = [...kernel.bindings, { name: 'workgroups', access: 'read' }];
   ranges.forEach((a, i) => {
     ranges.slice(i + 1).forEach((b, j) => {
-      const [first, second] = [kernel.bindings[i], kernel.bindings[i + 1 + j]];
+      const [first, second] = [bindings[i], bindings[i + 1 + j]];
       if (a.buffer !== b.buffer || !first || !second || (first.access === 'read' && second.access === 'read')) return;
       const disjoint = a.offset + a.size <= b.offset || b.offset + b.size <= a.offset;
       if (first.access === second.access && disjoint) return;

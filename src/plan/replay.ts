@@ -206,12 +206,13 @@ export class Replay {
 /** A call into Dawn costs JavaScript about as much as all else here: a pipeline that is set already is not set again. */
 function dispatchAll(pass: GPUComputePassEncoder, commands: readonly Command[]): void {
   let current: GPUComputePipeline | undefined;
-  for (const { pipeline, bindGroup, launch } of commands) {
+  for (const { pipeline, bindGroup, launch, indirect } of commands) {
     if (pipeline.pipeline !== current) pass.setPipeline(pipeline.pipeline);
     current = pipeline.pipeline;
     pass.setBindGroup(0, bindGroup);
     const [x, y, z] = launch.workgroups;
-    pass.dispatchWorkgroups(x, y, z);
+    if (indirect) pass.dispatchWorkgroupsIndirect(indirect.buffer, indirect.offset);
+    else pass.dispatchWorkgroups(x, y, z);
   }
 }
 

@@ -183,7 +183,7 @@ function taskOf(
       `it is ${neighbours}, ${searched} rows are searched`,
       `give 0 to ${Math.min(searched, 16)}`,
     );
-  return { memory, anchors, neighbours, tasks };
+  return { memory, anchors, neighbours, tasks, listed: false };
 }
 
 const BRANCHES = ['attn', 'mlp'] as const;

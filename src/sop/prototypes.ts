@@ -1,12 +1,11 @@
 import type { Graph } from '../graph/graph.js';
 import type { Scalar } from '../graph/op.js';
 import type { Tensor } from '../graph/tensor.js';
-import { neighbours } from '../ops/neighbours.js';
-import { sampleRows } from '../ops/sample_rows.js';
 import { selectRows } from '../ops/select_rows.js';
 import { sopProbabilities } from '../ops/sop_probabilities.js';
 import { support } from '../ops/support.js';
 import type { Memory } from './memory.js';
+import { type Found, fullSearch, listedSearch, type Search } from './neighbour-lists.js';
 
 /** How the prototypes of a task are made (method.md section 3). */
 export interface TaskShape {
@@ -18,6 +17,8 @@ export interface TaskShape {
   readonly neighbours: number;
   /** T, independent tasks of a step. */
   readonly tasks: number;
+  /** Whether each row of the memory keeps a list of its neighbours, so that few have to be searched (neighbour-lists.ts). */
+  readonly listed: boolean;
 }
 
 export interface PrototypeOptions {
@@ -32,8 +33,8 @@ export interface PrototypeOptions {
 export interface Prototypes {
   /** u32 [K]: rows of the memory. */
   readonly anchors: Tensor;
-  /** u32 [K, k] and f32 [K, k], most similar first; null where k = 0. */
-  readonly neighbours: { readonly index: Tensor; readonly score: Tensor } | null;
+  /** Null where k = 0. */
+  readonly neighbours: Found | null;
   /** D [K (k + 1), d]: each anchor followed by its neighbours. */
   readonly support: Tensor;
   /** s [K (k + 1)]: what each support embedding gives to its own prototype; the rest of 1 is shared by the others. */
@@ -49,28 +50,31 @@ export interface DrawKey {
   readonly stream: number;
 }
 
-/** Draws the anchors of a task: K different rows of its memory, all alike. */
-export function sample(graph: Graph, task: TaskShape, { stream, seed, step }: DrawKey): Tensor {
-  return graph.one(sampleRows, [], { count: task.anchors, from: task.memory, stream, seed, step });
+/** The search of a step; null where SOPs are anchors alone. `drawn`: all rows whose neighbours will be asked for. */
+export function prepareSearch(
+  graph: Graph,
+  { rows, lists }: Memory,
+  { neighbours: k }: TaskShape,
+  { search }: Pick<PrototypeOptions, 'search'>,
+  drawn: readonly Tensor[],
+): Search | null {
+  if (k === 0) return null;
+  return lists ? listedSearch(graph, rows, lists, k, drawn) : fullSearch(graph, rows, k, search);
 }
 
 /**
- * Draws low-energy anchors: of 2 K different rows K are kept, those more often whose neighbours are about equally similar.
- * Needs k >= 2 and 2 K <= N. `selectStream` tells the second draw from the first.
+ * Keeps K low-energy anchors of 2 K `candidates`, those more often whose neighbours are about equally similar. Needs k >= 2.
+ * `stream` of the key tells this draw from that of the candidates.
  */
-export function sampleLowEnergy(
+export function selectLowEnergy(
   graph: Graph,
-  memory: Memory,
-  task: TaskShape,
-  { search }: Pick<PrototypeOptions, 'search'>,
-  key: DrawKey,
-  selectStream: number,
+  candidates: Tensor,
+  { anchors: count }: TaskShape,
+  search: Search,
+  { stream, seed, step }: DrawKey,
 ): Tensor {
-  const candidates = sample(graph, { ...task, anchors: 2 * task.anchors }, key);
-  const [, score] = graph.add(neighbours, [memory.rows, candidates], { k: task.neighbours, search });
-  if (!score) throw new RangeError('neighbours has two outputs');
-  const { seed, step } = key;
-  return graph.one(selectRows, [candidates, score], { count: task.anchors, stream: selectStream, seed, step });
+  const { score } = search.find(candidates);
+  return graph.one(selectRows, [candidates, score], { count, stream, seed, step });
 }
 
 /** Search, gather and contribute: steps 2 to 4 of section 3. */
@@ -79,12 +83,11 @@ export function organize(
   memory: Memory,
   anchors: Tensor,
   task: TaskShape,
-  options: PrototypeOptions,
+  search: Search | null,
+  { contributions, smoothing }: PrototypeOptions,
 ): Prototypes {
-  const { contributions, smoothing, search } = options;
   const k = task.neighbours;
-  const [index, score] = k > 0 ? graph.add(neighbours, [memory.rows, anchors], { k, search }) : [];
-  const found = index && score ? { index, score } : null;
+  const found = search?.find(anchors) ?? null;
   const inputs = [memory.rows, anchors, ...(found ? [found.index, found.score] : [])];
   const [rows, shares] = graph.add(support, inputs, { contributions, smoothing });
   if (!rows || !shares) throw new RangeError('support has two outputs');

@@ -4,7 +4,7 @@ import { gridSide } from '../nn/vit.js';
 import { bindingLimit } from '../plan/plan.js';
 import { maxMasked } from './masks.js';
 import type { NetworkShape } from './networks.js';
-import type { TaskShape } from './prototypes.js';
+import { chooseSearch } from './search-choice.js';
 import type { BatchShape, StepShape } from './train-step.js';
 
 /** Sizes of the networks that a configuration describes, for images of `channels`. */
@@ -38,8 +38,8 @@ export function stepShape(config: Config, channels: number, target: Target, part
     network: networkShape(config, channels),
     batches: [first, ...others],
     prototypes: { contributions: sop.contributions, smoothing: sop.smoothing, search: sop.search },
-    cls: taskShape(sop.cls),
-    patch: taskShape(sop.patch),
+    cls: { ...sop.cls, listed: chooseSearch(config, 'cls', sizes, target).listed },
+    patch: { ...sop.patch, listed: chooseSearch(config, 'patch', sizes, target).listed },
     clsWeight: loss.cls_weight,
     patchWeight: loss.patch_weight,
     dropPath: model.drop_path > 0,
@@ -60,10 +60,6 @@ function batchShape({ model, mask }: Config, images: number): BatchShape {
 /** `total` as a sum of `parts` whole numbers that differ by at most 1, larger ones first. */
 export function evenParts(total: number, parts: number): number[] {
   return Array.from({ length: parts }, (_, i) => Math.floor(total / parts) + (i < total % parts ? 1 : 0));
-}
-
-function taskShape({ memory, anchors, neighbours, tasks }: Config['sop']['cls']): TaskShape {
-  return { memory, anchors, neighbours, tasks };
 }
 
 function anchorSource({ sop }: Config): StepShape['anchors'] {

@@ -11,11 +11,14 @@ export interface StateEntry {
   readonly name: string;
   readonly shape: readonly number[];
   readonly tensor: Tensor;
+  /** A file may lack it: zeros then say that nothing is known. */
+  readonly derived?: true;
 }
 
 /**
  * All that a step changes: `student.*`, `teacher.*`, `moment1.*`, `moment2.*` (timm's names and shapes), `memory.cls`,
- * `memory.patch` and their pointers. Checkpoints and `debug step` hold exactly these.
+ * `memory.patch` and their pointers, and the lists of neighbours where there are some. Checkpoints and `debug step` (which
+ * has no lists) hold exactly these.
  */
 export function stateEntries(step: TrainStep, network: NetworkShape): StateEntry[] {
   const shapes = new Map(studentSpecs(network).map(({ name, shape }) => [name, shape]));
@@ -26,10 +29,12 @@ export function stateEntries(step: TrainStep, network: NetworkShape): StateEntry
       tensor,
     }));
   const memory = (['cls', 'patch'] as const).flatMap((name) => {
-    const { rows, pointer } = step.memory[name];
+    const { rows, pointer, lists } = step.memory[name];
+    const kept = lists ? [lists.index, lists.score, lists.length] : [];
     return [
       { name: `memory.${name}`, shape: rows.shape, tensor: rows },
       { name: `memory.${name}_pointer`, shape: pointer.shape, tensor: pointer },
+      ...kept.map((tensor): StateEntry => ({ name: tensor.label, shape: tensor.shape, tensor, derived: true })),
     ];
   });
   const [moment1, moment2] = step.moments;

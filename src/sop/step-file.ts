@@ -9,6 +9,7 @@ import { plan } from '../plan/plan.js';
 import { type Elements, Replay } from '../plan/replay.js';
 import { drawPatchRows, Feed } from './feed.js';
 import { declareMemory } from './memory.js';
+import { stateEntries } from './state.js';
 import { drawAnchors } from './train-step.js';
 import type { StepValues } from './trainer.js';
 import { type Training, traceViews, type ViewDraws } from './training.js';
@@ -40,6 +41,9 @@ export async function stepFiles(
     if (!data) throw incomplete(tensor.label);
     return data;
   };
+  const entries = stateEntries(training.step, training.shape.network);
+  const derived = new Set(entries.flatMap((entry) => (entry.derived ? [entry.name] : [])));
+  const kept = state.filter(({ name }) => !derived.has(name));
   const files: StepFile[] = [];
   let firstItem = 0;
   for (const [micro, { images }] of training.shape.batches.entries()) {
@@ -47,7 +51,7 @@ export async function stepFiles(
     try {
       const arrays = await drawn.arrays(given);
       const inputs = inputsOf(training, micro, step, firstItem, given);
-      files.push({ tensors: [...state, ...arrays, ...inputs], metadata: settingsOf(training, values) });
+      files.push({ tensors: [...kept, ...arrays, ...inputs], metadata: settingsOf(training, values) });
     } finally {
       drawn.destroy();
     }
@@ -63,7 +67,10 @@ class Drawn {
     private readonly images: number,
     /** Tensors of the training and their copies here. */
     private readonly copies: ReadonlyMap<Tensor, Tensor>,
-    private readonly outputs: { readonly views: readonly Tensor[]; readonly anchors: ReadonlyMap<string, Tensor[]> },
+    private readonly outputs: {
+      readonly views: readonly Tensor[];
+      readonly anchors: ReadonlyMap<string, readonly Tensor[]>;
+    },
   ) {}
 
   static async create(
@@ -89,14 +96,11 @@ class Drawn {
     const views = traceViews(graph, inputs, config, data).filter((view) => view !== undefined);
     const scalars = { seed: graph.scalar('seed', 'u32'), step: graph.scalar('step', 'u32') };
     const memories: [string, Tensor][] = [];
-    const anchors = new Map<string, Tensor[]>();
+    const anchors = new Map<string, readonly Tensor[]>();
     for (const name of ['cls', 'patch'] as const) {
-      const memory = declareMemory(graph, name, shape[name].memory, shape.network.head.out);
+      const memory = declareMemory(graph, name, { ...shape[name], listed: false }, shape.network.head.out);
       memories.push([`memory.${name}`, memory.rows]);
-      const tasks = Array.from({ length: shape[name].tasks }, (_, task) =>
-        drawAnchors(graph, shape, name, task, memory, scalars),
-      );
-      anchors.set(`anchors.${name}`, tasks);
+      anchors.set(`anchors.${name}`, drawAnchors(graph, shape, name, memory, scalars).anchors);
     }
     const outputs = [...views, ...[...anchors.values()].flat()];
     const replay = new Replay(await compile(gpu, plan(graph, gpu.target, outputs)));

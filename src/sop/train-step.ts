@@ -5,6 +5,7 @@ import type { Parameters } from '../nn/parameters.js';
 import { gridSide, type Views } from '../nn/vit.js';
 import { add } from '../ops/add.js';
 import { gatherRows } from '../ops/gather_rows.js';
+import { sampleRows } from '../ops/sample_rows.js';
 import { updateEma } from '../ops/update_ema.js';
 import { updateFlag } from '../ops/update_flag.js';
 import { weightedSum } from '../ops/weighted_sum.js';
@@ -12,13 +13,14 @@ import { ADAMW, adamw, type ParameterPack, packParameters } from '../optim/adamw
 import { taskStream } from '../rng.js';
 import { clsPairs, meanEntropy, meanLoss, type Pairs, type TaskResult, taskLoss } from './losses.js';
 import { declareMemory, insert, type Memory } from './memory.js';
+import type { Search } from './neighbour-lists.js';
 import { declareNetworks, type Embeddings, embed, type NetworkShape, studentSpecs } from './networks.js';
 import {
   organize,
   type PrototypeOptions,
   type Prototypes,
-  sample,
-  sampleLowEnergy,
+  prepareSearch,
+  selectLowEnergy,
   type TaskShape,
 } from './prototypes.js';
 
@@ -148,6 +150,8 @@ export interface TrainStep {
   readonly flag: Tensor;
   /** f32 [2] each: sums of squares of parameters and of their update. */
   readonly norms: readonly Tensor[];
+  /** u32 [1] for each memory that keeps lists of neighbours: those that were searched anew. */
+  readonly recomputed: readonly Tensor[];
 }
 
 /**
@@ -161,20 +165,22 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
   const scalars = stepScalars(graph);
   const { student, teacher } = declareNetworks(graph, network);
   const memory = {
-    cls: declareMemory(graph, 'cls', shape.cls.memory, network.head.out),
-    patch: declareMemory(graph, 'patch', shape.patch.memory, network.head.out),
+    cls: declareMemory(graph, 'cls', shape.cls, network.head.out),
+    patch: declareMemory(graph, 'patch', shape.patch, network.head.out),
   };
 
   // Prototypes from the memories as they are before this step.
-  const organizeAll = (name: 'cls' | 'patch'): Prototypes[] =>
-    Array.from({ length: shape[name].tasks }, (_, index) => {
-      const anchors = drawAnchors(graph, shape, name, index, memory[name], scalars);
-      return organize(graph, memory[name], anchors, shape[name], shape.prototypes);
-    });
-  const prototypes = {
+  const organizeAll = (name: 'cls' | 'patch') => {
+    const { anchors, search } = drawAnchors(graph, shape, name, memory[name], scalars);
+    const tasks = anchors.map((rows) => organize(graph, memory[name], rows, shape[name], search, shape.prototypes));
+    return { search, tasks };
+  };
+  const organized = {
     cls: graph.scope('sop.cls', () => organizeAll('cls')),
     patch: graph.scope('sop.patch', () => organizeAll('patch')),
   };
+  const prototypes = { cls: organized.cls.tasks, patch: organized.patch.tasks };
+  const searches = [organized.cls.search, organized.patch.search].filter((search) => search !== null);
 
   // Forward and backward, one micro-batch after the other.
   const images = shape.batches.reduce((sum, batch) => sum + batch.images, 0);
@@ -222,6 +228,7 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
     });
   });
   graph.scope('memory', () => {
+    for (const search of searches) search.keep(flag);
     for (const { embeddings, inputs, images } of batches) {
       const second = Uint32Array.from({ length: images }, (_, image) => images + image);
       const secondView = graph.constant('second_global_view', [images], second);
@@ -245,6 +252,7 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
     teacherEntropy,
     flag,
     norms,
+    recomputed: searches.flatMap(({ recomputed }) => recomputed ?? []),
   };
 }
 
@@ -301,23 +309,45 @@ function sumOf(graph: Graph, a: Tensor | null, b: Tensor | null): Tensor | null 
   return a && b ? graph.one(add, [a, b], {}) : (a ?? b);
 }
 
-/** Rows of a memory that are the anchors of a task, u32 [K]. */
+/** The anchors of all tasks, u32 [K] each, and the search that finds their neighbours. */
 export function drawAnchors(
   graph: Graph,
   shape: StepShape,
   name: 'cls' | 'patch',
-  index: number,
   memory: Memory,
+  scalars: Pick<StepScalars, 'seed' | 'step'>,
+): { readonly anchors: readonly Tensor[]; readonly search: Search | null } {
+  const task = shape[name];
+  const rows = Array.from({ length: task.tasks }, (_, index) => drawRows(graph, shape, name, index, scalars));
+  const search = prepareSearch(graph, memory, task, shape.prototypes, rows);
+  if (!search || !isLowEnergy(shape, task)) return { anchors: rows, search };
+  const { seed, step } = scalars;
+  const anchors = rows.map((candidates, index) => {
+    const stream = taskStream(name === 'cls' ? 'selectCls' : 'selectPatch', index);
+    return selectLowEnergy(graph, candidates, task, search, { seed, step, stream });
+  });
+  return { anchors, search };
+}
+
+/** Anchors whose neighbours decide about them need at least two each. */
+function isLowEnergy({ anchors }: StepShape, { neighbours }: TaskShape): boolean {
+  return anchors === 'low-energy' && neighbours >= 2;
+}
+
+/** The anchors of a task, or twice as many candidates where these are yet to be chosen. */
+function drawRows(
+  graph: Graph,
+  shape: StepShape,
+  name: 'cls' | 'patch',
+  index: number,
   scalars: Pick<StepScalars, 'seed' | 'step'>,
 ): Tensor {
   const task = shape[name];
   if (shape.anchors === 'given') return graph.input(`anchors.${name}.${index}`, [task.anchors], 'u32');
   const stream = taskStream(name === 'cls' ? 'anchorsCls' : 'anchorsPatch', index);
   const step = shape.anchors === 'fixed' ? graph.scalar('fixed_step', 'u32') : scalars.step;
-  const key = { seed: scalars.seed, step, stream };
-  if (shape.anchors !== 'low-energy' || task.neighbours < 2) return sample(graph, task, key);
-  const select = taskStream(name === 'cls' ? 'selectCls' : 'selectPatch', index);
-  return sampleLowEnergy(graph, memory, task, shape.prototypes, key, select);
+  const count = isLowEnergy(shape, task) ? 2 * task.anchors : task.anchors;
+  return graph.one(sampleRows, [], { count, from: task.memory, stream, seed: scalars.seed, step });
 }
 
 /** AdamW's moments: one state tensor for each parameter, starting at zero. */
@@ -331,7 +361,8 @@ export function flaggedTensor({ packs }: TrainStep, flag: number): string {
   return flag === 1 ? 'loss' : `gradient of ${parameters[flag - 2]?.label ?? 'an unknown tensor'}`;
 }
 
-/** What the host reads of each step: losses, flag, entropy, then the squares and the norms of each pack. */
-export function fetchedTensors({ loss, flag, teacherEntropy, packs, norms }: TrainStep): Tensor[] {
-  return [loss.total, loss.cls, loss.patch, flag, teacherEntropy, ...packs.map(({ squares }) => squares), ...norms];
+/** What the host reads of each step: losses, flag, entropy, the squares and the norms of each pack, the counts of lists. */
+export function fetchedTensors({ loss, flag, teacherEntropy, packs, norms, recomputed }: TrainStep): Tensor[] {
+  const squares = packs.map((pack) => pack.squares);
+  return [loss.total, loss.cls, loss.patch, flag, teacherEntropy, ...squares, ...norms, ...recomputed];
 }

@@ -3,11 +3,12 @@ import type { NamedArray } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import type { Span } from '../gpu/profiler.js';
-import type { Tensor } from '../graph/tensor.js';
+import { elements, type Tensor } from '../graph/tensor.js';
 import { ADAMW } from '../optim/adamw.js';
 import { compile } from '../plan/compile.js';
 import { type Elements, Replay } from '../plan/replay.js';
 import { initialMemory, initialWeights } from './initialize.js';
+import { isListName } from './neighbour-lists.js';
 import { elementsFor, readEntries, type StateEntry, stateEntries } from './state.js';
 import { fetchedTensors, flaggedTensor } from './train-step.js';
 import type { Training } from './training.js';
@@ -36,6 +37,8 @@ export interface StepResult {
   readonly teacherEntropy: number;
   /** The tensor that was not finite, of a step that was told to tolerate one and changed nothing; else null. */
   readonly skipped: string | null;
+  /** Lists of neighbours that were searched anew, of all memories; null where none keeps lists. */
+  readonly recomputedLists: number | null;
 }
 
 /** Loss, a gradient or a weight is not finite (exit 70). */
@@ -130,10 +133,13 @@ export class Trainer {
 
   /** Replaces the state. Throws `SopError` 65 listing tensors that are missing, unexpected or of another shape; `where` names their file. */
   load(tensors: ReadonlyMap<string, NamedArray>, where: string): void {
-    expectTensors(tensors, new Map(this.entries.map(({ name, shape }) => [name, shape])), where);
+    // Lists of neighbours may be missing, or there and not needed: another adapter may search in full.
+    const given = new Map([...tensors].filter(([name]) => !isListName(name)));
+    const needed = this.entries.filter(({ derived }) => !derived);
+    expectTensors(given, new Map(needed.map(({ name, shape }) => [name, shape])), where);
     for (const entry of this.entries) {
       const array = tensors.get(entry.name);
-      if (array) this.replay.write(entry.tensor, elementsFor(entry, array, where));
+      this.replay.write(entry.tensor, array ? elementsFor(entry, array, where) : zeros(entry));
     }
     this.replay.write(this.training.step.flag, new Uint32Array(1));
   }
@@ -176,13 +182,11 @@ export class Trainer {
 
   private initialize(): void {
     const { shape, step } = this.training;
-    const zero = (entry: StateEntry): Elements =>
-      entry.tensor.dtype === 'f32' ? new Float32Array(size(entry)) : new Uint32Array(size(entry));
     const weights = initialWeights(shape.network, this.seed);
     for (const entry of this.entries) {
       const [network, ...rest] = entry.name.split('.');
       const known = network === 'student' || network === 'teacher' ? weights.get(rest.join('.')) : undefined;
-      this.replay.write(entry.tensor, known ?? zero(entry));
+      this.replay.write(entry.tensor, known ?? zeros(entry));
     }
     this.replay.write(step.flag, new Uint32Array(1));
     const width = shape.network.head.out;
@@ -194,7 +198,8 @@ export class Trainer {
     const [total, cls, patch, flag, entropy, ...sums] = await running;
     const { packs } = this.training.step;
     const squares = sums.slice(0, packs.length);
-    const norms = sums.slice(packs.length);
+    const norms = sums.slice(packs.length, 2 * packs.length);
+    const recomputed = sums.slice(2 * packs.length);
     const skipped = flag?.[0] ? flaggedTensor(this.training.step, flag[0]) : null;
     if (skipped !== null && !tolerate) throw new NonFiniteError(skipped, values, false);
     // By their bits, as on the device: the sum of squares of a weight that is not finite is none either.
@@ -210,6 +215,8 @@ export class Trainer {
       updateNorm: root(norms.map((pair) => pair[1] ?? Number.NaN)),
       teacherEntropy: entropy?.[0] ?? Number.NaN,
       skipped,
+      recomputedLists:
+        recomputed.length > 0 ? recomputed.reduce((sum, count) => sum + (count[0] ?? Number.NaN), 0) : null,
     };
   }
 
@@ -221,6 +228,6 @@ export class Trainer {
   }
 }
 
-function size({ shape }: StateEntry): number {
-  return shape.reduce((product, side) => product * side, 1);
+function zeros({ shape, tensor }: StateEntry): Elements {
+  return tensor.dtype === 'f32' ? new Float32Array(elements(shape)) : new Uint32Array(elements(shape));
 }

@@ -4,6 +4,7 @@ import { Graph } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
 import { augment, DRAWS_WIDTH, TABLE_WIDTH } from '../ops/augment.js';
 import { BindingError, bindingLimit, mebibytes, type Plan, plan } from '../plan/plan.js';
+import { chooseSearch } from './search-choice.js';
 import { stepShape } from './setup.js';
 import type { StepShape, TrainStep, ViewTensors } from './train-step.js';
 import { fetchedTensors, traceTrainStep } from './train-step.js';
@@ -45,6 +46,8 @@ export interface Training {
   /** The views of each micro-batch; those of the first can be read after a step of a watched training. */
   readonly images: readonly ViewTensors[];
   readonly plan: Plan;
+  /** How neighbours are searched, a line for each memory whose prototypes have some. */
+  readonly searches: readonly string[];
 }
 
 export interface TraceOptions {
@@ -105,7 +108,16 @@ function traceDivided(
   }
   const step = traceTrainStep(graph, shape, images);
   const kept = [...fetchedTensors(step), ...(watched ? watchedTensors(step, images[0]) : [])];
-  return { config, data, shape, graph, step, views, images, plan: plan(graph, target, kept) };
+  const searches = (['cls', 'patch'] as const).flatMap((name) => {
+    const { reason } = chooseSearch(
+      config,
+      name,
+      shape.batches.map(({ images }) => images),
+      target,
+    );
+    return reason === null ? [] : [`${name === 'cls' ? '[CLS]' : 'patches'} ${reason}`];
+  });
+  return { config, data, shape, graph, step, views, images, plan: plan(graph, target, kept), searches };
 }
 
 /** The augmented views of a micro-batch. */

@@ -1,0 +1,117 @@
+import { eachGrid } from '../../shaders/lib/each.js';
+import { grid } from '../../shaders/lib/grid.js';
+import { type RowTile, tileRows } from '../../shaders/lib/row-tile.js';
+import { neighboursMerge, neighboursSearch } from '../../shaders/neighbours.wgsl.js';
+import type { Target } from '../gpu/target.js';
+import type { Launch, Operand } from '../graph/op.js';
+import { f32, type Spec, u32 } from '../graph/tensor.js';
+import { chooseRowTile } from './row-tiles.js';
+
+/** Work of one dispatch: below 100 ms at 200 GFLOP/s, because drivers of GPUs end what seems to hang. */
+const DISPATCH_FLOPS = 2e10;
+
+/** Workgroups that keep an adapter busy: some for each core, or for each multiprocessor. */
+const BUSY = { lavapipe: 4, swiftshader: 4, gpu: 256 } as const;
+
+/** The k most similar rows of a memory [rows, width] for each of some anchors, and how the work is cut. */
+export interface SearchPlan {
+  readonly rows: number;
+  readonly width: number;
+  readonly k: number;
+  readonly tile: RowTile;
+  /** Ranges of the memory, `span` rows each: as many as keep the adapter busy. */
+  readonly ranges: number;
+  readonly span: number;
+}
+
+/** Plans searches for about `anchors` anchors each. */
+export function planSearch(memory: Spec | undefined, k: number, anchors: number, target: Target): SearchPlan {
+  const [rows = 1, width = 1] = memory?.shape ?? [];
+  const tile = chooseRowTile(target, anchors, 1);
+  const tiles = Math.ceil(anchors / tileRows(tile));
+  const blocks = Math.ceil(rows / tile.columns);
+  const span = tile.columns * Math.ceil(blocks / Math.min(blocks, Math.ceil(BUSY[target.kind] / tiles)));
+  return { rows, width, k, tile, span, ranges: Math.ceil(rows / span) };
+}
+
+/** Anchors that one dispatch may search for, whole tiles. */
+export function anchorsOfDispatch({ rows, width, tile }: SearchPlan): number {
+  const tiles = Math.floor(DISPATCH_FLOPS / (2 * rows * width * tileRows(tile)));
+  return Math.max(1, tiles) * tileRows(tile);
+}
+
+/** Lists of each range, of `anchors` anchors: index and score. */
+export function partialLists({ ranges, k }: SearchPlan, anchors: number): [index: Spec, score: Spec] {
+  return [u32(anchors, ranges, k), f32(anchors, ranges, k)];
+}
+
+/** Index and score of lists, sorted by (score down, row up). */
+export interface Lists {
+  readonly index: Operand;
+  readonly score: Operand;
+}
+
+/** What a search is told besides its plan. */
+export interface SearchCall {
+  readonly memory: Operand;
+  /** u32: rows of the memory. */
+  readonly anchors: Operand;
+  /** The part of the anchors that is searched for. */
+  readonly first: number;
+  readonly count: number;
+  /** u32 [rows]: rows that must not be found are marked with 1. */
+  readonly marks?: Operand;
+  /** u32 [1], how many anchors there are, and the workgroups that follow from it. */
+  readonly counted?: { readonly total: Operand; readonly workgroups: NonNullable<Launch['indirect']> };
+  /** f32 [count, rows], takes every score. */
+  readonly similarity?: Operand;
+}
+
+/** The dispatches that leave the lists of each range in `to`: one, or as many as the bound on a dispatch's work asks for. */
+export function searchLaunches(plan: SearchPlan, call: SearchCall, to: Lists): Launch[] {
+  const { rows, width, k, tile, ranges, span } = plan;
+  const { memory, anchors, first, count, marks, counted, similarity } = call;
+  const kernel = neighboursSearch({ tile, k, marked: !!marks, counted: !!counted, stored: !!similarity });
+  const groups = Math.ceil(count / tileRows(tile)) * ranges;
+  // What the device counts is cut by the caller: its workgroups are one list.
+  const together = counted ? groups : Math.max(1, Math.floor(DISPATCH_FLOPS / (2 * tileRows(tile) * span * width)));
+  return Array.from({ length: Math.ceil(groups / together) }, (_, i): Launch => {
+    const [first_group, end_group] = [i * together, Math.min(groups, (i + 1) * together)];
+    return {
+      kernel,
+      bindings: {
+        memory,
+        anchors,
+        ...(marks && { marks }),
+        ...(counted && { total: counted.total }),
+        ...(similarity && { similarity }),
+        ...to,
+      },
+      params: {
+        rows,
+        width,
+        columns: tile.columns,
+        anchors: count,
+        first_anchor: first,
+        ranges,
+        span,
+        first_group,
+        end_group,
+        entries: tile.rows * k,
+      },
+      workgroups: grid(end_group - first_group, 1),
+      ...(counted && { indirect: counted.workgroups }),
+    };
+  });
+}
+
+/** The dispatch that makes one list of those of all ranges. Anchors beyond those that were counted get empty lists. */
+export function mergeLaunch({ k, ranges }: SearchPlan, call: SearchCall, from: Lists, to: Lists): Launch {
+  const { first, count, counted } = call;
+  return {
+    kernel: neighboursMerge({ k, counted: !!counted }),
+    bindings: { ...from, ...(counted && { total: counted.total }), best_index: to.index, best_score: to.score },
+    params: { count, anchors: count, first_anchor: first, entries: ranges * k, k },
+    workgroups: eachGrid(count),
+  };
+}

@@ -1,0 +1,150 @@
+import { eachGrid } from '../../shaders/lib/each.js';
+import {
+  neighboursFill,
+  neighboursInsert,
+  neighboursRemove,
+  neighboursReplaced,
+} from '../../shaders/update_neighbours.wgsl.js';
+import type { Target } from '../gpu/target.js';
+import { defineOp, GraphError, input, type Launch, type Operand, scratch } from '../graph/op.js';
+import { bytes, elements, f32, type Spec, sameShape, showShape, u32 } from '../graph/tensor.js';
+import { mergeLaunch, partialLists, planSearch, searchLaunches } from './search.js';
+
+/** Scores of new rows that are kept at a time, bytes. */
+const STORED_BYTES = 64 * 2 ** 20;
+
+/**
+ * Puts whole lists in the place of others, unless the flag is up.
+ * Inputs: flag u32 [1]; rows u32 [C], `NO_ROW` where there is none, index u32 [C, m], score f32 [C, m]; the lists, changed:
+ * index u32 [N, m], score f32 [N, m], length u32 [N]. No outputs.
+ */
+export const updateNeighboursFill = defineOp<Record<string, never>>({
+  name: 'update_neighbours_fill',
+  updates: [4, 5, 6],
+  infer([flag, rows, index, score, ...lists]) {
+    const [count = 0, capacity = 0] = index?.shape ?? [];
+    const fits = rows?.shape[0] === count && sameShape(score?.shape ?? [], index?.shape ?? []);
+    if (flag?.dtype !== 'u32' || !fits || capacityOf('update_neighbours_fill', lists) !== capacity) {
+      const shapes = [rows, index, score, ...lists].map((spec) => showShape(spec?.shape ?? []));
+      throw new GraphError('update_neighbours_fill', `rows, fresh and kept lists of ${shapes}`);
+    }
+    return [];
+  },
+  launches: ({ inputs: [, rows, , , index] }) => [
+    fill(index, rows?.shape[0] ?? 0, { rows: input(1), fresh_index: input(2), fresh_score: input(3) }, listsAt(4)),
+  ],
+  cost: ([, , index]) => ({ flops: 0, bytes: 4 * (index ? bytes(index) : 0) }),
+});
+
+/** `batch`: rows that were inserted into the memory, B. */
+export type UpdateNeighboursInsertAttributes = { readonly batch: number };
+
+/**
+ * Keeps lists true after `update_fifo` has put B rows into a memory, unless the flag is up: replaced rows leave all lists, new
+ * ones enter those in which they come before the old last entry, and get lists of their own from their comparison with the
+ * memory, which costs B x N x d once.
+ *
+ * Inputs: flag u32 [1]; memory [N, d] and pointer u32 [1] as `update_fifo` left them; the lists, changed: index u32 [N, m],
+ * score f32 [N, m], length u32 [N]. No outputs.
+ */
+export const updateNeighboursInsert = defineOp<UpdateNeighboursInsertAttributes>({
+  name: 'update_neighbours_insert',
+  updates: [3, 4, 5],
+  infer([flag, memory, pointer, ...lists], { batch }) {
+    capacityOf('update_neighbours_insert', lists);
+    const fits = memory?.shape.length === 2 && lists[0]?.shape[0] === memory.shape[0];
+    if (!fits || flag?.dtype !== 'u32' || pointer?.dtype !== 'u32' || !(Number.isInteger(batch) && batch > 0)) {
+      const shapes = [memory, ...lists].map((spec) => showShape(spec?.shape ?? []));
+      throw new GraphError('update_neighbours_insert', `${batch} rows into memory and lists of ${shapes}`);
+    }
+    return [];
+  },
+  scratch({ inputs: [, memory, , index], attrs: { batch }, target }) {
+    const { plan, size, fresh, chunk } = cut(memory, index, batch, target);
+    const { k } = plan;
+    const bounds = [u32(size), f32(size)];
+    return [u32(fresh), ...bounds, f32(chunk, size), ...partialLists(plan, chunk), u32(fresh, k), f32(fresh, k)];
+  },
+  launches({ inputs: [, memory, , index], attrs: { batch }, target }) {
+    const { plan, size, fresh, chunk } = cut(memory, index, batch, target);
+    const [rows, similarity] = [scratch(0), scratch(3)];
+    const bound = { bound_index: scratch(1), bound_score: scratch(2) };
+    const partial = { index: scratch(4), score: scratch(5) };
+    const own = { index: scratch(6), score: scratch(7) };
+    const [flag, pointer, lists] = [input(0), input(2), listsAt(3)];
+    const params = { count: size, capacity: plan.k, size, fresh };
+    const inserts = Array.from({ length: Math.ceil(fresh / chunk) }, (_, i): Launch[] => {
+      const [first, count] = [i * chunk, Math.min(chunk, fresh - i * chunk)];
+      const call = { memory: input(1), anchors: rows, first, count, similarity };
+      return [
+        ...searchLaunches(plan, call, partial),
+        mergeLaunch(plan, call, partial, own),
+        {
+          kernel: neighboursInsert(),
+          bindings: { flag, pointer, similarity, ...bound, ...lists },
+          params: { ...params, first_inserted: first, inserted: count },
+          workgroups: eachGrid(size),
+        },
+      ];
+    });
+    return [
+      {
+        kernel: neighboursReplaced(),
+        bindings: { pointer, rows },
+        params: { count: fresh, size, fresh },
+        workgroups: eachGrid(fresh),
+      },
+      {
+        kernel: neighboursRemove(),
+        bindings: { flag, pointer, ...lists, ...bound },
+        params,
+        workgroups: eachGrid(size),
+      },
+      ...inserts.flat(),
+      fill(index, fresh, { rows, fresh_index: own.index, fresh_score: own.score }, lists),
+    ];
+  },
+  cost: ([, memory, , ...lists], _outputs, { batch }) => ({
+    flops: 2 * Math.min(batch, memory?.shape[0] ?? 0) * elements(memory?.shape ?? []),
+    bytes: (memory ? bytes(memory) : 0) + lists.reduce((sum, spec) => sum + bytes(spec), 0),
+  }),
+});
+
+/** Operands of the lists, which are inputs from number `first` on. */
+function listsAt(first: number) {
+  return { index: input(first), score: input(first + 1), length: input(first + 2) };
+}
+
+function fill(
+  index: Spec | undefined,
+  rows: number,
+  from: Readonly<Record<'rows' | 'fresh_index' | 'fresh_score', Operand>>,
+  lists: Readonly<Record<'index' | 'score' | 'length', Operand>>,
+): Launch {
+  const [size = 1, capacity = 1] = index?.shape ?? [];
+  const count = rows * capacity;
+  return {
+    kernel: neighboursFill(),
+    bindings: { flag: input(0), ...from, ...lists },
+    params: { count, capacity, size },
+    workgroups: eachGrid(count),
+  };
+}
+
+/** m of lists that belong together. */
+function capacityOf(op: string, lists: readonly Spec[]): number {
+  const [index, score, length] = lists;
+  const fits = index?.shape.length === 2 && sameShape(index.shape, score?.shape ?? []);
+  if (lists.length !== 3 || !fits || length?.shape[0] !== index.shape[0]) {
+    throw new GraphError(op, `lists of ${lists.map(({ shape }) => showShape(shape))}, not [N, m], [N, m], [N]`);
+  }
+  return index.shape[1] ?? 0;
+}
+
+/** The search for new rows: of more than the memory holds the last N count, and as many at a time as scores may be kept. */
+function cut(memory: Spec | undefined, index: Spec | undefined, batch: number, target: Target) {
+  const [size = 1] = memory?.shape ?? [];
+  const fresh = Math.min(batch, size);
+  const chunk = Math.max(1, Math.min(fresh, Math.floor(STORED_BYTES / (4 * size))));
+  return { plan: planSearch(memory, index?.shape[1] ?? 1, chunk, target), size, fresh, chunk };
+}
