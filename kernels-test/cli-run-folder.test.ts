@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { ListCounts } from '../src/cli/list-counts.js';
 import { MetricsFile } from '../src/cli/metrics-file.js';
 import { Printer } from '../src/cli/printer.js';
 import { CountProgress, formatDuration, formatRate, type ProgressSurface, TrainProgress } from '../src/cli/progress.js';
@@ -74,7 +75,7 @@ test('metrics: a resume drops later, half-written and foreign lines, and keeps a
   const later = ['{"step":4,"loss":4}', '{"step":4,"knn":{"10":0.8}}', '{"step":5,"lo'];
   writeFileSync(path, [...good.slice(0, 2), knn, 'half{"step":3}', '{"step":"3"}', good[2], ...later].join('\n'));
   const metrics = MetricsFile.open(path, 3);
-  assert.equal(metrics.history, { kept: 4, dropped: 5, lastEvaluation: 2 });
+  assert.equal(metrics.history, { kept: 4, dropped: 5, lastEvaluation: 2, lists: new ListCounts() });
   metrics.append({ step: 4, loss: 4.5 });
   metrics.close();
   assert.equal(lines(path), [...good.slice(0, 2), knn, good[2], '{"step":4,"loss":4.5}']);

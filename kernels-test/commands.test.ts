@@ -253,7 +253,7 @@ test('plan divides a batch that exceeds the default limits, and says what no div
   const out = await plan('--batch-size', '2', '--set', 'sop.cls.memory=262144');
   assert.match(
     out,
-    /does not fit into these: memory\.cls \(it needs 256\.0 MiB in one binding, .* allows 128\.0 MiB\)/,
+    /does not fit into these: memory\.cls \(it needs 256\.0 MiB in one binding \(268435456 bytes, shape .*\), .* allows 128\.0 MiB\)/,
   );
   assert.is(json('large.json')['fits'], false);
 });
