@@ -9,7 +9,7 @@ import { sameLists, similaritiesAgree } from '../src/sop/search-check.js';
 import { traceSearch } from '../src/sop/search-choice.js';
 import { creations } from './creations-support.js';
 import { Random } from './declare.js';
-import { ranking, wholeRows } from './lists-support.js';
+import { ranking, wholeRows } from './lists.js';
 
 /**
  * Neighbours looked up in lists that are kept from step to step are those of the full search: the device's, bit by bit, and an

@@ -1,6 +1,6 @@
 import { type StaleNeighboursAttributes, staleNeighbours } from '../src/ops/stale_neighbours.js';
 import { type Case, opTest } from './declare.js';
-import { encodeLists, listedMemory, NO_ROW, ranking } from './lists-support.js';
+import { encodeLists, listedMemory, NO_ROW, ranking } from './lists.js';
 
 interface Setting {
   readonly rows: number;

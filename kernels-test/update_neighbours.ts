@@ -4,7 +4,7 @@ import {
   updateNeighboursInsert,
 } from '../src/ops/update_neighbours.js';
 import { type Case, opTest, Random } from './declare.js';
-import { before, decodeList, encodeLists, listedMemory, NO_ROW, ranking, wholeRows } from './lists-support.js';
+import { before, decodeList, encodeLists, listedMemory, NO_ROW, ranking, wholeRows } from './lists.js';
 
 /** Inputs of kept lists. */
 const listInputs = (lists: ReturnType<typeof encodeLists>, rows: number) => [
