@@ -5,6 +5,7 @@ import { targetKind } from './gpu/target.js';
 import { howToGetAdapter, swiftShaderCommand } from './node/advice.js';
 import { withoutChatter } from './node/driver-chatter.js';
 import { pollPatiently } from './node/patient-polling.js';
+import { spreadWorkers } from './node/spread-workers.js';
 import { tunedVariants } from './node/tuning.js';
 import { findDrivers, findLoader, prepareSwiftShader } from './node/vulkan.js';
 
@@ -180,7 +181,9 @@ export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<Gpu> {
       `sop-gpu: no GPU found: computing on the CPU with SwiftShader. For a faster adapter ${howToGetAdapter()}`,
     );
   }
-  return withTuning(await openGpu(adapter));
+  const gpu = await openGpu(adapter);
+  if (gpu.target.kind === 'lavapipe') spreadWorkers();
+  return withTuning(gpu);
 }
 
 /** The device with the variants that `sop-gpu tune` found for it, if it did. */
