@@ -9,14 +9,15 @@ interface Sizes {
   readonly transA?: boolean;
   readonly transB?: boolean;
   readonly bias?: boolean;
+  readonly sums?: boolean;
 }
 
 function sized(sizes: Sizes): Case<MatmulAttributes> {
-  const { batch, rows, inner, columns, transA = false, transB = false, bias = false } = sizes;
+  const { batch, rows, inner, columns, transA = false, transB = false, bias = false, sums = false } = sizes;
   const front = batch === undefined ? [] : [batch];
   const a = { shape: [...front, ...(transA ? [inner, rows] : [rows, inner])] };
   const b = { shape: [...front, ...(transB ? [columns, inner] : [inner, columns])] };
-  return { inputs: bias ? [a, b, { shape: [columns] }] : [a, b], attrs: { transA, transB } };
+  return { inputs: bias ? [a, b, { shape: [columns] }] : [a, b], attrs: { transA, transB, ...(sums && { sums }) } };
 }
 
 /** A bench of products of one form: NT are the linear layers, whose gradients are NN and TN. */
@@ -39,7 +40,7 @@ function bench(transA: boolean, transB: boolean): Benched<MatmulAttributes> {
 const declared: Pick<OpTest<MatmulAttributes>, 'op' | 'reference' | 'tolerance' | 'sampledRows'> = {
   op: matmul,
   sampledRows: 16,
-  reference({ inputs: [a, b, bias], specs: [specA], outputs: [specY], attrs: { transA, transB }, wanted }) {
+  reference({ inputs: [a, b, bias], specs: [specA], outputs: [specY], attrs: { transA, transB, sums }, wanted }) {
     const [rows, columns] = specY!.shape.slice(-2) as [number, number];
     const inner = specA!.shape.at(transA ? -2 : -1)!;
     const y = new Float64Array(specY!.shape.reduce((product, side) => product * side, 1));
@@ -54,7 +55,15 @@ const declared: Pick<OpTest<MatmulAttributes>, 'op' | 'reference' | 'tolerance' 
       }
       y[i] = sum;
     }
-    return [y];
+    if (!sums) return [y];
+    const added = new Float64Array(y.length / columns);
+    for (let row = 0; row < added.length; row++) {
+      const [batch, inside] = [Math.floor(row / rows), row % rows];
+      for (let k = 0; k < inner; k++) {
+        added[row]! += a![batch * rows * inner + (transA ? k * rows + inside : inside * inner + k)]!;
+      }
+    }
+    return [y, added];
   },
   // Normal factors: y has RMS sqrt(inner). Each of the `terms` additions in a row errs by up to EPSILON of a partial sum
   // of RMS sqrt(k), together sqrt(terms / 2) EPSILON of the RMS; the worst of 10^4 elements is 4 of those, doubled for the
@@ -107,6 +116,19 @@ export const matmulTests = [
       { transA: true, transB: true },
     ].map((attrs) => sized({ rows: 1100, inner: 1520, columns: 300, ...attrs })),
     bench: bench(false, false),
+  }),
+  // With the sums of a's rows, as gradients of weights and biases ask for them: of every order in memory, in a batch, split.
+  opTest({
+    ...declared,
+    cases: [
+      ...[false, true].flatMap((transA) => [
+        sized({ rows: 68, inner: 20, columns: 100, transA, sums: true }),
+        sized({ rows: 7, inner: 65, columns: 9, transA, transB: true, sums: true }),
+      ]),
+      sized({ batch: 2, rows: 5, inner: 301, columns: 7, transA: true, sums: true }),
+      sized({ rows: 1100, inner: 1520, columns: 300, transA: true, sums: true }),
+      sized({ rows: 64, inner: 2048, columns: 64, transA: true, sums: true }),
+    ],
   }),
   opTest({ ...declared, cases: [sized({ rows: 7, inner: 65, columns: 9, transA: true })], bench: bench(true, false) }),
 ];

@@ -4,6 +4,8 @@
 //   b      [batch, inner, columns] or [batch, columns, inner]                               k b_inner + c b_column
 //   bias   [columns], added where `bias_on` is 1; else anything may be bound
 //   y      [splits, batch, rows, columns]: split s holds the sum over k in [s span, (s + 1) span), split 0 the bias
+//   sums   [splits, batch, rows], where asked for: the sum of op(a) over k. With a = dy^T that is the gradient of a bias,
+//          from numbers that the gradient of the weights has loaded already
 //
 // Strides and flags are params, so that all shapes and transposes of a model share a pipeline: on a software adapter
 // compiling one costs up to a second, the address arithmetic nothing. Every sum runs over k in order: same bits each time.
@@ -21,8 +23,6 @@ import type { Kernel } from '../src/graph/kernel.js';
 import { elementType } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 import { times } from './lib/shared-values.js';
-
-const BINDINGS = { a: read('f32'), b: read('f32'), bias: read('f32'), y: write('f32') };
 
 const PARAMS = {
   rows: 'u32',
@@ -47,8 +47,13 @@ const PLACE = wgsl`
   let end = min(params.inner, begin + params.span);
   let batches = groups.z / params.splits;
   let y_batch = (split * batches + batch) * params.rows * params.columns;
+  let sums_batch = (split * batches + batch) * params.rows;
   let biased = params.bias_on != 0u && split == 0u;
 `;
+
+/** One store of the sum of row `place` of a tile, among the workgroups that share its rows by the first. */
+const storeSum = (place: string, sum: string, rows: number): string =>
+  `  if (workgroup.x == 0u && ${place} < ${rows}u && top + ${place} < params.rows) { sums[sums_batch + top + ${place}] = ${sum}; }`;
 
 /** How an operand is loaded: number by number, or four at a time along the inner axis, or four rows (columns) at a time. */
 export type Loads = 'one' | 'inner' | 'side';
@@ -68,12 +73,16 @@ export interface SubgroupTile {
   readonly b: Loads;
   /** Whether y is stored four columns at a time: 4 n columns, in all and of a lane. */
   readonly quads: boolean;
+  /** Whether there are `sums`. */
+  readonly sums: boolean;
 }
 
 /** What a lane keeps of an operand: `slots` rows (columns), in registers of one number or of four. */
 interface Side {
   /** Slot and lane that hold row r. */
   holder(r: number): { slot: number; lane: number };
+  /** The row that slot i of this lane holds. */
+  place(i: number): string;
   /** Declares where registers are loaded from. */
   readonly start: string;
   /** Loads the registers of a group of steps and moves on. */
@@ -117,6 +126,7 @@ function side(
       neighbours
         ? { slot: 4 * Math.floor(r / (4 * lanes)) + (r % 4), lane: Math.floor(r / 4) % lanes }
         : { slot: Math.floor(r / lanes), lane: r % lanes },
+    place,
     start: `  let ${step} = params.${step}${across ? ' / 4u' : ''};
   let ${begin} = batch * params.${name}_batch + begin * params.${step};
 ${times(vectors, (i) => `  var ${name}_at${i} = ${start(i)};`)}`,
@@ -130,10 +140,11 @@ ${times(vectors, (i) => `    ${name}_at${i} += ${along ? `${steps}u` : `${unroll
 }
 
 export function subgroupMatmul(variant: SubgroupTile): Kernel {
-  const { lanes, rows, columns, unroll, quads } = variant;
+  const { lanes, rows, columns, unroll, quads, sums } = variant;
   const swaps = lanes === 4;
+  const slots = Math.ceil(rows / lanes);
   const a = side('a', variant, {
-    slots: Math.ceil(rows / lanes),
+    slots,
     loads: variant.a,
     neighbours: variant.a === 'side',
     first: 'top',
@@ -160,6 +171,7 @@ export function subgroupMatmul(variant: SubgroupTile): Kernel {
     const products = Array.from({ length: unroll }, (_, u) => ` + r${i}_${u} * ${b.value(j, u)}`);
     return `    ${sum} = ${products.reduce((all, term) => `(${all}${term})`, sum)};`;
   };
+  const add = (i: number): string => Array.from({ length: unroll }, (_, u) => ` + ${a.value(i, u)}`).join('');
   const row = swaps ? '(i ^ lane)' : 'i';
   return kernel({
     label: 'matmul.subgroup_tile',
@@ -169,6 +181,7 @@ export function subgroupMatmul(variant: SubgroupTile): Kernel {
       b: read(elementType(variant.b !== 'one')),
       bias: read(elementType(quads)),
       y: write(elementType(quads)),
+      ...(sums && { sums: write('f32') }),
     },
     params: PARAMS,
     code: wgsl`
@@ -181,15 +194,24 @@ ${PLACE}
 ${a.start}
 ${b.start}
   var tile: array<f32, ${rows * columns}>;
+#if ${sums}
+${times(slots, (i) => `  var sum${i} = 0.0;`)}
+#endif
   for (var k = begin; k < end; k += ${unroll}u) {
 ${a.load}
 ${b.load}
+#if ${sums}
+${times(slots, (i) => `    sum${i} = sum${i}${add(i)};`)}
+#endif
 ${times(
   rows,
   (i) => `${times(unroll, (u) => `    let r${i}_${u} = ${hand(i, u)};`)}
 ${times(columns, (j) => accumulate(i, j))}`,
 )}
   }
+#if ${sums}
+${times(slots, (i) => storeSum(a.place(i), `sum${i}`, rows))}
+#endif
 #if ${quads}
   for (var j = 0u; j < ${columns}u; j += 4u) {
     let column = left + j * ${lanes}u + 4u * lane;
@@ -232,15 +254,23 @@ export interface WorkgroupTile {
   /** Whether a is [inner, rows] and b [columns, inner] in memory: neighbours should load neighbouring addresses. */
   readonly transA: boolean;
   readonly transB: boolean;
+  /** Whether there are `sums`. */
+  readonly sums: boolean;
 }
 
-export function workgroupMatmul({ block, transA, transB }: WorkgroupTile): Kernel {
+export function workgroupMatmul({ block, transA, transB, sums }: WorkgroupTile): Kernel {
   const tile = SIDE * block;
   // A row more keeps stores of a column of the slice out of one memory bank.
   const pitch = tile + 1;
   return kernel({
     label: 'matmul.workgroup_tile',
-    bindings: BINDINGS,
+    bindings: {
+      a: read('f32'),
+      b: read('f32'),
+      bias: read('f32'),
+      y: write('f32'),
+      ...(sums && { sums: write('f32') }),
+    },
     params: PARAMS,
     code: wgsl`
 var<workgroup> a_slice: array<f32, ${SIDE * pitch}>;
@@ -255,6 +285,9 @@ ${PLACE}
   let a_start = batch * params.a_batch;
   let b_start = batch * params.b_batch;
 ${times(block, (i) => times(block, (j) => `  var y${i}_${j} = 0.0;`))}
+#if ${sums}
+${times(block, (i) => `  var sum${i} = 0.0;`)}
+#endif
   for (var k0 = begin; k0 < end; k0 += ${SIDE}u) {
     for (var i = index; i < ${SIDE * tile}u; i += ${SIDE * SIDE}u) {
 #if ${transA}
@@ -284,11 +317,17 @@ ${times(STEPS, (u) => {
   const at = (side: 'x' | 'y', i: number): string => `(k + ${u}u) * ${pitch}u + local.${side} + ${i * SIDE}u`;
   return `${times(block, (i) => `      let a${i}_${u} = a_slice[${at('y', i)}];`)}
 ${times(block, (j) => `      let b${j}_${u} = b_slice[${at('x', j)}];`)}
-${times(block, (i) => times(block, (j) => `      y${i}_${j} += a${i}_${u} * b${j}_${u};`))}`;
+${times(block, (i) => times(block, (j) => `      y${i}_${j} += a${i}_${u} * b${j}_${u};`))}
+${sums ? times(block, (i) => `      sum${i} += a${i}_${u};`) : ''}`;
 })}
     }
     workgroupBarrier();
   }
+#if ${sums}
+  if (local.x == 0u) {
+${times(block, (i) => storeSum(`local.y + ${i * SIDE}u`, `sum${i}`, tile))}
+  }
+#endif
 ${times(
   block,
   (j) => `  let column${j} = left + local.x + ${j * SIDE}u;

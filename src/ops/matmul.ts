@@ -2,15 +2,32 @@ import { type SubgroupTile, subgroupMatmul, workgroupMatmul, workgroupTileSide }
 import type { Target } from '../gpu/target.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Kernel } from '../graph/kernel.js';
-import { type Attributes, defineOp, GraphError, input, type Launch, output, scratch } from '../graph/op.js';
+import {
+  type Attributes,
+  defineOp,
+  GraphError,
+  input,
+  type Launch,
+  type Operand,
+  output,
+  scratch,
+} from '../graph/op.js';
 import { bytes, elements, f32, type Spec, sameShape, showShape, type Tensor } from '../graph/tensor.js';
 import { costsOf } from './adapters.js';
 import { columnSum, columnSumLaunch } from './column_sum.js';
 
-export type MatmulAttributes = Attributes & { readonly transA: boolean; readonly transB: boolean };
+export type MatmulAttributes = Attributes & {
+  readonly transA: boolean;
+  readonly transB: boolean;
+  /** A second output, the sums of the rows of op(a). */
+  readonly sums?: boolean;
+};
 
 /** Sizes of a product: y [batch, rows, columns] = op(a) [batch, rows, inner] op(b) [batch, inner, columns]. */
-export interface Product extends MatmulAttributes {
+export interface Product {
+  readonly transA: boolean;
+  readonly transB: boolean;
+  readonly sums: boolean;
   readonly batch: number;
   readonly rows: number;
   readonly columns: number;
@@ -31,8 +48,9 @@ export interface Tiling {
 /**
  * y = op(a) op(b) + bias; op is the transpose where transA, transB say so.
  *
- * Inputs: a [M, K] ([K, M] with transA); b [K, N] ([N, K] with transB); optionally bias [N]. Output: y [M, N].
- * a, b and y may all have one more axis in front: a batch of independent products, with the same bias.
+ * Inputs: a [M, K] ([K, M] with transA); b [K, N] ([N, K] with transB); optionally bias [N]. Outputs: y [M, N]; with `sums`
+ * also the sums of op(a) over K, [M], which have no gradient: derivatives ask for them, since the gradient of a bias is one.
+ * a, b, y and the sums may all have one more axis in front: a batch of independent products, with the same bias.
  */
 export const matmul = defineOp<MatmulAttributes>({
   name: 'matmul',
@@ -43,13 +61,16 @@ export const matmul = defineOp<MatmulAttributes>({
     const [innerB, batchB] = [b.shape.at(attrs.transB ? -1 : -2), elements(b.shape.slice(0, -2))];
     if (innerB !== a.shape.at(attrs.transA ? -2 : -1) || batchB !== batch) throw disagree([a, b], attrs);
     if (bias && !sameShape(bias.shape, [columns])) throw disagree([a, b, bias], attrs);
-    return [f32(...a.shape.slice(0, -2), rows, columns)];
+    const y = f32(...a.shape.slice(0, -2), rows, columns);
+    return attrs.sums ? [y, f32(...y.shape.slice(0, -1))] : [y];
   },
   variants: ({ inputs: [a, b], attrs, target }) => tilings(product(a, b, attrs), target).map(tilingName),
   scratch({ inputs: [a, b], attrs, target, variant }) {
     const sizes = product(a, b, attrs);
     const { splits } = chooseTiling(sizes, target, variant);
-    return splits > 1 ? [f32(splits, sizes.batch, sizes.rows, sizes.columns)] : [];
+    const { batch, rows, columns, sums } = sizes;
+    if (splits === 1) return [];
+    return [f32(splits, batch, rows, columns), ...(sums ? [f32(splits, batch, rows)] : [])];
   },
   launches({ inputs: [a, b, bias], attrs, target, variant }) {
     const sizes = product(a, b, attrs);
@@ -57,16 +78,26 @@ export const matmul = defineOp<MatmulAttributes>({
   },
   derivative(graph, node, [dy], needs) {
     if (!dy) return [null, null, null];
+    const da = needs[0] ? gradientA(graph, node, dy) : null;
+    // The gradient of a stored transpose reads dy^T, whose sums are the gradient of the bias.
+    if (needs[1] && needs[2] && node.attrs.transB && dy.shape.length === 2) {
+      const [db, dbias] = gradientB(graph, node, dy, true);
+      return [da, db ?? null, dbias ?? null];
+    }
     return [
-      needs[0] ? gradientA(graph, node, dy) : null,
-      needs[1] ? gradientB(graph, node, dy) : null,
+      da,
+      needs[1] ? (gradientB(graph, node, dy, false)[0] ?? null) : null,
       needs[2] ? graph.one(columnSum, [dy], {}) : null,
     ];
   },
-  cost(inputs, [y], { transA }) {
+  cost(inputs, outputs, { transA, sums }) {
+    const [y] = outputs;
     const inner = inputs[0]?.shape.at(transA ? -2 : -1) ?? 0;
-    const moved = [...inputs, ...(y ? [y] : [])].reduce((sum, spec) => sum + bytes(spec), 0);
-    return { flops: 2 * inner * elements(y?.shape ?? []), bytes: moved };
+    const moved = [...inputs, ...outputs].reduce((sum, spec) => sum + bytes(spec), 0);
+    return {
+      flops: 2 * inner * elements(y?.shape ?? []) + (sums ? elements(inputs[0]?.shape ?? []) : 0),
+      bytes: moved,
+    };
   },
 });
 
@@ -87,11 +118,13 @@ function gradientB(
   graph: Graph,
   { inputs: [a], attrs: { transA, transB } }: Node<MatmulAttributes>,
   dy: Tensor,
-): Tensor {
+  sums: boolean,
+): readonly Tensor[] {
   if (!a) throw new GraphError('matmul', 'has lost an input');
+  const asked = sums ? { sums } : {};
   return transB
-    ? graph.one(matmul, [dy, a], { transA: true, transB: transA })
-    : graph.one(matmul, [a, dy], { transA: !transA, transB: false });
+    ? graph.add(matmul, [dy, a], { transA: true, transB: transA, ...asked })
+    : graph.add(matmul, [a, dy], { transA: !transA, transB: false, ...asked });
 }
 
 /** The launches of a product: tiles, then the sum over the splits where there is more than one. */
@@ -100,10 +133,17 @@ export function matmulLaunches(
   { kernel, tileRows, tileColumns, splits, span }: Tiling,
   biased: boolean,
 ): Launch[] {
-  const { batch, rows, columns, inner, transA, transB } = sizes;
+  const { batch, rows, columns, inner, transA, transB, sums } = sizes;
+  const result = (index: number): Operand => (splits > 1 ? scratch(index) : output(index));
   const multiply: Launch = {
     kernel: kernel(),
-    bindings: { a: input(0), b: input(1), bias: input(biased ? 2 : 0), y: splits > 1 ? scratch(0) : output(0) },
+    bindings: {
+      a: input(0),
+      b: input(1),
+      bias: input(biased ? 2 : 0),
+      y: result(0),
+      ...(sums && { sums: result(1) }),
+    },
     params: {
       rows,
       columns,
@@ -120,8 +160,10 @@ export function matmulLaunches(
     },
     workgroups: [Math.ceil(columns / tileColumns), Math.ceil(rows / tileRows), batch * splits],
   };
-  const size = batch * rows * columns;
-  return splits > 1 ? [multiply, columnSumLaunch(scratch(0), output(0), splits, size, splits)] : [multiply];
+  if (splits === 1) return [multiply];
+  const sizesOfResults = [batch * rows * columns, ...(sums ? [batch * rows] : [])];
+  const additions = sizesOfResults.map((size, i) => columnSumLaunch(scratch(i), output(i), splits, size, splits));
+  return [multiply, ...additions];
 }
 
 /** What a tile costs: time in ns that one workgroup spends on a step along the inner axis and on its end. */
@@ -185,10 +227,10 @@ function tilings(sizes: Product, target: Target): Tiling[] {
 function candidates(sizes: Product, target: Target): Candidate[] {
   const { load, hand, multiply } = costsOf(target);
   const lanes = target.subgroupSize;
-  const { transA, transB } = sizes;
+  const { transA, transB, sums } = sizes;
   if (target.kind === 'gpu' || lanes === 0) {
     return [4, 2].map((block) => ({
-      kernel: () => workgroupMatmul({ block, transA, transB }),
+      kernel: () => workgroupMatmul({ block, transA, transB, sums }),
       tileRows: workgroupTileSide(block),
       tileColumns: workgroupTileSide(block),
       step: 2 * block * load + block * block * multiply,
@@ -199,7 +241,7 @@ function candidates(sizes: Product, target: Target): Candidate[] {
   return [...tall, [32, 8] as const, [8, 4] as const].map(([rows, columns]) => {
     const loads = chooseLoads(sizes, target, rows);
     return {
-      kernel: () => subgroupMatmul({ lanes, rows, columns, ...loads }),
+      kernel: () => subgroupMatmul({ lanes, rows, columns, sums, ...loads }),
       tileRows: rows,
       tileColumns: columns * lanes,
       step: (Math.ceil(rows / lanes) + columns) * load + rows * hand + rows * columns * multiply,
@@ -235,6 +277,7 @@ function product(a: Spec | undefined, b: Spec | undefined, attrs: MatmulAttribut
   return {
     transA: attrs.transA,
     transB: attrs.transB,
+    sums: attrs.sums === true,
     batch: elements(a?.shape.slice(0, -2) ?? []),
     rows: side(a, attrs.transA ? -1 : -2),
     columns: side(b, attrs.transB ? -2 : -1),
