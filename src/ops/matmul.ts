@@ -203,7 +203,7 @@ const tilingName = ({ tileRows, tileColumns, splits }: Tiling): string =>
  */
 function tilings(sizes: Product, target: Target): Tiling[] {
   const { batch, rows, columns, inner } = sizes;
-  const { load, launch, products: busy } = costsOf(target);
+  const { load, launch, cache, miss, products: busy } = costsOf(target);
   const unit = inner % UNROLL === 0 ? UNROLL : 1;
   const timed = candidates(sizes, target).map(({ kernel, tileRows, tileColumns, step, store }) => {
     const tiles = Math.ceil(rows / tileRows) * Math.ceil(columns / tileColumns) * batch;
@@ -212,7 +212,9 @@ function tilings(sizes: Product, target: Target): Tiling[] {
       const span = unit * Math.ceil(inner / unit / wanted);
       const splits = Math.ceil(inner / span);
       const addition = launch + (((splits + 1) * batch * rows * columns) / (target.subgroupSize || 32) / busy) * load;
-      const time = Math.ceil((tiles * splits) / busy) * (span * step + store) + (splits > 1 ? addition : 0);
+      // Tiles of a row of them share one of a and go through all of b: what does not stay at hand is fetched again and again.
+      const far = 4 * span * (tileRows + columns) > cache ? 4 * (tileRows + tileColumns) * miss : 0;
+      const time = Math.ceil((tiles * splits) / busy) * (span * (step + far) + store) + (splits > 1 ? addition : 0);
       if (best === undefined || time < best.time)
         best = { tiling: { kernel, tileRows, tileColumns, splits, span }, time };
     }
