@@ -9,11 +9,19 @@
 import type { Kernel } from '../src/graph/kernel.js';
 import { elementType, real } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
-import { eachRow, type RowLayout, rowExtensions } from './lib/rows.js';
+import { eachRow, type RowLayout, rowElements, rowExtensions } from './lib/rows.js';
+
+export interface L2NormalizeVariant {
+  readonly vec4: boolean;
+  readonly layout: RowLayout;
+  /** From `rowRegisters`. */
+  readonly registers: number;
+}
 
 /** `width` counts elements: groups of four columns with `vec4`. */
-export function l2NormalizeForward({ vec4, layout }: { vec4: boolean; layout: RowLayout }): Kernel {
+export function l2NormalizeForward({ vec4, layout, registers }: L2NormalizeVariant): Kernel {
   const element = elementType(vec4);
+  const elements = rowElements(registers, { v: (i) => `x[first + ${i}]` });
   return kernel({
     label: 'l2_normalize.forward',
     enable: rowExtensions(layout),
@@ -24,18 +32,20 @@ export function l2NormalizeForward({ vec4, layout }: { vec4: boolean; layout: Ro
       'forward',
       `
   let first = row * params.width;
+  ${elements.load}
   var squares = real();
-  for (var i = lane; i < params.width; i += LANES) { squares += x[first + i] * x[first + i]; }
+  ${elements.loop('squares += v * v;')}
   let length = sqrt(row_sum(across(squares)));
   let scale = 1.0 / max(length, params.eps);
-  for (var i = lane; i < params.width; i += LANES) { y[first + i] = x[first + i] * scale; }
+  ${elements.loop('y[first + i] = v * scale;')}
   if (lane == 0u) { norm[row] = length; }`,
     )}`,
   });
 }
 
-export function l2NormalizeBackward({ vec4, layout }: { vec4: boolean; layout: RowLayout }): Kernel {
+export function l2NormalizeBackward({ vec4, layout, registers }: L2NormalizeVariant): Kernel {
   const element = elementType(vec4);
+  const elements = rowElements(registers, { v: (i) => `y[first + ${i}]`, g: (i) => `dy[first + ${i}]` });
   return kernel({
     label: 'l2_normalize.backward',
     enable: rowExtensions(layout),
@@ -47,12 +57,13 @@ export function l2NormalizeBackward({ vec4, layout }: { vec4: boolean; layout: R
       `
   let first = row * params.width;
   let length = norm[row];
+  ${elements.load}
   var product = real();
-  for (var i = lane; i < params.width; i += LANES) { product += y[first + i] * dy[first + i]; }
+  ${elements.loop('product += v * g;')}
   let turned = row_sum(across(product));
   let along = select(turned, 0.0, length < params.eps);
   let scale = 1.0 / max(length, params.eps);
-  for (var i = lane; i < params.width; i += LANES) { dx[first + i] = (dy[first + i] - y[first + i] * along) * scale; }`,
+  ${elements.loop('dx[first + i] = (g - v * along) * scale;')}`,
     )}`,
   });
 }

@@ -29,7 +29,11 @@ export interface LayernormVariant {
 /** `width` counts elements: groups of four columns with `vec4`; `samples`: elements for the pivot. `columns` counts numbers. */
 export function layernormForward({ vec4, layout, registers }: LayernormVariant): Kernel {
   const element = elementType(vec4);
-  const elements = rowElements(registers, { v: (i) => `x[first + ${i}]` });
+  const elements = rowElements(
+    registers,
+    { v: (i) => `x[first + ${i}]` },
+    { scale: (i) => `gamma[${i}]`, shift: (i) => `beta[${i}]` },
+  );
   return kernel({
     label: 'layernorm.forward',
     enable: rowExtensions(layout),
@@ -61,18 +65,20 @@ export function layernormForward({ vec4, layout, registers }: LayernormVariant):
   let offset = row_sum(across(sum)) / params.columns;
   let variance = row_sum(across(squares)) / params.columns - offset * offset;
   let r = inverseSqrt(max(variance, 0.0) + params.eps);
-  ${elements.loop('y[first + i] = (v - pivot - offset) * r * gamma[i] + beta[i];')}
+  ${elements.loop('y[first + i] = (v - pivot - offset) * r * scale + shift;')}
   if (lane == 0u) { stats[row] = vec2(pivot + offset, r); }`,
+      elements.before,
     )}`,
   });
 }
 
 export function layernormBackwardInput({ vec4, layout, registers }: LayernormVariant): Kernel {
   const element = elementType(vec4);
-  const elements = rowElements(registers, {
-    d: (i) => `x[first + ${i}] - mean`,
-    g: (i) => `dy[first + ${i}] * gamma[${i}]`,
-  });
+  const elements = rowElements(
+    registers,
+    { d: (i) => `x[first + ${i}] - mean`, v: (i) => `dy[first + ${i}]` },
+    { scale: (i) => `gamma[${i}]` },
+  );
   return kernel({
     label: 'layernorm.backward_input',
     enable: rowExtensions(layout),
@@ -94,10 +100,11 @@ export function layernormBackwardInput({ vec4, layout, registers }: LayernormVar
   var sum = real();
   var product = real();
   ${elements.load}
-  ${elements.loop('sum += g; product += g * d;')}
+  ${elements.loop('let g = v * scale; sum += g; product += g * d;')}
   let mean_g = row_sum(across(sum)) / params.columns;
   let slope = row_sum(across(product)) / params.columns * r * r;
-  ${elements.loop('dx[first + i] = r * (g - mean_g - d * slope);')}`,
+  ${elements.loop('dx[first + i] = r * (v * scale - mean_g - d * slope);')}`,
+      elements.before,
     )}`,
   });
 }

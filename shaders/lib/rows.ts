@@ -13,31 +13,53 @@ export interface RowLayout {
   readonly lanes: number;
   /** Elements of a row that an invocation may keep in registers: `rowRegisters`. */
   readonly maxRegisters: number;
+  /** Rows that a workgroup goes through, where that pays: what they share is loaded once. */
+  readonly turns: number;
 }
 
 /** Workgroup size where each invocation has its own row. */
 const INVOCATIONS = 32;
 
-/** Layouts by name, the one that is fastest on `target` first. */
-function rowLayouts({ kind, subgroupSize }: Target): readonly RowLayout[] {
-  // Unrolled accesses to memory compile slowly on lavapipe: seconds for rows of 16 elements, to save a
-  // millisecond a run. More than 16 would spill on the others.
-  const alone: RowLayout = { by: 'invocation', lanes: 1, maxRegisters: kind === 'lavapipe' ? 0 : 16 };
-  const together: RowLayout = { by: 'workgroup', lanes: 64, maxRegisters: 16 };
-  const subgroups: RowLayout[] = subgroupSize > 1 ? [{ by: 'subgroup', lanes: subgroupSize, maxRegisters: 16 }] : [];
-  return kind === 'gpu' ? [...subgroups, together, alone] : [alone, ...subgroups, together];
+/**
+ * Layouts by name, the one that is fastest on `target` for rows of `width` elements first.
+ *
+ * On software adapters an invocation of its own for each row has nothing to exchange, but loads the row once for each use;
+ * where its elements fit into the registers of a subgroup, lavapipe is 1.7 times as fast with each loaded once. More than 16
+ * would spill, and unrolled accesses compile slowly: 1.5 s with 12.
+ */
+function rowLayouts({ kind, subgroupSize }: Target, width: number): readonly RowLayout[] {
+  const alone: RowLayout = { by: 'invocation', lanes: 1, maxRegisters: kind === 'lavapipe' ? 0 : 16, turns: 1 };
+  const together: RowLayout = { by: 'workgroup', lanes: 64, maxRegisters: 16, turns: 1 };
+  const turns = kind === 'gpu' ? 1 : 32;
+  const subgroup: RowLayout = { by: 'subgroup', lanes: subgroupSize, maxRegisters: 16, turns };
+  if (subgroupSize <= 1) return kind === 'gpu' ? [together, alone] : [alone, together];
+  if (kind === 'gpu') return [subgroup, together, alone];
+  return kind === 'lavapipe' && rowRegisters(subgroup, width) > 0
+    ? [subgroup, alone, together]
+    : [alone, subgroup, together];
 }
 
-/** Names of the layouts that `target` can choose from, as an op's `variants`. */
-export const rowVariants = ({ target }: { readonly target: Target }): readonly string[] =>
-  rowLayouts(target).map(({ by }) => by);
+/** Names of the layouts that `target` can choose from, for rows of the first input, as an op's `variants`. */
+export const rowVariants = ({
+  target,
+  inputs,
+}: {
+  readonly target: Target;
+  readonly inputs: readonly { readonly shape: readonly number[] }[];
+}): readonly string[] => rowLayouts(target, rowWidth(inputs[0]?.shape.at(-1) ?? 1).width).map(({ by }) => by);
 
-/** The layout of a variant; of the first where none is named. */
-export function rowLayout(target: Target, variant?: string): RowLayout {
-  const layouts = rowLayouts(target);
+/** The layout of a variant for rows of `width` elements (0: of too many for registers); the first where none is named. */
+export function rowLayout(target: Target, width: number, variant?: string): RowLayout {
+  const layouts = rowLayouts(target, width);
   const found = layouts.find(({ by }) => by === variant) ?? layouts[0];
   if (!found) throw new RangeError('no layout of rows');
   return found;
+}
+
+/** Elements of rows of `columns` numbers: groups of four where that divides. */
+export function rowWidth(columns: number): { readonly vec4: boolean; readonly width: number } {
+  const vec4 = columns % 4 === 0;
+  return { vec4, width: vec4 ? columns / 4 : columns };
 }
 
 /** `enable` directives of a kernel with this layout. */
@@ -48,9 +70,9 @@ export function rowExtensions({ by }: RowLayout): readonly 'subgroups'[] {
 /**
  * Entry point `name` whose `body` runs for each `row` in [0, params.rows), on all LANES invocations of the row together:
  * `lane` is the number of this one. `row_sum(v)` adds a number over the lanes, in a fixed order; call it in uniform control
- * flow. Dispatch it over `rowGrid(layout, rows)`.
+ * flow. Dispatch it over `rowGrid(layout, rows)`. `before` comes once for all rows of a workgroup.
  */
-export function eachRow({ by, lanes }: RowLayout, name: string, body: string): string {
+export function eachRow({ by, lanes, turns }: RowLayout, name: string, body: string, before = ''): string {
   const alone = by === 'invocation';
   const size = alone ? INVOCATIONS : lanes;
   return wgsl`
@@ -73,25 +95,29 @@ fn ${name}(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
 ${' '.repeat(name.length + 4)}@builtin(local_invocation_index) local: u32) {
   let group = workgroup.y * groups.x + workgroup.x;
 #if ${by === 'invocation'}
-  let row = group * ${size}u + local;
   let lane = 0u;
-#else
-  let row = group;
-#if ${by === 'workgroup'}
+#elif ${by === 'workgroup'}
   lane = local;
 #else
   let lane = local;
 #endif
+  ${before.trim()}
+#if ${turns > 1}
+  let end = min(params.rows, (group + 1u) * ${turns}u);
+  for (var row = group * ${turns}u; row < end; row++) {
+#else
+  let row = ${alone ? `group * ${size}u + local` : 'group'};
+  if (row < params.rows) {
 #endif
-  if (row >= params.rows) { return; }
   ${body.trim()}
+  }
 }
 `;
 }
 
 /** Workgroups of an `eachRow` entry point. */
-export function rowGrid({ by }: RowLayout, rows: number): readonly [number, number, number] {
-  return grid(rows, by === 'invocation' ? INVOCATIONS : 1);
+export function rowGrid({ by, turns }: RowLayout, rows: number): readonly [number, number, number] {
+  return grid(rows, by === 'invocation' ? INVOCATIONS : turns);
 }
 
 /** Elements that each invocation keeps of rows of `width` elements, which is its whole share; 0: too many or uneven. */
@@ -100,27 +126,39 @@ export function rowRegisters({ lanes, maxRegisters }: RowLayout, width: number):
 }
 
 /**
- * WGSL for an `eachRow` body that goes over a row more than once. `values` names expressions in the number of an element.
- * `load` evaluates them once into registers if there are any; `loop(body)` runs a statement for each of this invocation's
- * elements, with its number `i` and those names, which without registers are evaluated anew.
+ * WGSL for an `eachRow` body that goes over a row more than once. `values` names expressions in the number of an element, and
+ * `same` those that are the same for every row. `before` and `load` evaluate them once into registers if there are any;
+ * `loop(body)` runs a statement for each of this invocation's elements, with its number `i` and those names, which without
+ * registers are evaluated anew.
  */
-export function rowElements(registers: number, values: Readonly<Record<string, (i: string) => string>>) {
-  const named = Object.entries(values);
+export function rowElements(
+  registers: number,
+  values: Readonly<Record<string, (i: string) => string>>,
+  same: typeof values = {},
+) {
+  const named = Object.entries({ ...values, ...same });
   if (registers === 0) {
     const again = named.map(([name, value]) => `let ${name} = ${value('i')};`).join(' ');
     const loop = (body: string): string =>
       `for (var i = lane; i < params.width; i += LANES) { ${again} ${body.trim()} }`;
-    return { load: '', loop };
+    return { before: '', load: '', loop };
   }
   const unrolled = (statements: (k: number) => string): string =>
     Array.from({ length: registers }, (_, k) => statements(k)).join('\n');
   const index = (k: number): string => `lane + ${k}u * LANES`;
+  const kept = (expressions: typeof values): string =>
+    unrolled((k) =>
+      Object.entries(expressions)
+        .map(([name, value]) => `let ${name}${k} = ${value(index(k))};`)
+        .join(' '),
+    );
   return {
-    load: unrolled((k) => named.map(([name, value]) => `let ${name}${k} = ${value(index(k))};`).join(' ')),
+    before: kept(same),
+    load: kept(values),
     loop: (body: string): string =>
       unrolled((k) => {
-        const kept = named.map(([name]) => `let ${name} = ${name}${k};`).join(' ');
-        return `{ let i = ${index(k)}; ${kept} ${body.trim()} }`;
+        const names = named.map(([name]) => `let ${name} = ${name}${k};`).join(' ');
+        return `{ let i = ${index(k)}; ${names} ${body.trim()} }`;
       }),
   };
 }

@@ -2,7 +2,7 @@ import {
   l2NormalizeBackward as backwardKernel,
   l2NormalizeForward as forwardKernel,
 } from '../../shaders/l2_normalize.wgsl.js';
-import { rowGrid, rowLayout, rowVariants } from '../../shaders/lib/rows.js';
+import { rowGrid, rowLayout, rowRegisters, rowVariants, rowWidth } from '../../shaders/lib/rows.js';
 import { defineOp, GraphError, input, output } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
 
@@ -10,8 +10,7 @@ type Eps = { readonly eps: number };
 
 function matrix(x: Spec | undefined): { rows: number; width: number; vec4: boolean } {
   const [rows = 1, columns = 1] = x?.shape ?? [];
-  const vec4 = columns % 4 === 0;
-  return { rows, width: vec4 ? columns / 4 : columns, vec4 };
+  return { rows, ...rowWidth(columns) };
 }
 
 /**
@@ -28,10 +27,10 @@ export const l2Normalize = defineOp<Eps>({
   variants: rowVariants,
   launches({ inputs: [x], attrs: { eps }, target, variant }) {
     const { rows, width, vec4 } = matrix(x);
-    const layout = rowLayout(target, variant);
+    const layout = rowLayout(target, width, variant);
     return [
       {
-        kernel: forwardKernel({ vec4, layout }),
+        kernel: forwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
         bindings: { x: input(0), y: output(0), norm: output(1) },
         params: { rows, width, eps },
         workgroups: rowGrid(layout, rows),
@@ -62,10 +61,10 @@ export const l2NormalizeBackward = defineOp<Eps>({
   variants: rowVariants,
   launches({ inputs: [y], attrs: { eps }, target, variant }) {
     const { rows, width, vec4 } = matrix(y);
-    const layout = rowLayout(target, variant);
+    const layout = rowLayout(target, width, variant);
     return [
       {
-        kernel: backwardKernel({ vec4, layout }),
+        kernel: backwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
         bindings: { y: input(0), norm: input(1), dy: input(2), dx: output(0) },
         params: { rows, width, eps },
         workgroups: rowGrid(layout, rows),

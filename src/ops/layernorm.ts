@@ -4,7 +4,7 @@ import {
   layernormBackwardParameters as parametersKernel,
 } from '../../shaders/layernorm.wgsl.js';
 import { eachGrid } from '../../shaders/lib/each.js';
-import { rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
+import { rowGrid, rowLayout, rowRegisters, rowVariants, rowWidth } from '../../shaders/lib/rows.js';
 import { defineOp, GraphError, input, output, scratch } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
@@ -29,8 +29,7 @@ function check(
 
 function matrix(x: Spec | undefined): { rows: number; columns: number; width: number; vec4: boolean } {
   const [rows = 1, columns = 1] = x?.shape ?? [];
-  const vec4 = columns % 4 === 0;
-  return { rows, columns, width: vec4 ? columns / 4 : columns, vec4 };
+  return { rows, columns, ...rowWidth(columns) };
 }
 
 /** Elements of a row that make the pivot of its variance: an eighth of a short row, so that they cost little. */
@@ -56,7 +55,7 @@ export const layernorm = defineOp<{ eps: number }>({
   variants: rowVariants,
   launches({ inputs: [x], attrs: { eps }, target, variant }) {
     const { rows, columns, width, vec4 } = matrix(x);
-    const layout = rowLayout(target, variant);
+    const layout = rowLayout(target, width, variant);
     return [
       {
         kernel: forwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
@@ -91,7 +90,7 @@ export const layernormBackwardInput = defineOp<NoAttributes>({
   variants: rowVariants,
   launches({ inputs: [x], target, variant }) {
     const { rows, columns, width, vec4 } = matrix(x);
-    const layout = rowLayout(target, variant);
+    const layout = rowLayout(target, width, variant);
     return [
       {
         kernel: inputKernel({ vec4, layout, registers: rowRegisters(layout, width) }),

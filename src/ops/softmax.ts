@@ -1,4 +1,4 @@
-import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
+import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants, rowWidth } from '../../shaders/lib/rows.js';
 import { softmaxBackward as backwardKernel, softmaxForward as forwardKernel } from '../../shaders/softmax.wgsl.js';
 import type { Target } from '../gpu/target.js';
 import { defineOp, GraphError, input, output } from '../graph/op.js';
@@ -65,8 +65,7 @@ interface Rows {
 
 function rowsOf(x: Spec | undefined, target: Target, variant: string | undefined): Rows {
   const [rows = 1, columns = 1] = x?.shape ?? [];
-  const vec4 = columns % 4 === 0;
-  const width = vec4 ? columns / 4 : columns;
-  const layout = rowLayout(target, variant);
+  const { vec4, width } = rowWidth(columns);
+  const layout = rowLayout(target, width, variant);
   return { vec4, layout, registers: rowRegisters(layout, width), params: { rows, width } };
 }

@@ -44,7 +44,7 @@ export const sopProbabilities = defineOp<SopAttributes>({
   variants: rowTileVariants,
   launches(call) {
     const { rows, sops, tiles, variant, params } = sizes(call);
-    const layout = rowLayout(call.target);
+    const layout = rowLayout(call.target, 0);
     return [
       {
         kernel: tilesKernel(variant),
@@ -79,7 +79,7 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
   variants: rowTileVariants,
   launches(call) {
     const { rows, sops, depth, count, span, splits, variant, params, tile } = backwardSizes(call);
-    const layout = rowLayout(call.target);
+    const layout = rowLayout(call.target, 0);
     const du = splits > 1 ? scratch(2) : output(0);
     const launches: Launch[] = [
       {
