@@ -1,5 +1,5 @@
-import { ADD_WORKGROUP, add as addKernel } from '../../shaders/add.wgsl.js';
-import { grid } from '../../shaders/lib/grid.js';
+import { add as addKernel } from '../../shaders/add.wgsl.js';
+import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, GraphError, input, output } from '../graph/op.js';
 import { elements, f32, sameShape, showShape } from '../graph/tensor.js';
 
@@ -11,16 +11,17 @@ export const add = defineOp<Record<string, never>>({
       throw new GraphError('add', `${showShape(a?.shape ?? [])} + ${showShape(b?.shape ?? [])}`);
     return [f32(...a.shape)];
   },
-  launches({ outputs: [y] }) {
-    const count = elements(y?.shape ?? []);
-    const vec4 = count % 4 === 0;
-    const invocations = vec4 ? count / 4 : count;
+  launches({ outputs: [y], target }) {
+    const numbers = elements(y?.shape ?? []);
+    const vec4 = numbers % 4 === 0;
+    const count = vec4 ? numbers / 4 : numbers;
+    const layout = eachLayout(target);
     return [
       {
-        kernel: addKernel({ vec4 }),
+        kernel: addKernel({ vec4, layout }),
         bindings: { a: input(0), b: input(1), y: output(0) },
-        params: { count: invocations },
-        workgroups: grid(invocations, ADD_WORKGROUP),
+        params: { count },
+        workgroups: eachGrid(count, layout),
       },
     ];
   },
