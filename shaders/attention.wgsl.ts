@@ -119,6 +119,12 @@ export function forward(variant: AttentionVariant): Kernel {
     `qkv_chunk(${qkvAt(`(begin + min(first + ${i} / ${chunks}u, last))`, part)}, ${i} % ${chunks}u)`;
   const keys = sharedValues(variant, 'keys', 'vec4<f32>', tile * chunks, streamed(1));
   const values = sharedValues(variant, 'values', 'vec4<f32>', tile * chunks, streamed(2));
+  // One store a tile: software adapters write elements of arrays to memory, under a mask, each time that they change.
+  const weighted = (r: number, c: number): string =>
+    Array.from({ length: tile }, (_, j) => ` + p${r}_${j} * v${j}`).reduce(
+      (sum, term) => `(${sum}${term})`,
+      `a[${r * chunks + c}] * shrink${r}`,
+    );
   return kernel({
     label: 'attention.forward',
     enable,
@@ -153,15 +159,13 @@ ${times(tile, (j) => `    next${r} = max(next${r}, t${r}_${j});`)}
     let shrink${r} = exp2(m${r} - next${r});
     m${r} = next${r};
     z${r} *= shrink${r};
-${times(chunks, (c) => `    a[${r * chunks + c}] *= shrink${r};`)}
 ${times(tile, (j) => `    let p${r}_${j} = exp2(t${r}_${j} - m${r}); z${r} += p${r}_${j};`)}`,
 )}
-${times(tile, (j) =>
-  times(
-    chunks,
-    (c) => `    { let v = ${values.at(j * chunks + c)};
-${eachRow((r) => `      a[${r * chunks + c}] += p${r}_${j} * v;`)} }`,
-  ),
+${times(
+  chunks,
+  (c) => `    {
+${times(tile, (j) => `      let v${j} = ${values.at(j * chunks + c)};`)}
+${eachRow((r) => `      a[${r * chunks + c}] = ${weighted(r, c)};`)} }`,
 )}
   }
 ${eachRow(
