@@ -252,8 +252,11 @@ function candidates(sizes: Product, target: Target): Candidate[] {
   });
 }
 
-/** Multiply-adds of a product from which on a tile of 64 rows pays for its compilation: 8 s beside 2.5 on lavapipe. */
-const TALL_FROM = 5e8;
+/**
+ * Multiply-adds of a product from which on a tile of 64 rows pays for its compilation, on lavapipe 2.5 s beside 1: it saves a
+ * seventh of the time, so 4 ms of the smallest, which a step of a model of that size has dozens of.
+ */
+const TALL_FROM = 1e8;
 
 /**
  * Loads of a subgroup tile. Lavapipe spends 18 instructions on a number that it loads alone, 13 on one of four, beside 5 on a
