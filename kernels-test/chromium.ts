@@ -15,6 +15,8 @@ export const chromiumWorksHere = swiftShaderWorksHere;
 /** What makes WebGPU appear in headless Chromium, on the SwiftShader that lies beside it. */
 const flags = [
   '--no-sandbox',
+  // Containers often have 64 MiB of /dev/shm, which a page with a GPU fills.
+  '--disable-dev-shm-usage',
   '--enable-unsafe-webgpu',
   '--enable-features=Vulkan,WebGPU',
   '--use-angle=vulkan',

@@ -1,5 +1,5 @@
 import uPlot from 'uplot';
-import { byId, themeColour } from './dom.js';
+import { byId, oncePerFrame, themeColour } from './dom.js';
 import type { LookPoint, StepPoint } from './protocol.js';
 
 /** Points of a chart at most: beyond that every second one is dropped, again and again. */
@@ -11,7 +11,7 @@ class StepChart {
   private rows: number[][] = [];
   private keepEvery = 1;
   private seen = 0;
-  private due = false;
+  private readonly redraw = oncePerFrame(() => this.draw());
   private readonly element: HTMLElement;
 
   constructor(
@@ -43,15 +43,6 @@ class StepChart {
       this.keepEvery *= 2;
     }
     this.redraw();
-  }
-
-  private redraw(): void {
-    if (this.due) return;
-    this.due = true;
-    requestAnimationFrame(() => {
-      this.due = false;
-      this.draw();
-    });
   }
 
   private draw(): void {

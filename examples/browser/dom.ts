@@ -41,3 +41,16 @@ export function bitmapCanvas(pixels: Uint8ClampedArray<ArrayBuffer>, size: numbe
   canvas.getContext('2d')?.putImageData(new ImageData(pixels, size, size), 0, 0);
   return canvas;
 }
+
+/** `draw` as something to call at every change: it runs once, in the next frame. */
+export function oncePerFrame(draw: () => void): () => void {
+  let due = false;
+  return () => {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => {
+      due = false;
+      draw();
+    });
+  };
+}

@@ -1,4 +1,4 @@
-import { byId, themeColour } from './dom.js';
+import { byId, oncePerFrame, themeColour } from './dom.js';
 import type { Thumbs } from './thumbs.js';
 
 /** Side of a thumbnail on the map, CSS pixels. */
@@ -18,7 +18,7 @@ export class PictureMap {
   private neighbours: ReadonlySet<number> = new Set();
   /** The picture that the arrow keys have come to, by its place in `images`. */
   private cursor = 0;
-  private due = false;
+  private readonly redraw = oncePerFrame(() => this.draw());
   /** Columns of the overview; 0 for a map. */
   private columns = 0;
 
@@ -120,15 +120,6 @@ export class PictureMap {
       if (along + 2 * aside < least) [best, least] = [place, along + 2 * aside];
     }
     return best;
-  }
-
-  private redraw(): void {
-    if (this.due) return;
-    this.due = true;
-    requestAnimationFrame(() => {
-      this.due = false;
-      this.draw();
-    });
   }
 
   private draw(): void {
