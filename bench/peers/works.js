@@ -196,23 +196,63 @@ function sopHead() {
     return input;
   };
   const support = sops * members;
+  const settings = { images, views, sops, members, width, studentTemp: 0.1, teacherTemp: 0.04 };
   return {
     op: 'sop_head',
     pass: 'backward',
     shape: `${views * images} and ${2 * images} x ${sops}x${members}x${width}`,
-    settings: { images, views, sops, members, width, studentTemp: 0.1, teacherTemp: 0.04 },
+    settings,
     inputs: (random) => ({
       student: unit(random, [views * images, width]),
       teacher: unit(random, [2 * images, width]),
       support: unit(random, [support, width]),
       shares: { shape: [support], data: Float32Array.from({ length: support }, () => 0.2 + 0.7 * random.uniform()) },
     }),
-    // Sums over all support rows in f32, ours and a peer's: each errs as `kernels-test` allows, 8 EPSILON sqrt(terms).
-    tolerance: 2 * 8 * 2 ** -24 * Math.sqrt(support),
     // Logits of both, their gradient's product for the student; the rest is a few operations an element.
     flops: 2 * support * width * (2 * views * images + 2 * images),
-    expected: null,
+    expected: (inputs) => places(views * images * width).map((at) => [at, sopGradientAt(inputs, settings, at)]),
   };
+}
+
+/** Element `at` of d loss / d student: the cross-entropy of P(student) to the P(teacher) of the image's other views. */
+function sopGradientAt({ student, teacher, support, shares }, settings, at) {
+  const { images, views, sops, members, width, studentTemp, teacherTemp } = settings;
+  const [row, column] = [Math.floor(at / width), at % width];
+  const [view, image] = [Math.floor(row / images), row % images];
+  const others = Float64Array.from(shares.data, (share) => (1 - share) / (sops - 1));
+  /** The softmax over all support rows, and P: a row's contribution is `share` to its own prototype, `others` to the rest. */
+  const probabilities = (u, of, temperature) => {
+    const logits = Float64Array.from(shares.data, (_, j) => {
+      let sum = 0;
+      for (let c = 0; c < width; c++) sum += u.data[of * width + c] * support.data[j * width + c];
+      return sum / temperature;
+    });
+    const most = logits.reduce((a, b) => Math.max(a, b));
+    const weights = logits.map((logit) => Math.exp(logit - most));
+    const total = weights.reduce((a, b) => a + b);
+    const votes = weights.map((weight) => weight / total);
+    const spread = votes.reduce((sum, vote, j) => sum + vote * others[j], 0);
+    const p = new Float64Array(sops).fill(spread);
+    votes.forEach((vote, j) => {
+      p[Math.floor(j / members)] += vote * (shares.data[j] - others[j]);
+    });
+    return { votes, p };
+  };
+  const { votes, p } = probabilities(student, row, studentTemp);
+  const gradient = new Float64Array(sops);
+  for (const other of [0, 1].filter((other) => other !== view)) {
+    probabilities(teacher, other * images + image, teacherTemp).p.forEach((target, i) => {
+      gradient[i] -= target / p[i] / (images * (2 * views - 2));
+    });
+  }
+  const whole = gradient.reduce((a, b) => a + b);
+  const ofVote = votes.map(
+    (_, j) => (shares.data[j] - others[j]) * gradient[Math.floor(j / members)] + others[j] * whole,
+  );
+  const mean = votes.reduce((sum, vote, j) => sum + vote * ofVote[j], 0);
+  return (
+    votes.reduce((sum, vote, j) => sum + vote * (ofVote[j] - mean) * support.data[j * width + column], 0) / studentTemp
+  );
 }
 
 export const works = [

@@ -4,8 +4,9 @@ import { wgsl } from './kernel.js';
 import { treeSum } from './reduce.js';
 
 /**
- * Who works on a row: one invocation (software adapters: nothing to exchange), one subgroup that is a whole workgroup (a
- * GPU: exchange without barriers), or a workgroup with shared memory (a GPU without subgroups of one size).
+ * Who works on a row: one invocation (software adapters: nothing to exchange), one subgroup that is a whole workgroup (a GPU,
+ * and lavapipe for short rows: exchange without barriers), or a workgroup with shared memory (a GPU without subgroups of one
+ * size).
  */
 export interface RowLayout {
   readonly by: 'invocation' | 'subgroup' | 'workgroup';
