@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 
 /**
  * Dawn prints two warnings about limits that we do not use whenever it looks at lavapipe, straight to stderr and with no
@@ -15,12 +15,22 @@ export function silenceDrivers(): void {
 }
 
 /**
- * Calls `body`, which must do its native work before it returns, with what it prints to stderr thrown away. The system
- * gives a new file the lowest free number: closing 2 and opening another file puts that in its place.
+ * Calls `body`, which must do its native work before it returns, and keeps what Dawn prints meanwhile out of stderr,
+ * whatever that is: a terminal, a pipe, a file. Only a socket cannot be opened anew, nor what was sent be taken back.
  */
 export function withoutChatter<T>(body: () => T): T {
-  const copy = silenced && !sharesOffset() ? reopen('/proc/self/fd/2') : null;
+  if (!silenced) return body();
+  const at = sharedPlace();
+  if (at !== null) {
+    try {
+      return body();
+    } finally {
+      takeBack(at);
+    }
+  }
+  const copy = reopen('/proc/self/fd/2', constants.O_WRONLY | constants.O_APPEND);
   if (copy === null) return body();
+  // The system gives a new file the lowest free number: closing 2 and opening another file puts that in its place.
   closeSync(2);
   openSync('/dev/null', 'w');
   try {
@@ -33,19 +43,57 @@ export function withoutChatter<T>(body: () => T): T {
 }
 
 /**
- * Whether stderr is a file in which each writer goes on where the one before it stopped (`2> file`, not `2>> file`): opened
- * anew it would have a place of its own, and the next program of a script would write over what we said.
+ * Where stderr stands in a plain file in which each writer goes on where the one before it stopped (`2> file`, not `2>>
+ * file`); else null. Opened anew such a file would have a place of its own, and the next program of a script would write
+ * over what we said.
  */
-function sharesOffset(): boolean {
-  if (!fstatSync(2).isFile()) return false;
-  const [, flags] = /^flags:\s*([0-7]+)/m.exec(readFileSync('/proc/self/fdinfo/2', 'utf8')) ?? [];
-  return (Number.parseInt(flags ?? '0', 8) & constants.O_APPEND) === 0;
+function sharedPlace(): number | null {
+  if (!fstatSync(2).isFile()) return null;
+  const [, place, flags] = /^pos:\s*(\d+)\s+flags:\s*([0-7]+)/m.exec(readFileSync('/proc/self/fdinfo/2', 'utf8')) ?? [];
+  if (place === undefined || flags === undefined) return null;
+  return (Number.parseInt(flags, 8) & constants.O_APPEND) === 0 ? Number(place) : null;
+}
+
+/** Lines as Dawn writes them; its reasons follow on lines of their own. */
+const CHATTER = /^Warning: .*\n(?: - .*\n)*/gm;
+
+/** Removes Dawn's lines from the end of the file behind stderr, from `start` on, and goes back in it. */
+function takeBack(start: number): void {
+  const end = sharedPlace();
+  // Where more was written behind our place, or there is nothing to read, the lines stay.
+  if (end === null || end <= start || end !== fstatSync(2).size) return;
+  const file = reopen('/proc/self/fd/2', constants.O_RDONLY);
+  if (file === null) return;
+  const written = Buffer.alloc(end - start);
+  const count = readSync(file, written, 0, written.length, start);
+  closeSync(file);
+  const rest = written.subarray(0, count).toString('latin1').replace(CHATTER, '');
+  if (rest.length === written.length || !seek(start)) return;
+  if (rest !== '') writeSync(2, rest, null, 'latin1');
+  ftruncateSync(2, start + rest.length);
+}
+
+/** Moves the place of stderr in its file, for all who share it. Node can do that through its WASI alone. */
+function seek(place: number): boolean {
+  const { emitWarning } = process;
+  process.emitWarning = () => undefined; // that WASI is experimental
+  try {
+    const wasi = new (process.getBuiltinModule('node:wasi').WASI)({ version: 'preview1' });
+    wasi.initialize({ exports: { memory: new WebAssembly.Memory({ initial: 1 }) } });
+    const calls = wasi.getImportObject() as { wasi_snapshot_preview1: { fd_seek(...values: unknown[]): number } };
+    const [fromStart, newPlaceTo] = [0, 0];
+    return calls.wasi_snapshot_preview1.fd_seek(2, BigInt(place), fromStart, newPlaceTo) === 0;
+  } catch {
+    return false; // a Node without it: the lines stay
+  } finally {
+    process.emitWarning = emitWarning;
+  }
 }
 
 /** The file behind a descriptor, opened anew; null for sockets, which cannot be. */
-function reopen(path: string): number | null {
+function reopen(path: string, flags: number): number | null {
   try {
-    return openSync(path, constants.O_WRONLY | constants.O_APPEND);
+    return openSync(path, flags);
   } catch {
     return null;
   }
