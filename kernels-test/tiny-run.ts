@@ -21,8 +21,7 @@ export const settings = [
   ...['sop.cls.neighbours=2', 'sop.patch.memory=50', 'sop.patch.anchors=8', 'optim.warmup=0.1', 'eval.k=1,3'],
   ...['log.every=1', 'train.seed=7'],
 ];
-export interface TinyOptions
-  extends Partial<Pick<TrainSetup, 'checkpointSeconds' | 'evaluator' | 'init' | 'reopen' | 'watchdog'>> {
+export interface TinyOptions extends Partial<Pick<TrainSetup, 'checkpointSeconds' | 'evaluator' | 'init' | 'reopen'>> {
   readonly data: string;
   /** Flag and value of the run's length. */
   readonly length: { readonly steps?: string; readonly minutes?: string };

@@ -6,12 +6,12 @@ import { evaluationLine, metricsLine } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import { collapse } from '../eval/collapse.js';
 import type { Evaluation } from '../eval/evaluator.js';
+import { HangError } from '../gpu/watchdog.js';
 import { Feed } from '../sop/feed.js';
 import { runClock, runSteps, type StepRecord } from '../sop/loop.js';
 import { stepFiles } from '../sop/step-file.js';
 import { NonFiniteError, type Trainer } from '../sop/trainer.js';
 import type { Training } from '../sop/training.js';
-import { HangError } from '../sop/watchdog.js';
 import type { Outcome } from './command.js';
 import { MetricsFile, type MetricsRecord } from './metrics-file.js';
 import { profileSteps } from './profile.js';
@@ -68,7 +68,6 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       done: progress.step,
       elapsed: progress.elapsed,
       tolerate: skips > 0,
-      ...(setup.watchdog && { watchdog: setup.watchdog }),
       stopped: () => stop.signal !== null,
       barrier: (step: number) => {
         // Decided here, once: when the record of this step comes, whether a save is due may have changed.

@@ -11,10 +11,10 @@ import { dataShape, withStatistics } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Evaluator } from '../eval/evaluator.js';
 import type { Gpu } from '../gpu/device.js';
+import { HangError } from '../gpu/watchdog.js';
 import { openNodeGpu } from '../node.js';
 import { stepsPerEpoch } from '../sop/feed.js';
 import { traceOnDevice } from '../sop/search-check.js';
-import { HangError, type Watchdog } from '../sop/watchdog.js';
 import type { Outcome } from './command.js';
 import { type CommonOptions, type ConfigOptions, configFrom, configLayers } from './options.js';
 import type { Printer } from './printer.js';
@@ -132,8 +132,6 @@ export interface TrainSetup {
   readonly stop?: StopRequest;
   /** Opens another device after this one was lost; without it a loss ends the run. */
   readonly reopen?: () => Promise<Gpu>;
-  /** Tells a device that hangs; one with the usual patience when left out. */
-  readonly watchdog?: Watchdog;
   /** Seconds of training between two checkpoints at most; 300 when left out. */
   readonly checkpointSeconds?: number;
   /** Time every dispatch of some steps at the end. */

@@ -1,5 +1,6 @@
 import { ExitCode, SopError } from '../errors.js';
 import { isIntegrated, type Target, targetKind } from './target.js';
+import { HangError, type Watchdog, type WatchdogLimits } from './watchdog.js';
 
 /** What an adapter says of itself. Strings may be empty: browsers hide some. */
 export interface AdapterDescription {
@@ -22,9 +23,10 @@ export interface Gpu {
   readonly failed: Promise<never>;
   /**
    * Waits for `work` of the device, or rejects as `failed` does, since a lost device may never answer. For waits that come
-   * again and again: `Promise.race` with `failed`, which does not settle, would keep something of each of them for ever.
+   * again and again: `Promise.race` with `failed`, which does not settle, would keep something of each of them for ever. A
+   * device that lets `watchdog` wait too long has failed (`HangError`, exit 75).
    */
-  orFail<T>(work: Promise<T>): Promise<T>;
+  orFail<T>(work: Promise<T>, watchdog?: Watchdog): Promise<T>;
   /**
    * Call after every wait: what the device returned before is only worth something if this is silent.
    * @throws SopError the first GPU error (exit 70) or device loss (exit 75), if there was one.
@@ -32,6 +34,8 @@ export interface Gpu {
   check(): void;
   /** Waits for the work in flight, then frees the device, unless it was given open. May be called twice. */
   close(): Promise<void>;
+  /** How long an answer is waited for; by the work of a step where left out. */
+  readonly patience?: WatchdogLimits;
 }
 
 export interface OpenOptions {
@@ -191,11 +195,15 @@ export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenO
     target,
     description,
     failed,
-    orFail: (work) =>
+    orFail: (work, watchdog) =>
       new Promise((resolve, giveUp) => {
         if (firstError) giveUp(firstError);
         waiting.add(giveUp);
-        const settle = () => waiting.delete(giveUp);
+        const unwatch = watchdog?.watch(fail);
+        const settle = () => {
+          waiting.delete(giveUp);
+          unwatch?.();
+        };
         work.then(resolve, giveUp).then(settle, settle);
       }),
     check() {
@@ -204,6 +212,7 @@ export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenO
     async close() {
       if (closing) return;
       closing = true;
+      if (firstError instanceof HangError) return;
       // destroy() blocks the thread while work is in flight, so let it end first; a lost device has none left.
       await device.queue.onSubmittedWorkDone().catch(() => {});
       if (!borrowed) device.destroy();

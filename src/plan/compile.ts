@@ -1,6 +1,7 @@
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { createPipelines, type Pipeline } from '../gpu/pipelines.js';
+import { Watchdog } from '../gpu/watchdog.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Plan, PlannedLaunch } from './plan.js';
@@ -92,7 +93,7 @@ export async function compile(
       indirect: counts ? { buffer: counts, offset: launch.indirect.offset } : null,
     };
   });
-  await device.queue.onSubmittedWorkDone();
+  await gpu.orFail(device.queue.onSubmittedWorkDone(), new Watchdog(gpu.patience));
   gpu.check();
   return {
     plan,

@@ -1,4 +1,5 @@
 import { type Span, timePasses, timeTogether } from '../gpu/profiler.js';
+import { patienceFor, Watchdog } from '../gpu/watchdog.js';
 import type { Node } from '../graph/graph.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
 import { GraphError, type Scalar } from '../graph/op.js';
@@ -26,12 +27,17 @@ export class Replay {
   private readonly submits: readonly (readonly Command[])[];
   private readonly ring: { readonly buffer: GPUBuffer; busy: Promise<unknown> }[];
   private turn = 0;
+  /** Of every wait for the device: for results, for what is read back, for the end of the work. */
+  private readonly watchdog: Watchdog;
 
   constructor(
     readonly compiled: Compiled,
     private readonly fetched: readonly Tensor[] = [],
   ) {
     this.submits = splitSubmits(compiled);
+    const { gpu, plan } = compiled;
+    const flops = plan.costs.reduce((sum, cost) => sum + cost.flops, 0);
+    this.watchdog = new Watchdog(gpu.patience ?? patienceFor(gpu.target.kind, flops));
     const size = fetched.reduce((sum, tensor) => sum + bytes(tensor), 0);
     this.ring = Array.from({ length: size > 0 ? RING : 0 }, (_, i) => ({
       buffer: this.device.createBuffer({
@@ -94,7 +100,7 @@ export class Replay {
         const encoder = this.device.createCommandEncoder({ label: `read ${tensor.label}` });
         encoder.copyBufferToBuffer(buffer, offset + done, staging, 0, count);
         this.device.queue.submit([encoder.finish()]);
-        await this.compiled.gpu.orFail(staging.mapAsync(GPUMapMode.READ, 0, count));
+        await this.compiled.gpu.orFail(staging.mapAsync(GPUMapMode.READ, 0, count), this.watchdog);
         result.set(new Uint8Array(staging.getMappedRange(0, count)), done);
         staging.unmap();
       }
@@ -148,7 +154,7 @@ export class Replay {
 
   /** Resolves when the device has nothing left to do. */
   async settled(): Promise<void> {
-    await this.compiled.gpu.orFail(this.device.queue.onSubmittedWorkDone());
+    await this.compiled.gpu.orFail(this.device.queue.onSubmittedWorkDone(), this.watchdog);
     this.compiled.gpu.check();
   }
 
@@ -190,7 +196,9 @@ export class Replay {
   }
 
   private async collect(staging: GPUBuffer): Promise<Elements[]> {
-    await this.compiled.gpu.orFail(staging.mapAsync(GPUMapMode.READ));
+    const started = performance.now();
+    await this.compiled.gpu.orFail(staging.mapAsync(GPUMapMode.READ), this.watchdog);
+    this.watchdog.took((performance.now() - started) / 1000);
     const all = staging.getMappedRange().slice(0);
     staging.unmap();
     this.compiled.gpu.check();

@@ -2,7 +2,6 @@ import { type Config, runLength } from '../config/schema.js';
 import { type RunSchedules, runSchedules, scaledRate } from '../optim/schedules.js';
 import type { Feed, StepBatch } from './feed.js';
 import type { StepResult, StepValues, Trainer } from './trainer.js';
-import { patienceFor, Watchdog } from './watchdog.js';
 
 /** A finished step. */
 export interface StepRecord extends StepResult {
@@ -105,7 +104,6 @@ export interface LoopOptions {
   stopped(): boolean;
   /** Steps that are not finite change nothing and are told in their record; else they end the loop. */
   readonly tolerate?: boolean;
-  readonly watchdog?: Watchdog;
 }
 
 /**
@@ -120,11 +118,11 @@ export async function* runSteps(
 ): AsyncGenerator<StepRecord> {
   const { optim, train } = trainer.training.config;
   const images = train.batch_size * optim.accumulate;
-  const { tolerate = false, watchdog = new Watchdog(patienceFor(trainer.training.plan)) } = options;
+  const { tolerate = false } = options;
   let { done, elapsed } = options;
   let last = performance.now();
   const finish = async (running: Running): Promise<StepRecord> => {
-    const result = await watchdog.guard(running.result);
+    const result = await running.result;
     const now = performance.now();
     const seconds = (now - last) / 1000;
     last = now;

@@ -1,11 +1,11 @@
 import { ExitCode, SopError } from '../errors.js';
-import type { Plan } from '../plan/plan.js';
+import type { TargetKind } from './target.js';
 
 /** Steps of which the median is taken. */
 const WINDOW = 101;
 
 export interface WatchdogLimits {
-  /** No step is waited for less, seconds. */
+  /** No answer is waited for less, seconds. */
   readonly least: number;
   /** Nor less than the median of the steps before it times this. */
   readonly factor: number;
@@ -14,7 +14,7 @@ export interface WatchdogLimits {
 }
 
 /** What a device may take that still works. */
-export const patience: WatchdogLimits = { least: 60, factor: 20, first: 1200 };
+const patience: WatchdogLimits = { least: 60, factor: 20, first: 1200 };
 
 /**
  * FLOP a second below which nothing works: for adapters of the CPU a thirtieth of what SwiftShader does on two idle cores,
@@ -22,12 +22,14 @@ export const patience: WatchdogLimits = { least: 60, factor: 20, first: 1200 };
  */
 const SLOWEST = { software: 1e8, gpu: 1e10 } as const;
 
-/** The same for a step of this plan: the first step of a large model takes an hour on a busy CPU. */
-export function patienceFor({ costs, target }: Pick<Plan, 'costs' | 'target'>): WatchdogLimits {
-  const flops = costs.reduce((sum, cost) => sum + cost.flops, 0);
-  const slowest = target.kind === 'gpu' ? SLOWEST.gpu : SLOWEST.software;
+/** The same for a step of so many FLOP: the first step of a large model takes an hour on a busy CPU. */
+export function patienceFor(kind: TargetKind, flops: number): WatchdogLimits {
+  const slowest = kind === 'gpu' ? SLOWEST.gpu : SLOWEST.software;
   return { ...patience, first: Math.max(patience.first, flops / slowest) };
 }
+
+/** Looks at the clock in one wait, at most: time in which this process was stopped counts as one of them. */
+const LOOKS = 10;
 
 /** Tells a device that hangs from one that is slow: drivers that stop answering say nothing. */
 export class Watchdog {
@@ -36,7 +38,7 @@ export class Watchdog {
 
   constructor(private readonly limits: WatchdogLimits = patience) {}
 
-  /** Seconds that the next step may take. */
+  /** Seconds that the device may take to answer. */
   limit(): number {
     const { least, factor, first } = this.limits;
     if (this.seconds.length === 0) return first;
@@ -44,21 +46,24 @@ export class Watchdog {
     return Math.max(least, factor * (sorted[sorted.length >> 1] ?? 0));
   }
 
-  /** @throws SopError (75) where `step` takes longer than a step may */
-  async guard<T>(step: Promise<T>): Promise<T> {
-    const started = performance.now();
+  /** A step took so long. */
+  took(seconds: number): void {
+    this.seconds[this.turn++ % WINDOW] = seconds;
+  }
+
+  /** Calls `onHang` (exit 75) when the time is over, unless the function returned was called before. */
+  watch(onHang: (error: HangError) => void): () => void {
     const limit = this.limit();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const hung = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(hangs(limit)), 1000 * limit);
-    });
-    try {
-      const result = await Promise.race([step, hung]);
-      this.seconds[this.turn++ % WINDOW] = (performance.now() - started) / 1000;
-      return result;
-    } finally {
-      clearTimeout(timer);
-    }
+    let looks = 0;
+    const timer = setInterval(
+      () => {
+        if (++looks < LOOKS) return;
+        clearInterval(timer);
+        onHang(hangs(limit));
+      },
+      (1000 * limit) / LOOKS,
+    );
+    return () => clearInterval(timer);
   }
 }
 
@@ -69,7 +74,7 @@ function hangs(limit: number): HangError {
   return new HangError(ExitCode.tryAgain, {
     what: 'the device hangs',
     where: 'device',
-    why: `a step did not end within ${limit.toFixed(0)} s`,
+    why: `it did not answer within ${limit < 10 ? limit.toPrecision(1) : limit.toFixed(0)} s`,
     fix: 'start again; a training run goes on from its last checkpoint with --resume',
   });
 }
