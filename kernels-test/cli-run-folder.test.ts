@@ -193,10 +193,32 @@ test('counting progress says nothing of work that is done at once', () => {
   const state = surface();
   const progress = new CountProgress('images', state.printer, state.surface);
   progress.update(10, 10);
-  state.clock = 6000;
-  progress.update(5, 10);
   progress.stop();
-  assert.equal(state.printed().length, 1);
+  assert.equal(state.printed(), []);
+});
+
+test('counting progress says what, how fast and how long still', () => {
+  const state = surface();
+  const progress = new CountProgress('images evaluated', state.printer, state.surface);
+  for (let done = 0; done <= 1000; done += 250) {
+    progress.update(done, 1000);
+    state.clock += 5000;
+  }
+  progress.stop();
+  const printed = ['250/1000 images evaluated  50.0/s  15 s left', '500/1000 images evaluated  50.0/s  10 s left'];
+  assert.equal(state.printed(), [
+    ...printed,
+    '750/1000 images evaluated  50.0/s  5 s left',
+    '1000/1000 images evaluated  50.0/s',
+  ]);
+});
+
+test('the progress of a run of one step ends like any other', () => {
+  const state = surface();
+  const progress = new TrainProgress(state.printer, 0, state.surface);
+  progress.update({ step: 1, steps: 1, fraction: 1, lossCls: 4.25, lossPatch: 3, imagesPerSecond: 41 });
+  progress.stop();
+  assert.equal(state.printed(), ['step 1/1  cls 4.250  patch 3.000  41.0 images/s  0 s left']);
 });
 
 test('durations and rates as people write them', () => {

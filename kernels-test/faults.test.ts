@@ -67,6 +67,62 @@ test('a step that is not finite ends the run with 70 and is written down; debug 
   assert.ok([...tensors.values()].filter(({ name }) => /^(student|teacher|memory)/.test(name)).every(isFinite32));
 });
 
+test('weights that become infinite end the run with 70; the step that led to it is made again and written down', async () => {
+  const out = join(folder, 'infinite');
+  // The rate rises from 0: the first steps are sound, the first checkpoint is some steps behind.
+  const set = ['optim.lr=1e42', 'optim.min_lr=0', 'optim.warmup=0.5', 'optim.accumulate=1'];
+  const lines: string[] = [];
+  const run = trainTiny(first, out, { data: grey, length: { steps: '24' }, set, onLine: (line) => lines.push(line) });
+  const path = join(out, 'nonfinite-step-2.safetensors');
+  await fails(
+    () => run,
+    70,
+    /\(weights \S+, step 2\): NaN or infinity in the updated weights/,
+    /debug step --input \S+ replays/,
+  );
+  assert.equal(warningsOf(lines), []);
+  const { tensors, metadata } = await readSafetensorsFile(path);
+  assert.ok([...tensors.values()].filter(({ name }) => /^(student|teacher|memory)/.test(name)).every(isFinite32));
+  // The moments are those after step 1, not the zeros of the checkpoint.
+  const moment = tensors.get('moment1.blocks.0.mlp.fc1.weight')!.data as Float32Array;
+  assert.ok(moment.some((value) => value !== 0));
+  await debugStep(first, tensors, metadata, path).then(
+    () => assert.unreachable('the step led to finite weights'),
+    (error: unknown) => {
+      assert.instance(error, NonFiniteStep);
+      assert.match((error as Error).message, /updated\.student\.\S+\): NaN or infinity in the updated state/);
+    },
+  );
+});
+
+test('a signal in an evaluation ends it at once; the run that goes on makes it, with the same numbers', async () => {
+  /** Is sent a signal in the evaluation of that number. */
+  const evaluator = (interrupted?: number): Evaluator => {
+    let count = 0;
+    const evaluate = async (_: unknown, told: (done: number, total: number) => void) => {
+      if (++count === interrupted) process.emit('SIGTERM', 'SIGTERM');
+      told(1, 2);
+      return { comparison: null, spread: { featureStd: 0.9, effectiveRank: 5 } };
+    };
+    return { evaluate } as unknown as Evaluator;
+  };
+  const [whole, cut] = [join(folder, 'evaluated'), join(folder, 'evaluation-cut')];
+  const options = { data: grey, length: { steps: '14' } };
+  await trainTiny(first, whole, { ...options, evaluator: evaluator() });
+  for (const [resume, interrupted, step] of [
+    [false, 1, 12],
+    [true, 2, 14],
+  ] as const) {
+    const outcome = await trainTiny(first, cut, { ...options, resume, evaluator: evaluator(interrupted) });
+    assert.equal([outcome.stoppedBy, outcome.steps, outcome.evaluation], [143, step, null]);
+  }
+  const { stoppedBy, evaluation } = await trainTiny(first, cut, { ...options, resume: true, evaluator: evaluator() });
+  assert.is(stoppedBy, undefined);
+  assert.ok(evaluation);
+  assert.ok(metricsOf(cut).evaluations.every((line) => Number(line['teacher_entropy']) > 0));
+  sameRun(cut, whole);
+});
+
 test('--on-nonfinite skip:n goes on with what was before, and says so; a collapse is told in plain words', async () => {
   const out = join(folder, 'skipped');
   const lines: string[] = [];

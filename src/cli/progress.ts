@@ -38,6 +38,12 @@ export function formatRate(value: number): string {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }
 
+/** `  12:05 left`, where it can be told. @param pace shares of the work done in a second */
+function timeLeft(fraction: number, pace: number): string {
+  const seconds = fraction >= 1 ? 0 : (1 - fraction) / pace;
+  return Number.isFinite(seconds) ? `  ${formatDuration(seconds)} left` : '';
+}
+
 /** A line with a bar, redrawn in place; on a terminal only. */
 class LiveLine implements StatusLine {
   private readonly bars: MultiBar;
@@ -83,13 +89,13 @@ class ProgressLine {
     if (this.live) printer.setStatus(this.live);
   }
 
-  /** Seconds that are left when the work goes on as it did lately; NaN before that can be told. */
-  secondsLeft(fraction: number): number {
+  /** Shares of the whole work done in a second, as it went lately; NaN before that can be told. */
+  pace(fraction: number): number {
     const at = this.surface.now();
     this.past.push({ at, fraction });
     while (this.past.length > 2 && at - this.past[1]!.at > speedWindow) this.past.shift();
     const { at: since, fraction: before } = this.past[0]!;
-    return fraction > before ? ((1 - fraction) / (fraction - before)) * ((at - since) / 1000) : Number.NaN;
+    return fraction > before ? (1000 * (fraction - before)) / (at - since) : Number.NaN;
   }
 
   /** @param force print a plain line now, whatever the time */
@@ -122,9 +128,10 @@ export class CountProgress {
 
   update(done: number, total: number): void {
     const fraction = total === 0 ? 1 : done / total;
-    const left = this.line.secondsLeft(fraction);
-    const rest = Number.isFinite(left) && done < total ? `  ${formatDuration(left)} left` : '';
-    this.line.show(fraction, `${done}/${total} ${this.noun}${rest}`, false);
+    const pace = this.line.pace(fraction);
+    const rate = Number.isFinite(pace) ? `  ${formatRate(pace * total)}/s` : '';
+    const left = done < total ? timeLeft(fraction, pace) : '';
+    this.line.show(fraction, `${done}/${total} ${this.noun}${rate}${left}`, false);
   }
 
   stop(): void {
@@ -160,13 +167,13 @@ export class TrainProgress {
 
   update(state: TrainProgressState): void {
     const { step, steps, fraction, lossCls, lossPatch, imagesPerSecond } = state;
-    const text = [
+    const parts = [
       `step ${step}${steps === undefined ? '' : `/${steps}`}`,
       `cls ${lossCls.toFixed(3)}`,
       `patch ${lossPatch.toFixed(3)}`,
       `${formatRate(imagesPerSecond)} images/s`,
-      `${formatDuration(this.line.secondsLeft(fraction))} left`,
     ].join('  ');
+    const text = `${parts}${timeLeft(fraction, this.line.pace(fraction))}`;
     const due = this.every > 0 && Math.floor(step / this.every) > Math.floor(this.lastStep / this.every);
     this.lastStep = step;
     this.line.show(fraction, text, due || fraction >= 1);

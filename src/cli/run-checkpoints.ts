@@ -14,6 +14,8 @@ export interface Progress {
   elapsed: number;
   /** Best k-NN top-1 so far, percent, or best effective rank where there are no labels; NaN before the first evaluation. */
   best: number;
+  /** Of the last step, nats: what an evaluation of its state reports; NaN before the first step. */
+  teacherEntropy: number;
 }
 
 /** Between two checkpoints at most, seconds of training. */
@@ -40,6 +42,11 @@ export class Saver {
     private lastStep: number | null,
   ) {
     this.triedAt = progress.elapsed;
+  }
+
+  /** The step that `last` holds; null without one. */
+  get savedStep(): number | null {
+    return this.lastStep;
   }
 
   due(): boolean {
@@ -101,12 +108,13 @@ export class Saver {
 
   /** Reads the state back; the function returned writes it. */
   private async begin(name: CheckpointName): Promise<() => Promise<void>> {
-    const { step, elapsed, best } = this.progress;
+    const { step, elapsed, best, teacherEntropy } = this.progress;
     const { config, splits, run, gpu } = this.setup;
     const metadata = new Map([
       ...runMetadata(config, this.trainer.training),
       ['elapsed', String(elapsed)],
       ['best', String(best)],
+      ['teacher_entropy', String(teacherEntropy)],
       ['data.fingerprint', fingerprint(splits.train)],
       ['adapter', gpu.target.name],
     ]);
@@ -152,7 +160,13 @@ export async function restore(
       `the run began on ${metadata.get('adapter')}: on another adapter it goes on, but not with the same bits`,
     );
   printer.line(`resume   ${path}, after step ${step}`);
-  const progress = { step, elapsed: Number(metadata.get('elapsed')), best: Number(metadata.get('best')) };
+  const number = (key: string): number => Number(metadata.get(key) ?? Number.NaN);
+  const progress = {
+    step,
+    elapsed: number('elapsed'),
+    best: number('best'),
+    teacherEntropy: number('teacher_entropy'),
+  };
   return { progress, lastStep: name === 'last' ? step : null };
 }
 

@@ -52,7 +52,7 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
       trainer.begin(first.weights.weights);
       for (const line of initLines(first.weights, first.path)) printer.line(line);
     }
-    return { trainer, progress: { step: 0, elapsed: 0, best: Number.NaN }, lastStep: null };
+    return { trainer, progress: { step: 0, elapsed: 0, best: Number.NaN, teacherEntropy: Number.NaN }, lastStep: null };
   } catch (error) {
     trainer.destroy();
     throw error;

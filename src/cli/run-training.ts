@@ -1,7 +1,4 @@
-import { join } from 'node:path';
 import { skipsOf } from '../config/fields.js';
-import { writeSafetensorsFile } from '../data/node/files.js';
-import { reasonOf } from '../data/node/io-errors.js';
 import { evaluationLine, metricsLine } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import { collapse } from '../eval/collapse.js';
@@ -9,11 +6,11 @@ import type { Evaluation } from '../eval/evaluator.js';
 import { HangError } from '../gpu/watchdog.js';
 import { Feed } from '../sop/feed.js';
 import { runClock, runSteps, type StepRecord } from '../sop/loop.js';
-import { stepFiles } from '../sop/step-file.js';
-import { NonFiniteError, type Trainer } from '../sop/trainer.js';
+import { NonFiniteError } from '../sop/trainer.js';
 import type { Training } from '../sop/training.js';
 import type { Outcome } from './command.js';
 import { MetricsFile, type MetricsRecord } from './metrics-file.js';
+import { PastSteps, withStepFile } from './nonfinite.js';
 import { profileSteps } from './profile.js';
 import { CountProgress, formatDuration, formatRate, TrainProgress } from './progress.js';
 import { exportTeacher, Saver } from './run-checkpoints.js';
@@ -49,8 +46,10 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   const isLast = (step: number): boolean => clock.totalSteps !== null && step >= clock.totalSteps;
   const evaluates = (step: number): boolean => {
     const every = config.eval.every_epochs * feed.stepsPerEpoch;
-    return every > 0 && step % every === 0 && step > evaluated;
+    return every > 0 && step > 0 && step % every === 0 && step > evaluated;
   };
+  const epochOf = (step: number): number => Math.floor((step - 1) / feed.stepsPerEpoch);
+  const past = new PastSteps();
   const skips = skipsOf(config.train.on_nonfinite);
   let skippedInRow = 0;
   let saveAt = -1;
@@ -64,6 +63,8 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     // A disk that cannot hold a checkpoint is found now, and whatever happens later, there is one to go back to.
     await saver.saveLast();
     stop.begin((signal) => printer.line(`${signal}: finishing the step, then saving`));
+    // A signal ended the run in the middle of this evaluation.
+    if (evaluates(progress.step) && !isLast(progress.step)) await evaluate();
     const options = {
       done: progress.step,
       elapsed: progress.elapsed,
@@ -78,31 +79,28 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       },
     };
     let rate = 0;
-    let teacherEntropy = Number.NaN;
     for await (const record of runSteps(trainer, feed, clock, options)) {
       progress.step = record.step;
       progress.elapsed += record.seconds;
-      teacherEntropy = record.teacherEntropy;
+      progress.teacherEntropy = record.teacherEntropy;
+      past.add(record.values, saver.savedStep);
       rate = rate > 0 ? 0.9 * rate + (0.1 * record.images) / record.seconds : record.images / record.seconds;
       checkSkipped(record);
       append(metricsLine(record));
       line.update(progressState(record, rate, clock, progress.elapsed));
-      if (evaluates(record.step) && !isLast(record.step)) await evaluate(record);
+      if (evaluates(record.step) && !isLast(record.step)) await evaluate();
       if (saveAt === record.step) await saver.save('last');
       saver.check();
     }
     line.stop();
     await saver.saveLast();
-    if (stop.exitCode !== null) {
-      printer.line(`stopped after step ${progress.step}; go on with --resume`);
-      return { stoppedBy: stop.exitCode, steps: progress.step, seconds: progress.elapsed, evaluation: null };
-    }
     const recomputed = lists.summary();
-    const final = await evaluate({
-      step: progress.step,
-      epoch: Math.floor((progress.step - 1) / feed.stepsPerEpoch),
-      teacherEntropy,
-    });
+    const final = stop.signal === null ? await evaluate() : null;
+    if (final === null) {
+      printer.line(`stopped after step ${progress.step}; go on with --resume`);
+      const stoppedBy = stop.exitCode ?? undefined;
+      return { stoppedBy, steps: progress.step, seconds: progress.elapsed, evaluation: null };
+    }
     await exportTeacher(setup, trainer, progress.step);
     await saver.settled();
     printer.line(
@@ -117,7 +115,10 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     hung = error instanceof HangError;
     // An image that cannot be read ends the run, but all that was learned before it is kept.
     if (error instanceof SopError && unreadable.has(error.exitCode)) await saver.saveLast();
-    if (error instanceof NonFiniteError && !error.written) throw await withStepFile(setup, training, trainer, error);
+    if (error instanceof NonFiniteError) {
+      await saver.settled();
+      throw await withStepFile(setup, trainer, past, error);
+    }
     throw error;
   } finally {
     line.stop();
@@ -156,16 +157,27 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     }
   }
 
-  /** Measures the teacher at a barrier, writes the line, keeps the best. */
-  async function evaluate(at: Pick<StepRecord, 'step' | 'epoch' | 'teacherEntropy'>): Promise<Evaluation> {
-    const { step, teacherEntropy } = at;
+  /** Measures the teacher at a barrier, writes the line, keeps the best; null where a signal came before it was done. */
+  async function evaluate(): Promise<Evaluation | null> {
+    const { step, teacherEntropy } = progress;
     const weights = new Map((await trainer.teacherWeights()).map(({ name, data }) => [name, data as Float32Array]));
     const recomputed = lists.summary();
     const count = new CountProgress('images evaluated', printer);
+    const interrupted = new Error('a signal came');
+    const told = (done: number, total: number): void => {
+      if (stop.signal !== null) throw interrupted;
+      count.update(done, total);
+    };
     const result = await evaluator
-      .evaluate(weights, (done, total) => count.update(done, total))
+      .evaluate(weights, told)
+      .catch((error: unknown) => {
+        if (error !== interrupted) throw error;
+        return null;
+      })
       .finally(() => count.stop());
+    if (result === null) return null;
     // A finished run that is resumed has the line of its last step already.
+    const at = { step, epoch: epochOf(step), teacherEntropy };
     if (step > evaluated) append({ ...evaluationLine(at, result), ...recomputed });
     evaluated = step;
     printer.line(describeEvaluation(step, result));
@@ -191,29 +203,5 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     }
     if (problem !== null && !collapsed) printer.warn(`training has collapsed (step ${step}): ${problem}; ${fix}`);
     collapsed = problem !== null;
-  }
-}
-
-/** The error with the way to replay its step, which is written beside the run as files for `debug step`. */
-async function withStepFile(
-  { run, splits, gpu, printer }: TrainSetup,
-  training: Training,
-  trainer: Trainer,
-  error: NonFiniteError,
-): Promise<SopError> {
-  try {
-    const files = await stepFiles(gpu, training, splits.train, await trainer.save(), error.values);
-    const paths: string[] = [];
-    for (const [i, { tensors, metadata }] of files.entries()) {
-      const part = files.length > 1 ? `-${i + 1}of${files.length}` : '';
-      const path = join(run.folder, `nonfinite-step-${error.values.step}${part}.safetensors`);
-      await writeSafetensorsFile(path, tensors, metadata);
-      paths.push(path);
-    }
-    const fix = `${error.complaint.fix}; sop-gpu debug step --input ${paths[0]} replays it`;
-    return new SopError(error.exitCode, { ...error.complaint, fix }, { cause: error });
-  } catch (failure) {
-    printer.warn(`the step could not be written down: ${reasonOf(failure)}`);
-    return error;
   }
 }

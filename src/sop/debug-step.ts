@@ -1,3 +1,4 @@
+import { firstNonFinite } from '../data/checkpoint.js';
 import type { NamedArray } from '../data/safetensors.js';
 import { type Complaint, ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
@@ -18,7 +19,7 @@ import { flaggedTensor, type MicroBatch, type TrainStep, traceTrainStep } from '
  * One training step with everything given: weights, views, masks, anchors, memories (interface.md, `debug step`). Returns
  * every intermediate value, all gradients and the updated state. The step is the one that `train` runs, traced with the
  * same function; only anchors, views and draws come from the file.
- * Throws `NonFiniteStep` with all of these where loss or a gradient is not finite, `SopError` 65 for a tensor that is missing or does not fit, 64 for a setting.
+ * Throws `NonFiniteStep` with all of these where loss, a gradient or the updated state is not finite, `SopError` 65 for a tensor that is missing or does not fit, 64 for a setting.
  */
 export async function debugStep(
   gpu: Gpu,
@@ -223,10 +224,21 @@ async function collect(
       fix: 'look for the first tensor of the output that is not finite',
     });
   }
+  const written = arrays.find(
+    ({ name, dtype, data }) => name.startsWith('updated.') && dtype === 'F32' && firstNonFinite(data) >= 0,
+  );
+  if (written) {
+    throw new NonFiniteStep(arrays, {
+      what: 'the step led to a number that is not finite',
+      where: `${given.where}, ${written.name}`,
+      why: 'NaN or infinity in the updated state; loss and gradients are finite',
+      fix: 'lower optim.lr, or look at the gradients in the output',
+    });
+  }
   return arrays;
 }
 
-/** Everything was computed, but loss or a gradient is not finite (exit 70). */
+/** Everything was computed, but loss, a gradient or what was updated is not finite (exit 70). */
 export class NonFiniteStep extends SopError {
   constructor(
     readonly results: readonly NamedArray[],

@@ -137,6 +137,11 @@ export class Trainer {
     const given = new Map([...tensors].filter(([name]) => !isListName(name)));
     const needed = this.entries.filter(({ derived }) => !derived);
     expectTensors(given, new Map(needed.map(({ name, shape }) => [name, shape])), where);
+    // An update that is not finite reaches the room between the tensors of a pack, too.
+    for (const { parameters, moment1, moment2 } of this.training.step.packs) {
+      for (const { flat } of [parameters, moment1, moment2])
+        this.replay.write(flat, new Float32Array(elements(flat.shape)));
+    }
     for (const entry of this.entries) {
       const array = tensors.get(entry.name);
       this.replay.write(entry.tensor, array ? elementsFor(entry, array, where) : zeros(entry));
