@@ -1,7 +1,7 @@
 import type { Spec } from '../src/graph/tensor.js';
 
 export interface Comparison {
-  /** Worst element's error in units of the expected tensor's RMS; NaN when any element is. */
+  /** Worst element's error in units of the expected tensor's RMS, or of its terms; NaN when any element is. */
   readonly error: number;
   readonly index: number;
   readonly expected: number;
@@ -9,17 +9,21 @@ export interface Comparison {
 }
 
 /**
- * Compares element by element, scaled by the RMS of `expected` (by 1 where that is all zero). NaN anywhere gives NaN, which
- * no tolerance admits.
+ * Compares element by element, scaled by the RMS of `expected` (by 1 where that is all zero), or by the size of the element's
+ * terms where that is more. NaN anywhere gives NaN, which no tolerance admits.
  */
-export function compare(got: ArrayLike<number>, expected: ArrayLike<number>): Comparison {
+export function compare(
+  got: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  terms?: ArrayLike<number> | null,
+): Comparison {
   if (got.length !== expected.length) throw new Error(`${got.length} elements, expected ${expected.length}`);
   let squares = 0;
   for (let i = 0; i < expected.length; i++) squares += (expected[i] ?? NaN) ** 2;
   const rms = Math.sqrt(squares / Math.max(1, expected.length)) || 1;
   let worst: Comparison = { error: 0, index: 0, expected: expected[0] ?? 0, got: got[0] ?? 0 };
   for (let i = 0; i < expected.length; i++) {
-    const error = Math.abs((got[i] ?? NaN) - (expected[i] ?? NaN)) / rms;
+    const error = Math.abs((got[i] ?? NaN) - (expected[i] ?? NaN)) / Math.max(rms, terms?.[i] ?? 0);
     if (!(error <= worst.error)) {
       worst = { error, index: i, expected: expected[i] ?? NaN, got: got[i] ?? NaN };
       if (Number.isNaN(error)) return worst;
@@ -35,13 +39,14 @@ export function assertClose(
   got: ArrayLike<number>,
   expected: ArrayLike<number>,
   tolerance: number,
+  terms?: ArrayLike<number> | null,
 ): void {
-  const worst = compare(got, expected);
+  const worst = compare(got, expected, terms);
   const bound = spec.dtype === 'f32' ? tolerance : 0;
   if (worst.error <= bound) return;
   const { index, error } = worst;
   throw new Error(
     `${label} [${spec.shape}]: element ${index} is ${worst.got}, expected ${worst.expected}; ` +
-      `error ${error.toExponential(2)} of the RMS exceeds ${bound.toExponential(2)}`,
+      `error ${error.toExponential(2)} of the ${terms ? 'RMS or the terms' : 'RMS'} exceeds ${bound.toExponential(2)}`,
   );
 }

@@ -65,6 +65,11 @@ export interface OpTest<A extends Attributes> {
    * `8 * EPSILON * Math.sqrt(terms)`. Integer outputs must be equal.
    */
   tolerance(call: { readonly specs: readonly Spec[]; readonly outputs: readonly Spec[]; readonly attrs: A }): number;
+  /**
+   * For each output (null: no need), how large the terms are that each element is the sum of. Where they cancel, the tolerance
+   * is in units of them: rounding is a share of what was rounded, not of what is left. To first order of the rounding errors.
+   */
+  terms?(call: ReferenceCall<A>): readonly (Values | null)[];
   /** Inputs and outputs between which `derivative` is tested; left out where there is none. */
   readonly gradient?: { readonly inputs: readonly number[]; readonly outputs: readonly number[] };
   /** Left out where the op is benched as the backward pass of another. */

@@ -110,7 +110,8 @@ export async function checkOnDevice(
     for (const tensor of new Set(results)) {
       const specs = traced.inputs;
       const allowed = test.tolerance({ specs, outputs: traced.outputs, attrs: traced.graph.nodes[0]?.attrs ?? {} });
-      assertClose(`${label}: ${tensor.label}`, tensor, await replay.read(tensor), expected.get(tensor), allowed);
+      const terms = expected.terms.get(tensor);
+      assertClose(`${label}: ${tensor.label}`, tensor, await replay.read(tensor), expected.get(tensor), allowed, terms);
     }
     for (const index of test.op.updates ?? []) {
       const tensor = traced.inputs[index];

@@ -10,6 +10,8 @@ export type AnyOpTest = OpTest<Attributes>;
 export class Interpreter {
   readonly values = new Map<Tensor, Values>();
   readonly scalars = new Map<string, number>();
+  /** Of results whose op declares them: how large the terms of each element are. */
+  readonly terms = new Map<Tensor, Values>();
   private readonly references: ReadonlyMap<string, AnyOpTest>;
 
   constructor(
@@ -38,7 +40,7 @@ export class Interpreter {
     for (const node of this.graph.nodes) {
       const reference = this.references.get(node.op.name);
       if (!reference) throw new Error(`no float64 reference for ${node.op.name}`);
-      const outputs = reference.reference({
+      const call = {
         inputs: node.inputs.map((tensor) => this.gather(tensor)),
         specs: node.inputs,
         outputs: node.outputs,
@@ -49,7 +51,12 @@ export class Interpreter {
           return value;
         },
         wanted: () => true,
+      };
+      reference.terms?.(call).forEach((values, i) => {
+        const tensor = node.outputs[i];
+        if (values && tensor) this.terms.set(tensor, values);
       });
+      const outputs = reference.reference(call);
       if (outputs.length !== node.outputs.length)
         throw new Error(`reference of ${node.op.name} returns ${outputs.length} outputs`);
       node.outputs.forEach((tensor, i) => {

@@ -63,7 +63,21 @@ export const l2NormalizeTests = [
       ],
       attrs: { eps },
     })),
-    // As forward; dy and its part along y may cancel where a row is nearly parallel to dy, which needs few columns.
+    // As forward, of each of the two terms.
     tolerance: ({ specs: [y] }) => 5 * (8 + Math.sqrt(y!.shape[1]!) / 2) * EPSILON,
+    // dy and its part along y: the fewer the columns, the less is left; of one column nothing.
+    terms({ inputs: [y, norm, dy], specs: [spec], attrs: { eps } }) {
+      const [rows = 0, width = 0] = spec!.shape;
+      const sizes = new Float64Array(rows * width);
+      for (let row = 0; row < rows; row++) {
+        const length = norm![row]!;
+        let along = 0;
+        for (let i = row * width; i < (row + 1) * width; i++) along += Math.abs(y![i]! * dy![i]!);
+        if (length < eps) along = 0;
+        for (let i = row * width; i < (row + 1) * width; i++)
+          sizes[i] = (Math.abs(dy![i]!) + Math.abs(y![i]!) * along) / Math.max(length, eps);
+      }
+      return [sizes];
+    },
   }),
 ];

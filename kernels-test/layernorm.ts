@@ -58,6 +58,21 @@ export const layernormTests = [
     // Means of W terms of both signs, summed in no more than W / 4 steps, and half a dozen other roundings; the pivot adds a
     // few in the worst case; elements up to 5 RMS.
     tolerance: ({ specs: [x] }) => 5 * (8 + Math.sqrt(x!.shape[1]!) / 8) * EPSILON,
+    // xhat gamma and beta, of either sign; the numbers that a mean is of; 1 / std, which varies much between short rows.
+    terms({ inputs: [x, gamma, beta], outputs: [y] }) {
+      const [rows = 0, width = 0] = y!.shape;
+      const stats = statistics(x!, rows, width);
+      const sizes = x!.map((value, i) => {
+        const [mean, r] = stats.subarray(2 * Math.floor(i / width));
+        return Math.abs((value - mean!) * r! * gamma![i % width]!) + Math.abs(beta![i % width]!);
+      });
+      const sizesOfStats = stats.map((value, i) => {
+        if (i % 2) return value;
+        const first = (i / 2) * width;
+        return x!.subarray(first, first + width).reduce((sum, element) => sum + Math.abs(element), 0) / width;
+      });
+      return [sizes, sizesOfStats];
+    },
     gradient: { inputs: [0, 1, 2], outputs: [0] },
     bench: { dims: ['rows', 'width'], sized: forwardCase, shapesOf: ({ inputs: [x] }) => [x!.shape] },
   }),
@@ -91,8 +106,28 @@ export const layernormTests = [
       ],
       attrs: {},
     })),
-    // As forward: two means, half a dozen other roundings.
+    // As forward, of each of the terms: two means, half a dozen other roundings.
     tolerance: ({ specs: [x] }) => 5 * (8 + Math.sqrt(x!.shape[1]!) / 8) * EPSILON,
+    // g, its mean and its part along xhat: the fewer the columns, the less is left; of two columns only what eps leaves. And
+    // xhat is off by what its mean was rounded by, which is much where a row varies little about a mean far from zero.
+    terms({ inputs: [x, gamma, stats, dy], outputs: [dx] }) {
+      const [rows = 0, width = 0] = dx!.shape;
+      const sizes = new Float64Array(rows * width);
+      for (let row = 0; row < rows; row++) {
+        const [mean = 0, r = 0] = stats!.subarray(2 * row);
+        const far = Math.abs(mean) * r;
+        const g = (i: number): number => Math.abs(dy![row * width + i]! * gamma![i]!);
+        const xhat = (i: number): number => Math.abs(x![row * width + i]! - mean) * r;
+        let [sum, product] = [0, 0];
+        for (let i = 0; i < width; i++) {
+          sum += g(i) / width;
+          product += (g(i) * xhat(i)) / width;
+        }
+        for (let i = 0; i < width; i++)
+          sizes[row * width + i] = r * (g(i) + sum + xhat(i) * product + far * (product + xhat(i) * sum));
+      }
+      return [sizes];
+    },
   }),
   opTest({
     op: layernormBackwardParameters,
@@ -113,5 +148,15 @@ export const layernormTests = [
     })),
     // 2 sqrt(R) additions in series, whose errors add up like sqrt of that; columns up to 5 RMS.
     tolerance: ({ specs: [x] }) => 5 * (4 + 2 * x!.shape[0]! ** 0.25) * EPSILON,
+    // Of dgamma: xhat is off by what the mean of its row was rounded by, in each row by itself.
+    terms({ inputs: [, stats, dy], outputs: [dgamma] }) {
+      const width = dgamma!.shape[0]!;
+      const squares = new Float64Array(width);
+      dy!.forEach((g, i) => {
+        const [mean, r] = stats!.subarray(2 * Math.floor(i / width));
+        squares[i % width]! += (g * mean! * r!) ** 2;
+      });
+      return [squares.map(Math.sqrt), null];
+    },
   }),
 ];
