@@ -21,8 +21,9 @@ export const settings = [
   ...['sop.cls.neighbours=2', 'sop.patch.memory=50', 'sop.patch.anchors=8', 'optim.warmup=0.1', 'eval.k=1,3'],
   ...['log.every=1', 'train.seed=7'],
 ];
-export interface TinyOptions extends Partial<Pick<TrainSetup, 'checkpointSeconds' | 'evaluator' | 'init' | 'reopen'>> {
+export interface TinyOptions extends Partial<Pick<TrainSetup, 'evaluator' | 'init' | 'reopen'>> {
   readonly data: string;
+  readonly checkpointSeconds?: number;
   /** Flag and value of the run's length. */
   readonly length: { readonly steps?: string; readonly minutes?: string };
   readonly set?: readonly string[] | undefined;
@@ -41,10 +42,11 @@ export const interruptAt = (step: number) => atStep(step, () => process.emit('SI
 
 /** Everything that a run needs, as the command makes it. */
 export async function tinySetup(gpu: Gpu, out: string, options: TinyOptions): Promise<TrainSetup> {
-  const { data, length, set = [], resume = false, onLine, ...rest } = options;
+  const { data, length, checkpointSeconds = 300, set = [], resume = false, onLine, ...rest } = options;
   const printer = new Printer(true, process.stdout, new PassThrough());
   if (onLine) printer.tee(onLine);
-  const keys = new Map([...settings, ...set].map((setting) => [setting.split('=')[0], setting]));
+  const interval = `train.checkpoint_minutes=${checkpointSeconds / 60}`;
+  const keys = new Map([...settings, interval, ...set].map((setting) => [setting.split('=')[0], setting]));
   const asked = await configFrom({ data, ...length, batchSize: '8', set: [...keys.values()] });
   const splits = await openImages(data, asked, printer);
   const config = await withStatistics(asked, splits.train);

@@ -18,8 +18,6 @@ export interface Progress {
   teacherEntropy: number;
 }
 
-/** Between two checkpoints at most, seconds of training. */
-const CHECKPOINT_SECONDS = 300;
 /** Checkpoints in a row that a full disk may cost before the run gives up. */
 const FAILURES = 3;
 
@@ -50,7 +48,7 @@ export class Saver {
   }
 
   due(): boolean {
-    return this.progress.elapsed - this.triedAt >= (this.setup.checkpointSeconds ?? CHECKPOINT_SECONDS);
+    return this.progress.elapsed - this.triedAt >= 60 * this.setup.config.train.checkpoint_minutes;
   }
 
   /** Writes `last` unless it holds this step already, and waits for it. @throws SopError 73, 74; the old one is whole then */

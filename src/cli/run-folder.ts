@@ -130,6 +130,7 @@ const free: ReadonlySet<string> = new Set([
   'data.path',
   'train.on_nonfinite',
   'train.stop_on_collapse',
+  'train.checkpoint_minutes',
   'train.checkpoint_blocks',
   'data.on_bad_image',
   'log.every',

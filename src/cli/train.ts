@@ -132,8 +132,6 @@ export interface TrainSetup {
   readonly stop?: StopRequest;
   /** Opens another device after this one was lost; without it a loss ends the run. */
   readonly reopen?: () => Promise<Gpu>;
-  /** Seconds of training between two checkpoints at most; 300 when left out. */
-  readonly checkpointSeconds?: number;
   /** Time every dispatch of some steps at the end. */
   readonly profile?: boolean;
   /** The settings go to the log alone. */

@@ -137,6 +137,7 @@ const trainSection = section({
   precision: choice(['f32'], 'f32', 'type of the activations'),
   on_nonfinite: skipPolicy('what a step that is not finite does: ends the run, or is skipped, so many in a row'),
   stop_on_collapse: toggle(false, 'end the run where its features collapse, instead of warning'),
+  checkpoint_minutes: real(5, { min: 0 }, 'minutes of training between two checkpoints, at most'),
   checkpoint_blocks: toggle(false, 'recompute blocks in the backward pass: less memory, more work'),
 });
 
