@@ -6,15 +6,11 @@ import * as assert from 'uvu/assert';
 import { resolveConfig } from '../src/config/resolve.js';
 import { yamlLayer } from '../src/config/yaml.js';
 import { ExitCode, SopError } from '../src/errors.js';
-import { numbers } from './data-support.js';
+import { fuzz } from './fuzz-support.js';
 import { projectFile } from './project.js';
 import { runCommand } from './run-command.js';
 
-/**
- * Mutated configuration files and command lines, the same for a seed: a named error or a valid result, never a crash, a
- * hang, or memory that grows. Mutated data files: safetensors.test.ts, data-formats.test.ts.
- */
-const long = Boolean(process.env['SOP_GPU_LONG']);
+/** Mutated configuration files and drawn command lines; mutated data files: fuzz-files.test.ts. */
 const presets = fileURLToPath(projectFile('presets/'));
 const texts = readdirSync(presets).map((name) => readFileSync(join(presets, name), 'utf8'));
 
@@ -41,29 +37,19 @@ function mutate(text: string, next: (below: number) => number): string {
   return mutated;
 }
 
-test('mutated configuration files end in a named error or a whole configuration', () => {
-  const next = numbers(5);
-  const before = process.memoryUsage().heapUsed;
-  let refused = 0;
-  const count = long ? 100_000 : 1_000;
-  for (let i = 0; i < count; i++) {
-    const text = mutate(texts[next(texts.length)]!, next);
-    const started = performance.now();
-    try {
+test('mutated configuration files end in a named error or a whole configuration', () =>
+  fuzz({
+    what: 'mutated YAML files',
+    few: 1_000,
+    exits: [ExitCode.config],
+    refused: 0.25,
+    draw: (next) => mutate(texts[next(texts.length)]!, next),
+    read: (text) => {
       const config = resolveConfig([yamlLayer(text, 'file.yaml')]);
       assert.ok(config.model.width > 0 && Number.isFinite(config.optim.lr));
-    } catch (error) {
-      if (!(error instanceof SopError) || error.exitCode !== ExitCode.config) {
-        throw new Error(`case ${i}: ${JSON.stringify(text)}`, { cause: error });
-      }
-      refused++;
-    }
-    assert.ok(performance.now() - started < 5000, `case ${i} took too long: ${JSON.stringify(text)}`);
-  }
-  assert.ok(refused > count / 4, `${refused} of ${count} refused`);
-  const grown = (process.memoryUsage().heapUsed - before) / 2 ** 20;
-  assert.ok(grown < 300, `${grown.toFixed(0)} MiB more`);
-});
+    },
+    show: JSON.stringify,
+  }));
 
 const words = [
   ...['train', 'plan', 'eval', 'knn', 'embed', 'export', 'debug', 'step', 'check-data', 'help', 'trian'],
@@ -76,24 +62,33 @@ const words = [
 ];
 
 test('random command lines end with 0 or with one line and a code of their own', async () => {
-  const next = numbers(9);
-  const count = long ? 100_000 : 300;
   const codes = new Set<number>();
-  for (let i = 0; i < count; i++) {
-    const start = [['train', '--data', 'nowhere', '--out', 'nowhere'], ['plan'], [], ['check-data'], ['eval', 'knn']];
-    const argv = [...start[next(start.length)]!];
-    for (let more = next(6); more > 0; more--) argv.splice(next(argv.length + 1), 0, words[next(words.length)]!);
-    // The stack that --debug adds is no second complaint, and planning the paper's models takes a second each.
-    if (argv.includes('--debug') || argv.includes('plan')) argv.push('--set', 'model.depth=0');
-    const { code, err } = await runCommand(...argv);
-    codes.add(code);
-    const told = `case ${i}: ${JSON.stringify(argv)} ended with ${code}: ${err}`;
-    assert.ok([0, 64, 66, 73, 78].includes(code), told);
-    const [line = ''] = err.split('\n');
-    if (code !== 0) assert.match(line, /^sop-gpu: error: .+ \(.*\): .+; .+$/, told);
-    if (code !== 0 && !argv.includes('--debug')) assert.is(err, `${line}\n`, told);
-    if (code === 0) assert.is(err, '', told);
-  }
+  await fuzz({
+    what: 'drawn command lines',
+    few: 300,
+    exits: [ExitCode.usage, ExitCode.noInput, ExitCode.cannotCreate, ExitCode.config],
+    refused: 0.5,
+    draw: (next) => {
+      const start = [['train', '--data', 'nowhere', '--out', 'nowhere'], ['plan'], [], ['check-data'], ['eval', 'knn']];
+      const argv = [...start[next(start.length)]!];
+      for (let more = next(6); more > 0; more--) argv.splice(next(argv.length + 1), 0, words[next(words.length)]!);
+      // Planning the paper's models takes a second each.
+      if (argv.includes('plan')) argv.push('--set', 'model.depth=0');
+      return argv;
+    },
+    read: async (argv) => {
+      const { code, err } = await runCommand(...argv);
+      codes.add(code);
+      if (code === 0) return assert.is(err, '');
+      const [line = '', ...more] = err.split('\n');
+      assert.match(line, /^sop-gpu: error: /);
+      // The stack that --debug adds is no second complaint.
+      if (!argv.includes('--debug')) assert.equal(more, ['']);
+      const [what, where, why, fix] = /^sop-gpu: error: (.+) \((.*)\): (.+); (.+)$/.exec(line)?.slice(1) ?? [];
+      throw new SopError(code as ExitCode, { what: what!, where: where!, why: why!, fix: fix! });
+    },
+    show: JSON.stringify,
+  });
   assert.ok(codes.has(64) && codes.has(66), [...codes].join());
 });
 

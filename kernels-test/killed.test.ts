@@ -12,13 +12,13 @@ import { loadNewestValid, removeStaleTemporaries } from '../src/data/node/checkp
 import { lockFolder } from '../src/data/node/run-lock.js';
 import { SopError } from '../src/errors.js';
 import { fails, numbers, temporaryFolder } from './data-support.js';
+import { rounds, seed } from './rounds-support.js';
 
 /**
  * Processes that die. The one that is killed here over and over keeps its files as a training run does, with the same
- * code, but needs no device: so it can die often. `npm run test:long` kills the real command too (soak.test.ts).
+ * code, but needs no device: so it can die often. The real command: killed-command.test.ts.
  */
 const folder = temporaryFolder();
-const long = Boolean(process.env['SOP_GPU_LONG']);
 const own = (path: string): string => JSON.stringify(pathToFileURL(fileURLToPath(new URL(path, import.meta.url))).href);
 
 /** Numbers of a checkpoint that tell which step they are of: all equal to it. */
@@ -58,10 +58,10 @@ for (;;) {
 test('killed at any moment: the newest checkpoint is whole, no line of metrics is doubled or missing', async () => {
   const out = join(folder, 'killed');
   mkdirSync(out);
-  const next = numbers(long ? 3 : 2);
+  const next = numbers(seed + 1);
   let last = 0;
   let progressed = 0;
-  for (let kill = 0; kill < (long ? 200 : 12); kill++) {
+  for (const _ of rounds('kills of a run without a device', 12, 200)) {
     const child = spawn(process.execPath, [program, out], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     const exit = once(child, 'exit');
     // Most often after some steps, however slow this machine is; sometimes while it starts and repairs.

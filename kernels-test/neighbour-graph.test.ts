@@ -10,13 +10,13 @@ import { traceSearch } from '../src/sop/search-choice.js';
 import { creations } from './creations-support.js';
 import { Random } from './declare.js';
 import { ranking, wholeRows } from './lists.js';
+import { rounds } from './rounds-support.js';
 
 /**
  * Neighbours looked up in lists that are kept from step to step are those of the full search: the device's, bit by bit, and an
  * independent one on the CPU, over many steps of a FIFO memory.
  */
 const gpu = await openNodeGpu({ quiet: true });
-const STEPS = process.env['SOP_GPU_LONG'] ? 4000 : 60;
 
 interface Setting {
   readonly rows: number;
@@ -48,7 +48,7 @@ function setting(rows: number, batches: readonly number[]): Setting {
   return { rows, width: 5, k: 4, tasks: 2, anchors: Math.ceil(rows / 5), batches, kind: 'whole' };
 }
 
-for (const [name, setting] of Object.entries(settings)) test(name, () => follow(setting, STEPS));
+for (const [name, setting] of Object.entries(settings)) test(name, () => follow(name, setting));
 
 test('similarities have the same bits from both ends, in all kernels, as lists need', async () => {
   const task = { memory: 300, anchors: 64, neighbours: 4, tasks: 2, listed: true };
@@ -72,7 +72,7 @@ test.after(() => gpu.close());
 test.run();
 
 /** Steps of draws, searches and insertions; every ninth is one that was not finite. */
-async function follow(setting: Setting, steps: number): Promise<void> {
+async function follow(name: string, setting: Setting): Promise<void> {
   const { rows, width, k, tasks, anchors, batches } = setting;
   const random = new Random(rows);
   const draw = rowSource(setting, random);
@@ -95,7 +95,7 @@ async function follow(setting: Setting, steps: number): Promise<void> {
   try {
     replay.write(part.memory.rows, Float32Array.from(memory));
     replay.write(part.memory.pointer, Uint32Array.of(pointer));
-    for (let step = 0; step < steps; step++) {
+    for (const step of rounds(`steps of ${name}`, 60, 4000)) {
       const drawn = part.drawn.map(() => drawRows(rows, anchors, random));
       const batch = batches.map((count) => draw(count, step));
       const lost = step % 9 === 8;

@@ -12,7 +12,7 @@ import {
   parseHeader,
   toFloat32,
 } from '../src/data/safetensors.js';
-import { ExitCode, SopError } from '../src/errors.js';
+import { ExitCode } from '../src/errors.js';
 import { fails, numbers, temporaryFolder } from './data-support.js';
 
 const folder = temporaryFolder();
@@ -190,48 +190,6 @@ test('a large malformed header costs little', async () => {
   ];
   for (const text of cases) await fails(() => decodeSafetensors(fileOf(text), 'large'), ExitCode.data, /large/);
   assert.ok(performance.now() - start < 4000, 'took too long');
-});
-
-test('mutated files end in a named error or a valid file', () => {
-  const count = process.env['SOP_GPU_LONG'] ? 100_000 : 2_000;
-  const base = encodeSafetensors(all.slice(0, 6), metadata);
-  const pieces = [
-    '{',
-    '}',
-    '[',
-    ']',
-    ',',
-    ':',
-    '"',
-    '-',
-    '.',
-    'e9',
-    '\\u0000',
-    '99999999999999999999',
-    '__proto__',
-    '\xff',
-  ];
-  const next = numbers(11);
-  let refused = 0;
-  for (let i = 0; i < count; i++) {
-    let bytes = Buffer.from(base);
-    for (let edits = 1 + next(3); edits > 0; edits--) {
-      const at = next(bytes.length || 1);
-      const kind = next(4);
-      if (kind === 0) bytes[at] = next(256);
-      else if (kind === 1)
-        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(Math.min(bytes.length, at + next(20)))]);
-      else if (kind === 2) bytes.write(pieces[next(pieces.length)]!, at, 'latin1');
-      else bytes = bytes.subarray(0, Math.max(1, at));
-    }
-    try {
-      decodeSafetensors(bytes, 'mutated');
-    } catch (error) {
-      if (!(error instanceof SopError) || error.exitCode !== ExitCode.data) throw error;
-      refused++;
-    }
-  }
-  assert.ok(refused > count / 2, `${refused} of ${count} refused`);
 });
 
 test('writing what does not fit together is an internal error', async () => {
