@@ -16,9 +16,9 @@ import { trace } from './traced.js';
  */
 const gpu = await openNodeGpu({ quiet: true });
 
-/** No tensor of a case has more elements, nor a product more terms: the references are plain loops. */
+/** No tensor of a case has more elements, nor do its nodes more work together: the references are plain loops. */
 const MOST_ELEMENTS = 2e5;
-const MOST_TERMS = 2e6;
+const MOST_FLOPS = 2e7;
 const LARGEST = 300;
 
 const isPrime = (n: number): boolean =>
@@ -74,11 +74,12 @@ function drawCase(op: OpTest<Attributes>, random: Random): { dims: number[]; tes
   for (;;) {
     const drawn = Array.from({ length: required }, () => size(random));
     const dims = related[op.op.name]?.(drawn, random) ?? drawn;
-    if (dims.reduce((product, dim) => product * dim, 1) > MOST_TERMS) continue;
     try {
       const testCase = bench.sized(...dims);
-      const { inputs, outputs } = trace(op, testCase);
+      const { inputs, outputs, graph } = trace(op, testCase);
       if ([...inputs, ...outputs].some(({ shape }) => elements(shape) > MOST_ELEMENTS)) continue;
+      const costs = graph.nodes.map((node) => node.op.cost(node.inputs, node.outputs, node.attrs));
+      if (costs.reduce((sum, { flops }) => sum + flops, 0) > MOST_FLOPS) continue;
       return { dims, testCase };
     } catch (error) {
       // Sizes that an op refuses by name are no sizes of it.
