@@ -1,4 +1,5 @@
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { test } from 'uvu';
@@ -108,7 +109,7 @@ test('damaged, disguised and huge images are refused with path and reason', asyn
   await refuse('cut.jpg', /premature end/);
   await refuse('cut.png', /read error/);
   await refuse('flipped.png', /read error/);
-  await refuse('empty.png', /no JPEG/);
+  await refuse('empty.png', /it is empty/);
   await refuse('svg.png', /no JPEG/);
   await refuse('bomb.png', /30000 x 30000 pixels, more than/);
   await fails(() => decodeImage(join(place, 'gone.png'), 3), ExitCode.noInput, /ENOENT/);
@@ -158,6 +159,17 @@ test('missing, empty and unreadable input is exit 66', async () => {
   chmodSync(empty, 0);
   await fails(() => openDataset(empty), ExitCode.noInput, /EACCES/);
   chmodSync(empty, 0o700);
+});
+
+test('a link to nowhere is an image that cannot be read; pipes are nothing', async () => {
+  const place = writeTree(join(folder, 'links'), { 'a.png': await png(4, 4), 'b.png': await png(4, 4, 3, 2) });
+  execFileSync('mkfifo', [join(place, 'pipe.png'), join(place, 'train-images-idx3-ubyte')]);
+  assert.is((await openDataset(place)).train.count, 2);
+  symlinkSync('nowhere.png', join(place, 'c.png'));
+  await fails(() => openDataset(place), ExitCode.noInput, /links\/c\.png/, /ENOENT/);
+  const { bad, images } = await checkData(place);
+  assert.equal([images, bad.length], [2, 1]);
+  assert.match(bad[0]?.file ?? '', /c\.png$/);
 });
 
 test('sets of one size are resident, grey ones keep one channel, mixed ones are read on demand', async () => {

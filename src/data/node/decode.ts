@@ -34,8 +34,8 @@ function prepare(): void {
  */
 export async function imageInfo(path: string, pixelLimit = defaultPixelLimit): Promise<ImageInfo> {
   const start = Buffer.alloc(12);
-  await withFile(path, async (file) => file.read(start, 0, start.length, 0));
-  checkStart(start, path);
+  const { bytesRead } = await withFile(path, async (file) => file.read(start, 0, start.length, 0));
+  checkStart(start.subarray(0, bytesRead), path);
   return infoOf(path, path, pixelLimit);
 }
 
@@ -83,6 +83,7 @@ async function readImageFile(path: string): Promise<Buffer> {
 
 /** By content, not by name: libvips would also run its readers of SVG, PDF and others on a renamed file. */
 function checkStart(bytes: Buffer, path: string): void {
+  if (bytes.length === 0) throw badImage(path, 'it is empty');
   const start = bytes.toString('latin1', 0, 12);
   const known =
     start.startsWith('\xff\xd8\xff') ||

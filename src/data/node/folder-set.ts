@@ -5,7 +5,6 @@ import { checkIndex, type DecodedImage, type ImageSet, residentSet } from '../da
 import { forEachParallel } from '../prefetch.js';
 import { decodeImage, defaultPixelLimit, imageInfo } from './decode.js';
 import type { ImageListing } from './image-folder.js';
-import { reasonOf } from './io-errors.js';
 
 export interface BadImage {
   readonly file: string;
@@ -227,7 +226,7 @@ class BadImages {
       {
         what: 'too many images cannot be decoded',
         where: this.listing.root,
-        why: `${this.found.size} so far, ${this.cap} of ${this.listing.files.length} may be skipped; the last is ${file}: ${reasonOf(error)}`,
+        why: `${this.found.size} so far, ${this.cap} of ${this.listing.files.length} may be skipped; the last is ${file}: ${error.complaint.why}`,
         fix: 'run "sop-gpu check-data" for the whole list and repair the set',
       },
       { cause: error },

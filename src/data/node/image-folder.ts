@@ -81,10 +81,13 @@ export async function readFolder(path: string): Promise<Dirent[]> {
   return entries.filter(({ name }) => !name.startsWith('.'));
 }
 
-/** What an entry is, behind symbolic links; null for what is neither file nor folder (broken links, sockets). */
+/**
+ * What an entry is, behind symbolic links; null for what is neither file nor folder (pipes, sockets, devices). A link to nowhere
+ * is a file that cannot be read, not nothing: who reads it says so.
+ */
 export async function kindOf(folder: string, entry: Dirent): Promise<'file' | 'folder' | null> {
   const info = entry.isSymbolicLink() ? await fs.stat(join(folder, entry.name)).catch(() => null) : entry;
-  if (info === null) return null;
+  if (info === null) return 'file';
   return info.isFile() ? 'file' : info.isDirectory() ? 'folder' : null;
 }
 

@@ -72,10 +72,10 @@ export async function locate(pathOrName: string, options: Pick<OpenOptions, 'fas
   }
   const entries = await readFolder(path);
   const names = entries.map(({ name }) => name);
-  if (names.some(isIdxImages)) return { kind: 'open', splits: await openIdx(path, names, basename(resolve(path))) };
   const files = (
     await Promise.all(entries.map(async (entry) => ((await kindOf(path, entry)) === 'file' ? entry.name : [])))
   ).flat();
+  if (files.some(isIdxImages)) return { kind: 'open', splits: await openIdx(path, files, basename(resolve(path))) };
   const cifar = cifarKindOf(path, files);
   if (cifar) return { kind: 'open', splits: await openCifar(path, files, cifar) };
   const isFolder = (name: string): boolean => names.includes(name) && !files.includes(name);
