@@ -32,12 +32,15 @@ function size(random: Random): number {
   return 293;
 }
 
+const HEAD_WIDTHS = [1, 2, 3, 5, 7, 8, 12, 16, 31, 32, 61, 64, 67, 96, 127, 128];
+
 /** Sizes that depend on each other, where an op has some; the others are drawn each for itself. */
 const related: Readonly<Record<string, (dims: number[], random: Random) => number[]>> = {
   attention: ([count = 1, length = 1, width = 1], random) => [
     1 + (count % 4),
     length,
-    Math.min(width, 128),
+    // Each has kernels of its own, which take a software adapter seconds to compile: not all of 128.
+    HEAD_WIDTHS[width % HEAD_WIDTHS.length]!,
     1 + random.below(3),
   ],
   augment: ([count = 1, side = 1], random) => [1 + (count % 9), 4 + (side % 60), random.below(2) ? 1 : 3],

@@ -219,8 +219,10 @@ class BadImages {
     if (this.found.has(index)) return;
     this.found.add(index);
     const file = this.listing.files[index]!;
-    this.options.onBad?.({ file, reason: error.complaint.why });
-    if (this.found.size <= this.cap && this.found.size < this.listing.files.length) return;
+    if (this.found.size <= this.cap && this.found.size < this.listing.files.length) {
+      this.options.onBad?.({ file, reason: error.complaint.why });
+      return;
+    }
     throw new SopError(
       ExitCode.data,
       {
