@@ -6,6 +6,7 @@ import { residentSet } from '../src/data/dataset.js';
 import type { NamedArray } from '../src/data/safetensors.js';
 import { defaultTarget, type Target } from '../src/gpu/target.js';
 import { openNodeGpu } from '../src/node.js';
+import { chooseTiling } from '../src/ops/matmul.js';
 import { bindingLimit } from '../src/plan/plan.js';
 import { describePlan } from '../src/plan/report.js';
 import { Feed } from '../src/sop/feed.js';
@@ -121,6 +122,24 @@ test('what no division makes smaller is refused', async () => {
   // D of 8192 anchors: one for all images.
   await refused(2 ** 19, ['sop.cls.memory=16384', 'sop.cls.anchors=8192'], /sop\.cls\/support/);
   await refused(2 ** 13, [], /one binding/);
+});
+
+test('parts of a product, to be added, stay within one binding', () => {
+  const target = { ...defaultTarget, kind: 'lavapipe', subgroupSize: 8 } as const;
+  for (const inner of [200, 20_000, 200_000]) {
+    for (const [rows, columns] of [
+      [2048, 2048],
+      [768, 3072],
+      [8192, 8192],
+    ] as const) {
+      const sizes = { batch: 1, rows, columns, inner, transA: true, transB: false, sums: false };
+      const { splits } = chooseTiling(sizes, target);
+      assert.ok(
+        splits === 1 || 4 * splits * rows * columns <= target.maxBindingBytes,
+        `${splits} of ${rows} x ${columns}`,
+      );
+    }
+  }
 });
 
 test.run();

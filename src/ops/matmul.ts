@@ -211,6 +211,8 @@ function tilings(sizes: Product, target: Target): Tiling[] {
     for (let wanted = 1; wanted <= Math.min(MAX_SPLITS, Math.max(1, inner / MIN_SPAN)); wanted++) {
       const span = unit * Math.ceil(inner / unit / wanted);
       const splits = Math.ceil(inner / span);
+      // The parts lie in one binding until they are added.
+      if (splits > 1 && 4 * splits * batch * rows * columns > target.maxBindingBytes) break;
       const addition = launch + (((splits + 1) * batch * rows * columns) / (target.subgroupSize || 32) / busy) * load;
       // Tiles of a row of them share one of a and go through all of b: what does not stay at hand is fetched again and again.
       const far = 4 * span * (tileRows + columns) > cache ? 4 * (tileRows + tileColumns) * miss : 0;
