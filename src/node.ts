@@ -8,6 +8,7 @@ import { pollPatiently } from './node/patient-polling.js';
 import { spreadWorkers } from './node/spread-workers.js';
 import { tunedVariants } from './node/tuning.js';
 import { findDrivers, findLoader, prepareSwiftShader } from './node/vulkan.js';
+import { widenVectors } from './node/wide-vectors.js';
 
 export * from './index.js';
 
@@ -20,6 +21,7 @@ const instances: GPU[] = [];
 function createInstance(options: string[] = []): GPU {
   Object.assign(globalThis, globals); // GPUBufferUsage and its like, which browsers have anyway
   pollPatiently();
+  widenVectors();
   const instance = create(options);
   instances.push(instance);
   return instance;

@@ -66,8 +66,10 @@ export function targetOf(adapter: AdapterFacts, name?: string): Target {
   // Software adapters have their best name in the description; that of a GPU's driver does not name the GPU.
   const ownName = kind === 'gpu' ? [device, description].filter(Boolean).join(', ') : description || device;
   const fixedSubgroups = features.has('subgroups') && subgroupMinSize === subgroupMaxSize;
+  // Lavapipe computes on as many lanes as it is told, and other sums on other numbers of them.
+  const lanes = kind === 'lavapipe' && fixedSubgroups ? `, ${subgroupMinSize} lanes` : '';
   return {
-    name: name ?? (ownName || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter'),
+    name: name ?? (ownName + lanes || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter'),
     kind,
     integrated: kind === 'gpu' && isIntegrated(words),
     subgroupSize: fixedSubgroups ? (subgroupMinSize ?? 0) : 0,

@@ -106,7 +106,7 @@ const headWidthOf = (qkv: Spec | undefined, { heads }: AttentionAttributes): num
 
 /**
  * On software adapters one subgroup a workgroup; the rows of an invocation share what is loaded. They compile each unrolled
- * row of a tile anew and gain nothing from it; on a GPU it saves barriers.
+ * row of a tile anew and gain nothing from more than a load brings; on a GPU it saves barriers.
  */
 function chooseVariant(
   headWidth: number,
@@ -119,7 +119,9 @@ function chooseVariant(
   }
   const lanes = target.subgroupSize;
   const most = MOST_OWNED.find((rows) => subgroupName(rows) === name) ?? 1;
-  return { headWidth, lanes, subgroup: true, owned: ownedRows(length, lanes, most), tile: 1 };
+  // As many streamed rows as one load by all lanes brings: of a narrow head a single row would leave most lanes idle.
+  const tile = Math.max(1, Math.min(length, Math.floor(lanes / Math.ceil(headWidth / 4))));
+  return { headWidth, lanes, subgroup: true, owned: ownedRows(length, lanes, most), tile };
 }
 
 /** Rows of an invocation, at most `most`, for which a pass over the streamed rows (1 to load them, 1 a row) costs least. */

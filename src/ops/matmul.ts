@@ -41,7 +41,7 @@ export interface Tiling {
   readonly tileRows: number;
   readonly tileColumns: number;
   readonly splits: number;
-  /** Length of a part: a multiple of `UNROLL` where the inner axis is. */
+  /** Length of a part: a multiple of the steps that the kernel takes at a time. */
   readonly span: number;
 }
 
@@ -169,14 +169,13 @@ export function matmulLaunches(
 /** What a tile costs: time in ns that one workgroup spends on a step along the inner axis and on its end. */
 interface Candidate {
   readonly kernel: () => Kernel;
+  /** Steps along the inner axis that the kernel takes at a time. */
+  readonly unroll: number;
   readonly tileRows: number;
   readonly tileColumns: number;
   readonly step: number;
   readonly store: number;
 }
-
-/** Steps along the inner axis that a subgroup tile takes at a time where its length allows. */
-const UNROLL = 4;
 
 /** Largest number of parts of the inner axis, and the shortest part worth a workgroup. */
 const MAX_SPLITS = 64;
@@ -204,12 +203,11 @@ const tilingName = ({ tileRows, tileColumns, splits }: Tiling): string =>
 function tilings(sizes: Product, target: Target): Tiling[] {
   const { batch, rows, columns, inner } = sizes;
   const { load, launch, cache, miss, products: busy } = costsOf(target);
-  const unit = inner % UNROLL === 0 ? UNROLL : 1;
-  const timed = candidates(sizes, target).map(({ kernel, tileRows, tileColumns, step, store }) => {
+  const timed = candidates(sizes, target).map(({ kernel, unroll, tileRows, tileColumns, step, store }) => {
     const tiles = Math.ceil(rows / tileRows) * Math.ceil(columns / tileColumns) * batch;
     let best: { tiling: Tiling; time: number } | undefined;
     for (let wanted = 1; wanted <= Math.min(MAX_SPLITS, Math.max(1, inner / MIN_SPAN)); wanted++) {
-      const span = unit * Math.ceil(inner / unit / wanted);
+      const span = unroll * Math.ceil(inner / unroll / wanted);
       const splits = Math.ceil(inner / span);
       // The parts lie in one binding until they are added.
       if (splits > 1 && 4 * splits * batch * rows * columns > target.maxBindingBytes) break;
@@ -231,21 +229,23 @@ function tilings(sizes: Product, target: Target): Tiling[] {
 function candidates(sizes: Product, target: Target): Candidate[] {
   const { load, hand, multiply } = costsOf(target);
   const lanes = target.subgroupSize;
-  const { transA, transB, sums } = sizes;
+  const { transA, transB, sums, batch, rows: m, columns: n, inner } = sizes;
   if (target.kind === 'gpu' || lanes === 0) {
     return [4, 2].map((block) => ({
       kernel: () => workgroupMatmul({ block, transA, transB, sums }),
+      unroll: 1,
       tileRows: workgroupTileSide(block),
       tileColumns: workgroupTileSide(block),
       step: 2 * block * load + block * block * multiply,
       store: block * block * load,
     }));
   }
-  const tall = sizes.batch * sizes.rows * sizes.columns * sizes.inner > TALL_FROM ? [[64, 8] as const] : [];
-  return [...tall, [32, 8] as const, [8, 4] as const].map(([rows, columns]) => {
-    const loads = chooseLoads(sizes, target, rows);
+  const products = batch * m * n * inner;
+  return subgroupTiles(lanes, products).map(([rows, columns, wanted]) => {
+    const unroll = inner % wanted === 0 ? wanted : inner % 4 === 0 ? 4 : 1;
     return {
-      kernel: () => subgroupMatmul({ lanes, rows, columns, sums, ...loads }),
+      kernel: () => subgroupMatmul({ lanes, rows, columns, sums, unroll, ...chooseLoads(sizes, target, rows) }),
+      unroll,
       tileRows: rows,
       tileColumns: columns * lanes,
       step: (Math.ceil(rows / lanes) + columns) * load + rows * hand + rows * columns * multiply,
@@ -255,10 +255,18 @@ function candidates(sizes: Product, target: Target): Candidate[] {
 }
 
 /**
- * Multiply-adds of a product from which on a tile of 64 rows pays for its compilation, on lavapipe 2.5 s beside 1: it saves a
- * seventh of the time, so 4 ms of the smallest, which a step of a model of that size has dozens of.
+ * Tiles of a subgroup: rows, columns of a lane, steps at a time. What takes long to compile is for products that repay it,
+ * of which a step of a model of that size has dozens.
+ *
+ * On eight lanes, 64 rows take 2.5 s beside 1 and save a seventh of the time. On sixteen, whose loads cost more and whose
+ * products half, 64 rows of four columns are as fast and quick to compile; eight steps between stores take 6.5 s beside
+ * 1.1 and save an eleventh.
  */
-const TALL_FROM = 1e8;
+function subgroupTiles(lanes: number, products: number): (readonly [rows: number, columns: number, unroll: number])[] {
+  const large = lanes === 16 ? { from: 1e9, tile: [64, 8, 8] as const } : { from: 1e8, tile: [64, 8, 4] as const };
+  const middle = lanes === 16 ? ([64, 4, 4] as const) : ([32, 8, 4] as const);
+  return [...(products > large.from ? [large.tile] : []), middle, [8, 4, 4]];
+}
 
 /**
  * Loads of a subgroup tile. Lavapipe spends 18 instructions on a number that it loads alone, 13 on one of four, beside 5 on a
@@ -268,15 +276,13 @@ function chooseLoads(
   { transA, transB, rows: m, columns: n, inner }: Product,
   { kind, subgroupSize: lanes }: Target,
   rows: number,
-): Pick<SubgroupTile, 'unroll' | 'a' | 'b' | 'quads'> {
-  const even = inner % UNROLL === 0;
-  const unroll = even ? UNROLL : 1;
-  if (kind !== 'lavapipe') return { unroll, a: 'one', b: 'one', quads: false };
-  const along = even ? 'inner' : 'one';
+): Pick<SubgroupTile, 'a' | 'b' | 'quads'> {
+  if (kind !== 'lavapipe') return { a: 'one', b: 'one', quads: false };
+  const along = inner % 4 === 0 ? 'inner' : 'one';
   const quads = n % 4 === 0;
   const a = transA ? (m % 4 === 0 && rows % (4 * lanes) === 0 ? 'side' : 'one') : along;
   const b = transB ? along : quads ? 'side' : 'one';
-  return { unroll, a, b, quads };
+  return { a, b, quads };
 }
 
 function product(a: Spec | undefined, b: Spec | undefined, attrs: MatmulAttributes): Product {

@@ -1,0 +1,46 @@
+import { mkdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { cacheFolder } from './cache.js';
+
+/** Bits of the vectors that lavapipe is asked for; by itself it takes 256. */
+const WIDE = '512';
+
+/**
+ * Asks lavapipe for vectors of 512 bits, 16 lanes, on processors with AVX-512: it is bound by the number of instructions, and
+ * wide ones do twice as much. A matrix product takes two thirds of the time. For before the first Vulkan instance of a
+ * process; what `LP_NATIVE_VECTOR_WIDTH` in the environment says already counts.
+ *
+ * Mesa keeps what it compiled under a name that does not tell the width, and would run the code for one width as that for
+ * another: each width gets a folder of its own, inside the one that `MESA_SHADER_CACHE_DIR` names or among our caches.
+ */
+export function widenVectors(): void {
+  const { env } = process;
+  const width = env['LP_NATIVE_VECTOR_WIDTH'] ?? (widestVectors() ? WIDE : undefined);
+  if (width === undefined) return;
+  const [name, named] = [`lavapipe-${width}`, env['MESA_SHADER_CACHE_DIR']];
+  env['LP_NATIVE_VECTOR_WIDTH'] = width;
+  if (named && basename(named) === name) return; // by the process that started this one
+  const folder = join(named || cacheFolder(), name);
+  env['MESA_SHADER_CACHE_DIR'] = folder;
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch {
+    // Mesa then keeps nothing, which is slower and right.
+  }
+}
+
+function widestVectors(): boolean {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return false;
+  try {
+    return hasWideVectors(readFileSync('/proc/cpuinfo', 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+/** Whether all cores in the text of /proc/cpuinfo have what LLVM needs to compute on 512 bits as it does on 256. */
+export function hasWideVectors(cpuinfo: string): boolean {
+  const cores = cpuinfo.match(/^flags\s*:.*$/gm) ?? [];
+  const needed = ['avx512f', 'avx512dq', 'avx512bw', 'avx512vl'];
+  return cores.length > 0 && cores.every((flags) => needed.every((flag) => flags.split(/\s+/).includes(flag)));
+}
