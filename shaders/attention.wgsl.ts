@@ -36,7 +36,9 @@ const PARAMS = {
   length: 'u32',
   first_row: 'u32',
   row_tiles: 'u32',
-  groups: 'u32',
+  /** Row tiles of all heads and sequences are numbered in one; these are the dispatch's. */
+  first_group: 'u32',
+  end_group: 'u32',
   scale: 'f32',
   /** Vectors of 4 numbers that an invocation owns of q, k, v each: owned ceil(w / 4). */
   chunks: 'u32',
@@ -78,8 +80,8 @@ fn store_${buffer}(at: u32, c: u32, value: vec4<f32>) {
 @compute @workgroup_size(${lanes})
 fn ${name}(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) local: u32) {
-  let group = flat_group(workgroup, groups);
-  if (group >= params.groups) { return; }
+  let group = params.first_group + flat_group(workgroup, groups);
+  if (group >= params.end_group) { return; }
   let head = (group / params.row_tiles) % params.heads;
   let begin = params.first_row + group / (params.row_tiles * params.heads) * params.length;
   let width = params.heads * ${headWidth}u;

@@ -37,6 +37,8 @@ const PARAMS = {
   b_inner: 'u32',
   b_column: 'u32',
   bias_on: 'u32',
+  /** Tiles of rows in dispatches before this one. */
+  first_tile: 'u32',
 } as const;
 
 /** Workgroup (x, y, z) = (tile of columns, tile of rows, batch and split) and its part of the inner axis. */
@@ -189,7 +191,7 @@ export function subgroupMatmul(variant: SubgroupTile): Kernel {
 fn subgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                  @builtin(subgroup_invocation_id) lane: u32) {
 ${PLACE}
-  let top = workgroup.y * ${rows}u;
+  let top = (params.first_tile + workgroup.y) * ${rows}u;
   let left = workgroup.x * ${lanes * columns}u;
 ${a.start}
 ${b.start}
@@ -280,7 +282,7 @@ var<workgroup> b_slice: array<f32, ${SIDE * pitch}>;
 fn workgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_id) local: vec3<u32>, @builtin(local_invocation_index) index: u32) {
 ${PLACE}
-  let top = workgroup.y * ${tile}u;
+  let top = (params.first_tile + workgroup.y) * ${tile}u;
   let left = workgroup.x * ${tile}u;
   let a_start = batch * params.a_batch;
   let b_start = batch * params.b_batch;

@@ -51,6 +51,8 @@ const PARAMS = {
   sops: 'u32',
   depth: 'u32',
   ...ROW_TILE_PARAMS,
+  /** Tiles of rows in dispatches before this one; in `accumulate` too. */
+  first_tile: 'u32',
   tile_sops: 'u32',
   /** 1 / (K - 1): r_j = (1 - s_j) others. */
   others: 'f32',
@@ -71,7 +73,7 @@ function logits(variant: SopVariant, tileNumber: string): { declaration: string;
     declaration: `${contributions.declaration}\n${rowTileDeclaration(variant)}`,
     code: `
   let support = params.sops * ${members}u;
-  let row0 = workgroup.x * ${tileRows(variant)}u;
+  let row0 = (params.first_tile + workgroup.x) * ${tileRows(variant)}u;
   let sop0 = (${tileNumber}) * ${tileSops(variant)}u;
   let column0 = sop0 * ${members}u;
   let count = support - column0;
@@ -200,10 +202,10 @@ export function rowSums(layout: RowLayout): Kernel {
   });
 }
 
-/** Workgroups (ceil(rows / tileRows), tiles of the span); the span begins at tile `first_tile` and is `span` columns wide. */
+/** Workgroups (ceil(rows / tileRows), tiles of the span); the span begins at tile `span_tile` and is `span` columns wide. */
 export function weights(variant: SopVariant): Kernel {
   const { columns, members, lanes, subgroup } = variant;
-  const { declaration, code } = logits(variant, 'params.first_tile + workgroup.y');
+  const { declaration, code } = logits(variant, 'params.span_tile + workgroup.y');
   return kernel({
     label: 'sop_probabilities.weights',
     enable: subgroup ? ['subgroups'] : [],
@@ -216,7 +218,7 @@ export function weights(variant: SopVariant): Kernel {
       dp: read('f32'),
       w: write('f32'),
     },
-    params: { ...PARAMS, first_tile: 'u32', span: 'u32' },
+    params: { ...PARAMS, span_tile: 'u32', span: 'u32' },
     scalars: true,
     code: wgsl`${declaration}
 @compute @workgroup_size(${lanes})
@@ -254,6 +256,7 @@ export function accumulate(tile: RowTile): Kernel {
       rows: 'u32',
       depth: 'u32',
       ...ROW_TILE_PARAMS,
+      first_tile: 'u32',
       first: 'u32',
       count: 'u32',
       span: 'u32',
@@ -262,7 +265,7 @@ export function accumulate(tile: RowTile): Kernel {
     code: wgsl`${rowTileDeclaration(tile)}
 @compute @workgroup_size(${lanes})
 fn accumulate${ARGUMENTS} {
-  let row0 = workgroup.x * ${tileRows(tile)}u;
+  let row0 = (params.first_tile + workgroup.x) * ${tileRows(tile)}u;
   let column0 = workgroup.y * ${columns}u;
   let begin = workgroup.z * params.split_span;
   let end = min(params.count, begin + params.split_span);

@@ -1,5 +1,5 @@
 import { ExitCode, SopError } from '../errors.js';
-import { isIntegrated, type Target, targetKind } from './target.js';
+import { isIntegrated, MAX_DISPATCH_FLOPS, type Target, targetKind } from './target.js';
 import { HangError, type Watchdog, type WatchdogLimits } from './watchdog.js';
 
 /** What an adapter says of itself. Strings may be empty: browsers hide some. */
@@ -81,6 +81,7 @@ export function targetOf(adapter: AdapterFacts, name?: string): Target {
     maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
     maxBindingBytes: limits.maxStorageBufferBindingSize,
     maxBufferBytes: limits.maxBufferSize - (limits.maxBufferSize % 4), // lavapipe says 2^32 - 1; sizes are multiples of 4
+    maxDispatchFlops: MAX_DISPATCH_FLOPS,
   };
 }
 

@@ -26,9 +26,14 @@ export interface Target {
   readonly maxBindingBytes: number;
   /** Largest buffer, bytes. */
   readonly maxBufferBytes: number;
+  /** Largest work of a dispatch: WebGPU has no such limit, but drivers of GPUs end what seems to hang. */
+  readonly maxDispatchFlops: number;
   /** What `sop-gpu tune` found fastest on this adapter: variants by `callKey`. Without it the ops' own choices count. */
   readonly tuned?: ReadonlyMap<string, string>;
 }
+
+/** Below 100 ms at 200 GFLOP/s. */
+export const MAX_DISPATCH_FLOPS = 2e10;
 
 /** WebGPU's default limits and no optional feature: what every adapter has, and what `plan` uses without a device. */
 export const defaultTarget: Target = {
@@ -44,6 +49,7 @@ export const defaultTarget: Target = {
   maxStorageBuffers: 8,
   maxBindingBytes: 134_217_728,
   maxBufferBytes: 268_435_456,
+  maxDispatchFlops: MAX_DISPATCH_FLOPS,
 };
 
 /** The kind that an adapter's own words point to. */

@@ -4,6 +4,7 @@ import type { Target } from '../gpu/target.js';
 import type { Kernel } from '../graph/kernel.js';
 import { defineOp, GraphError, input, type Launch, type Operand, output, scratch } from '../graph/op.js';
 import { bytes, f32, type Spec, showShape } from '../graph/tensor.js';
+import { dispatchParts } from './dispatches.js';
 import { checkSegments, placeSegments, type Segment } from './segments.js';
 
 /** `segments`: the sequences that attend within themselves. */
@@ -27,7 +28,7 @@ export const attention = defineOp<AttentionAttributes>({
   },
   variants: ({ inputs: [qkv], attrs, target }) => tileNames(headWidthOf(qkv, attrs), target),
   launches: ({ inputs: [qkv], attrs, target, variant }) =>
-    launches(qkv, attrs, target, variant, forward, { qkv: input(0), out: output(0), lse: output(1) }),
+    launches(2, qkv, attrs, target, variant, forward, { qkv: input(0), out: output(0), lse: output(1) }),
   derivative(graph, { inputs: [qkv], outputs: [out, lse], attrs }, [dout, dlse]) {
     if (!qkv || !out || !lse) throw new GraphError('attention', 'has lost a tensor');
     if (dlse) throw new GraphError('attention', 'lse has no gradient: it is kept for attention_backward only');
@@ -45,15 +46,16 @@ export const attentionBackward = defineOp<AttentionAttributes>({
   launches({ inputs: [qkv], attrs, target, variant }) {
     const common = { qkv: input(0), d_out: input(3), lse: input(2), delta: scratch(0), d_qkv: output(0) };
     return [
-      ...launches(qkv, attrs, target, variant, (tile) => backward(tile, 'query'), { ...common, out: input(1) }),
-      ...launches(qkv, attrs, target, variant, (tile) => backward(tile, 'key'), common),
+      ...launches(3, qkv, attrs, target, variant, (tile) => backward(tile, 'query'), { ...common, out: input(1) }),
+      ...launches(4, qkv, attrs, target, variant, (tile) => backward(tile, 'key'), common),
     ];
   },
   cost: (inputs, outputs, attrs) => cost(5, [...inputs, ...outputs], attrs),
 });
 
-/** One launch a segment. */
+/** One launch a segment, or as many as its work asks for: `products` of length x length x head width each. */
 function launches(
+  products: number,
   qkv: Spec | undefined,
   attrs: AttentionAttributes,
   target: Target,
@@ -63,24 +65,27 @@ function launches(
 ): Launch[] {
   const { heads, segments } = attrs;
   const headWidth = headWidthOf(qkv, attrs);
-  return placeSegments(segments).map((segment) => {
+  return placeSegments(segments).flatMap((segment) => {
     const variant = chooseVariant(headWidth, segment, target, name);
     const rowTiles = Math.ceil(segment.length / (variant.lanes * variant.owned));
     const groups = rowTiles * heads * segment.count;
-    return {
-      kernel: template(variant),
+    const kernel = template(variant);
+    const flops = 2 * products * segment.count * heads * segment.length ** 2 * headWidth;
+    return dispatchParts(target, groups, flops).map(({ first, count }) => ({
+      kernel,
       bindings: bindings satisfies Readonly<Record<string, Operand>>,
       params: {
         heads,
         length: segment.length,
         first_row: segment.firstRow,
         row_tiles: rowTiles,
-        groups,
+        first_group: first,
+        end_group: first + count,
         scale: 1 / Math.sqrt(headWidth),
         chunks: variant.owned * Math.ceil(headWidth / 4),
       },
-      workgroups: grid(groups, 1),
-    };
+      workgroups: grid(count, 1),
+    }));
   });
 }
 

@@ -15,6 +15,7 @@ import {
 import { bytes, elements, f32, type Spec, sameShape, showShape, type Tensor } from '../graph/tensor.js';
 import { costsOf } from './adapters.js';
 import { columnSum, columnSumLaunch } from './column_sum.js';
+import { dispatchParts } from './dispatches.js';
 
 export type MatmulAttributes = Attributes & {
   readonly transA: boolean;
@@ -74,7 +75,7 @@ export const matmul = defineOp<MatmulAttributes>({
   },
   launches({ inputs: [a, b, bias], attrs, target, variant }) {
     const sizes = product(a, b, attrs);
-    return matmulLaunches(sizes, chooseTiling(sizes, target, variant), bias !== undefined);
+    return matmulLaunches(sizes, chooseTiling(sizes, target, variant), bias !== undefined, target);
   },
   derivative(graph, node, [dy], needs) {
     if (!dy) return [null, null, null];
@@ -132,38 +133,44 @@ export function matmulLaunches(
   sizes: Product,
   { kernel, tileRows, tileColumns, splits, span }: Tiling,
   biased: boolean,
+  target: Target,
 ): Launch[] {
   const { batch, rows, columns, inner, transA, transB, sums } = sizes;
   const result = (index: number): Operand => (splits > 1 ? scratch(index) : output(index));
-  const multiply: Launch = {
-    kernel: kernel(),
-    bindings: {
-      a: input(0),
-      b: input(1),
-      bias: input(biased ? 2 : 0),
-      y: result(0),
-      ...(sums && { sums: result(1) }),
-    },
-    params: {
-      rows,
-      columns,
-      inner,
-      span,
-      splits,
-      a_batch: rows * inner,
-      a_row: transA ? 1 : inner,
-      a_inner: transA ? rows : 1,
-      b_batch: inner * columns,
-      b_inner: transB ? 1 : columns,
-      b_column: transB ? inner : 1,
-      bias_on: biased ? 1 : 0,
-    },
-    workgroups: [Math.ceil(columns / tileColumns), Math.ceil(rows / tileRows), batch * splits],
-  };
-  if (splits === 1) return [multiply];
+  const written = kernel();
+  const parts = dispatchParts(target, Math.ceil(rows / tileRows), 2 * batch * rows * columns * inner);
+  const products = parts.map(
+    ({ first, count }): Launch => ({
+      kernel: written,
+      bindings: {
+        a: input(0),
+        b: input(1),
+        bias: input(biased ? 2 : 0),
+        y: result(0),
+        ...(sums && { sums: result(1) }),
+      },
+      params: {
+        rows,
+        columns,
+        inner,
+        span,
+        splits,
+        a_batch: rows * inner,
+        a_row: transA ? 1 : inner,
+        a_inner: transA ? rows : 1,
+        b_batch: inner * columns,
+        b_inner: transB ? 1 : columns,
+        b_column: transB ? inner : 1,
+        bias_on: biased ? 1 : 0,
+        first_tile: first,
+      },
+      workgroups: [Math.ceil(columns / tileColumns), count, batch * splits],
+    }),
+  );
+  if (splits === 1) return products;
   const sizesOfResults = [batch * rows * columns, ...(sums ? [batch * rows] : [])];
   const additions = sizesOfResults.map((size, i) => columnSumLaunch(scratch(i), output(i), splits, size, splits));
-  return [multiply, ...additions];
+  return [...products, ...additions];
 }
 
 /** What a tile costs: time in ns that one workgroup spends on a step along the inner axis and on its end. */

@@ -5,10 +5,8 @@ import { neighboursMerge, neighboursSearch } from '../../shaders/neighbours.wgsl
 import type { Target } from '../gpu/target.js';
 import type { Launch, Operand } from '../graph/op.js';
 import { f32, type Spec, u32 } from '../graph/tensor.js';
+import { dispatchParts } from './dispatches.js';
 import { chooseRowTile } from './row-tiles.js';
-
-/** Work of one dispatch: below 100 ms at 200 GFLOP/s, because drivers of GPUs end what seems to hang. */
-const DISPATCH_FLOPS = 2e10;
 
 /** Workgroups that keep an adapter busy: some for each core, or for each multiprocessor. */
 const BUSY = { lavapipe: 4, swiftshader: 4, gpu: 256 } as const;
@@ -22,6 +20,7 @@ export interface SearchPlan {
   /** Ranges of the memory, `span` rows each: as many as keep the adapter busy. */
   readonly ranges: number;
   readonly span: number;
+  readonly target: Target;
 }
 
 /** Plans searches for about `anchors` anchors each. */
@@ -31,12 +30,12 @@ export function planSearch(memory: Spec | undefined, k: number, anchors: number,
   const tiles = Math.ceil(anchors / tileRows(tile));
   const blocks = Math.ceil(rows / tile.columns);
   const span = tile.columns * Math.ceil(blocks / Math.min(blocks, Math.ceil(BUSY[target.kind] / tiles)));
-  return { rows, width, k, tile, span, ranges: Math.ceil(rows / span) };
+  return { rows, width, k, tile, span, ranges: Math.ceil(rows / span), target };
 }
 
 /** Anchors that one dispatch may search for, whole tiles. */
-export function anchorsOfDispatch({ rows, width, tile }: SearchPlan): number {
-  const tiles = Math.floor(DISPATCH_FLOPS / (2 * rows * width * tileRows(tile)));
+export function anchorsOfDispatch({ rows, width, tile, target }: SearchPlan): number {
+  const tiles = Math.floor(target.maxDispatchFlops / (2 * rows * width * tileRows(tile)));
   return Math.max(1, tiles) * tileRows(tile);
 }
 
@@ -69,14 +68,14 @@ export interface SearchCall {
 
 /** The dispatches that leave the lists of each range in `to`: one, or as many as the bound on a dispatch's work asks for. */
 export function searchLaunches(plan: SearchPlan, call: SearchCall, to: Lists): Launch[] {
-  const { rows, width, k, tile, ranges, span } = plan;
+  const { rows, width, k, tile, ranges, span, target } = plan;
   const { memory, anchors, first, count, marks, counted, similarity } = call;
   const kernel = neighboursSearch({ tile, k, marked: !!marks, counted: !!counted, stored: !!similarity });
   const groups = Math.ceil(count / tileRows(tile)) * ranges;
   // What the device counts is cut by the caller: its workgroups are one list.
-  const together = counted ? groups : Math.max(1, Math.floor(DISPATCH_FLOPS / (2 * tileRows(tile) * span * width)));
-  return Array.from({ length: Math.ceil(groups / together) }, (_, i): Launch => {
-    const [first_group, end_group] = [i * together, Math.min(groups, (i + 1) * together)];
+  const parts = dispatchParts(target, groups, counted ? 0 : groups * 2 * tileRows(tile) * span * width);
+  return parts.map(({ first: first_group, count: parted }): Launch => {
+    const end_group = first_group + parted;
     return {
       kernel,
       bindings: {
@@ -99,7 +98,7 @@ export function searchLaunches(plan: SearchPlan, call: SearchCall, to: Lists): L
         end_group,
         entries: tile.rows * k,
       },
-      workgroups: grid(end_group - first_group, 1),
+      workgroups: grid(parted, 1),
       ...(counted && { indirect: counted.workgroups }),
     };
   });

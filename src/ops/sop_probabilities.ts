@@ -9,10 +9,12 @@ import {
   tiles as tilesKernel,
   weights,
 } from '../../shaders/sop_probabilities.wgsl.js';
+import type { Target } from '../gpu/target.js';
 import { defineOp, GraphError, input, type Launch, type OpCall, output, type Scalar, scratch } from '../graph/op.js';
 import { bytes, f32, type Spec, showShape } from '../graph/tensor.js';
 import { costsOf } from './adapters.js';
 import { columnSumLaunch } from './column_sum.js';
+import { dispatchParts } from './dispatches.js';
 import { chooseRowTile, rowTileVariants } from './row-tiles.js';
 
 /** `members`: rows of D of each SOP, its anchor and its neighbours. `temperature`: tau. */
@@ -43,15 +45,16 @@ export const sopProbabilities = defineOp<SopAttributes>({
   },
   variants: rowTileVariants,
   launches(call) {
-    const { rows, sops, tiles, variant, params } = sizes(call);
+    const { rows, sops, depth, count, tiles, variant, params } = sizes(call);
     const layout = rowLayout(call.target, 0);
+    const kernel = tilesKernel(variant);
     return [
-      {
-        kernel: tilesKernel(variant),
+      ...rowParts(call.target, rows, variant, 2 * rows * count * depth).map((part) => ({
+        kernel,
         bindings: { u: input(0), d: input(1), s: input(2), p: output(0), partial_sums: scratch(0) },
-        params: { ...params, tiles },
-        workgroups: [Math.ceil(rows / tileRows(variant)), tiles, 1],
-      },
+        params: { ...params, tiles, first_tile: part.first },
+        workgroups: [part.count, tiles, 1] as const,
+      })),
       {
         kernel: normalize(layout),
         bindings: { partial_sums: scratch(0), p: output(0), stats: output(1) },
@@ -89,11 +92,13 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
         workgroups: rowGrid(layout, rows),
       },
     ];
+    const [weigh, add] = [weights(variant), accumulate(tile)];
     for (let first = 0; first < count; first += span) {
       const width = Math.min(span, count - first);
+      const flops = 2 * rows * width * depth;
       launches.push(
-        {
-          kernel: weights(variant),
+        ...rowParts(call.target, rows, variant, flops).map((part) => ({
+          kernel: weigh,
           bindings: {
             u: input(0),
             d: input(1),
@@ -103,23 +108,24 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
             dp: input(5),
             w: scratch(1),
           },
-          params: { ...params, first_tile: first / variant.columns, span },
-          workgroups: [Math.ceil(rows / tileRows(variant)), Math.ceil(width / variant.columns), 1],
-        },
-        {
-          kernel: accumulate(tile),
+          params: { ...params, first_tile: part.first, span_tile: first / variant.columns, span },
+          workgroups: [part.count, Math.ceil(width / variant.columns), 1] as const,
+        })),
+        ...rowParts(call.target, rows, tile, flops).map((part) => ({
+          kernel: add,
           bindings: { w: scratch(1), d: input(1), du },
           params: {
             rows,
             depth,
             ...rowTileParams(tile),
+            first_tile: part.first,
             first,
             count: width,
             span,
             split_span: Math.ceil(width / splits),
           },
-          workgroups: [Math.ceil(rows / tileRows(tile)), Math.ceil(depth / tile.columns), splits],
-        },
+          workgroups: [part.count, Math.ceil(depth / tile.columns), splits] as const,
+        })),
       );
     }
     if (splits > 1) launches.push(columnSumLaunch(scratch(2), output(0), splits, rows * depth, splits));
@@ -144,6 +150,10 @@ function sizes({ inputs: [u, d], attrs: { members, temperature }, target, varian
   };
   return { rows, sops, depth, count, tiles: Math.ceil(sops / tileSops(variant)), variant, params };
 }
+
+/** Tiles of rows, cut where a dispatch would do too much. */
+const rowParts = (target: Target, rows: number, tile: RowTile, flops: number) =>
+  dispatchParts(target, Math.ceil(rows / tileRows(tile)), flops);
 
 /** Bytes that the weights of a span may take, where one binding can hold that. */
 const SPAN_BYTES = 2 ** 24;

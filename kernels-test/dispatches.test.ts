@@ -1,0 +1,62 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Target } from '../src/gpu/target.js';
+import type { Attributes } from '../src/graph/op.js';
+import { openNodeGpu } from '../src/node.js';
+import { dispatchParts } from '../src/ops/dispatches.js';
+import { plan } from '../src/plan/plan.js';
+import type { OpTest } from './declare.js';
+import { checkOnDevice } from './harness.js';
+import { opTests } from './index.js';
+import { trace } from './traced.js';
+
+/** Drivers of GPUs end a dispatch that seems to hang: large work comes in several. */
+const gpu = await openNodeGpu({ quiet: true });
+const tests = opTests as unknown as OpTest<Attributes>[];
+const bounded = (maxDispatchFlops: number) => ({ ...gpu.target, maxDispatchFlops });
+
+test('parts cover all workgroups once, alike in size, none beyond the bound unless it is a single one', () => {
+  for (const count of [1, 2, 7, 64, 1000, 65_537]) {
+    for (const flops of [0, 1, 99, 100, 101, 12_345, 1e9]) {
+      const parts = dispatchParts(bounded(100), count, flops);
+      const told = `${count} workgroups of ${flops} in all: ${JSON.stringify(parts.slice(0, 3))}`;
+      let next = 0;
+      for (const { first, count: own } of parts) {
+        assert.is(first, next, told);
+        assert.ok(own === 1 || (own * flops) / count <= 100, told);
+        next += own;
+      }
+      assert.is(next, count, told);
+    }
+  }
+});
+
+const shapes = {
+  matmul: [200, 40, 70],
+  attention: [3, 70, 32, 2],
+  sop_probabilities: [150, 5, 3, 20],
+  neighbours: [200, 60, 16, 4],
+};
+for (const [name, shape] of Object.entries(shapes)) {
+  test(`${name} in many dispatches gives what it gives in one`, async () => {
+    for (const opTest of tests.filter(({ op, bench }) => op.name === name && bench)) {
+      const testCase = opTest.bench!.sized(...shape);
+      const launches = (on: Target) => plan(trace(opTest, testCase).graph, on).launches.length;
+      assert.ok(launches(bounded(1)) > launches(gpu.target), opTest.bench?.form);
+      await checkOnDevice(gpu, opTest, testCase, tests, bounded(1));
+    }
+  });
+}
+
+test('at a bound of 2e10 a product of 12608 x 384 x 1536 stays whole, one of twice the rows does not', async () => {
+  const product = tests.find(({ op, bench }) => op.name === 'matmul' && bench?.form === 'NT');
+  const dispatches = (rows: number): number => {
+    const testCase = product?.bench?.sized(rows, 384, 1536);
+    const { graph } = trace(product!, testCase!);
+    const { launches } = plan(graph, { ...gpu.target, maxBindingBytes: 2 ** 31 });
+    return launches.filter(({ node, kernel }) => node.index === 0 && kernel.label.startsWith('matmul')).length;
+  };
+  assert.equal([12_608, 25_216].map(dispatches), [1, 2]);
+});
+
+test.run();

@@ -1,0 +1,17 @@
+import type { Target } from '../gpu/target.js';
+
+/** Workgroups of one dispatch, of those that an operation needs. */
+export interface Part {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** `count` workgroups, or rows of them, with `flops` of work in all, in as few equal parts as the bound on a dispatch allows. */
+export function dispatchParts({ maxDispatchFlops }: Target, count: number, flops: number): Part[] {
+  const most = Math.max(1, Math.floor((maxDispatchFlops * count) / Math.max(1, flops)));
+  const together = Math.ceil(count / Math.ceil(count / most));
+  return Array.from({ length: Math.ceil(count / together) }, (_, i) => {
+    const first = i * together;
+    return { first, count: Math.min(together, count - first) };
+  });
+}
