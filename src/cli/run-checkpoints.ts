@@ -161,7 +161,8 @@ export async function restore(
   const number = (key: string): number => Number(metadata.get(key) ?? Number.NaN);
   const progress = {
     step,
-    elapsed: number('elapsed'),
+    // NaN would never make a checkpoint due.
+    elapsed: number('elapsed') || 0,
     best: number('best'),
     teacherEntropy: number('teacher_entropy'),
   };

@@ -4,7 +4,8 @@ import { resolveConfig } from '../config/resolve.js';
 import type { Config } from '../config/schema.js';
 import { formatConfig } from '../config/yaml.js';
 import type { DataSplits, ImageSet } from '../data/dataset.js';
-import { removeStaleTemporaries } from '../data/node/checkpoints.js';
+import { checkCheckpoints, removeStaleTemporaries } from '../data/node/checkpoints.js';
+import { readSafetensorsHeader } from '../data/node/files.js';
 import { openDataset } from '../data/node/open.js';
 import { lockFolder } from '../data/node/run-lock.js';
 import { dataShape, withStatistics } from '../engine/run.js';
@@ -74,6 +75,8 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
     });
   }
   await checkRunFolder(out, { resume });
+  if (resume) await checkCheckpoints(out);
+  if (options.init !== undefined) await readSafetensorsHeader(options.init);
   if (options.supervise) return superviseTraining(out, printer);
   const stop = watchSignals({ onEarly: (signal) => printer.line(`${signal}: nothing was trained, nothing to save`) });
   try {

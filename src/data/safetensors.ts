@@ -149,7 +149,8 @@ export function verifyHeader(header: Header, where: string): void {
   const expected = header.metadata.get(headerCrcKey);
   const checked = [...header.metadata.keys()].some((key) => key.startsWith(headerCrcKey));
   if (!checked || expected === headerChecksum(header.entries, header.metadata)) return;
-  throw malformed(where, 'its header is damaged: the CRC-32 does not fit', 'use another copy of the file');
+  const why = 'its header is damaged, or another program changed it: names, shapes or metadata do not fit their CRC-32';
+  throw malformed(where, why, 'use another copy of the file');
 }
 
 function headerChecksum(entries: readonly TensorEntry[], metadata: ReadonlyMap<string, string>): string {

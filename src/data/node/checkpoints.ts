@@ -56,37 +56,61 @@ export interface LoadedCheckpoint {
  * would lose it
  */
 export async function loadNewestValid(runFolder: string): Promise<LoadedCheckpoint | null> {
-  const notes: string[] = [];
-  let newer = false;
-  const found: { name: CheckpointName; path: string; step: number }[] = [];
-  const passOver = (path: string, error: unknown): void => {
-    if (!(error instanceof SopError)) throw error;
-    notes.push(`${path} was passed over: ${error.complaint.why}`);
-  };
-  for (const name of checkpointNames) {
-    const path = checkpointPath(runFolder, name);
-    try {
-      const { metadata } = await readSafetensorsHeader(path);
-      newer ||= isNewer(metadata);
-      found.push({ name, path, step: stepOf(metadata, path) });
-    } catch (error) {
-      if (newer) throw error;
-      const cause = error instanceof SopError ? errorCode(error.cause) : '';
-      if (cause !== 'ENOENT') passOver(path, error);
-    }
-  }
-  // Of equal steps `last` stays first: the sort is stable.
-  found.sort((a, b) => b.step - a.step);
+  const { found, notes } = await listCheckpoints(runFolder);
   for (const { name, path } of found) {
     try {
       const checkpoint = readCheckpoint(await readSafetensorsFile(path), path);
       return { checkpoint, name, path, notes };
     } catch (error) {
-      passOver(path, error);
+      notes.push(passedOver(path, error));
     }
   }
   if (notes.length === 0) return null;
-  throw new SopError(ExitCode.data, {
+  throw noneUsable(runFolder, notes);
+}
+
+/**
+ * Fails where the heads of a run's checkpoints tell that `loadNewestValid` would: cheap, so that it can be asked before images
+ * are read and a device is opened.
+ *
+ * @throws SopError 65
+ */
+export async function checkCheckpoints(runFolder: string): Promise<void> {
+  const { found, notes } = await listCheckpoints(runFolder);
+  if (found.length === 0 && notes.length > 0) throw noneUsable(runFolder, notes);
+}
+
+/** The checkpoints of a run whose heads are whole, the newest first, and notes about the others. */
+async function listCheckpoints(runFolder: string) {
+  const notes: string[] = [];
+  const found: { name: CheckpointName; path: string; step: number }[] = [];
+  for (const name of checkpointNames) {
+    const path = checkpointPath(runFolder, name);
+    let newer = false;
+    try {
+      const { metadata } = await readSafetensorsHeader(path, (read) => {
+        newer = isNewer(read);
+        if (newer) stepOf(read, path);
+      });
+      found.push({ name, path, step: stepOf(metadata, path) });
+    } catch (error) {
+      if (newer) throw error;
+      const cause = error instanceof SopError ? errorCode(error.cause) : '';
+      if (cause !== 'ENOENT') notes.push(passedOver(path, error));
+    }
+  }
+  // Of equal steps `last` stays first: the sort is stable.
+  found.sort((a, b) => b.step - a.step);
+  return { found, notes };
+}
+
+function passedOver(path: string, error: unknown): string {
+  if (!(error instanceof SopError)) throw error;
+  return `${path} was passed over: ${error.complaint.why}`;
+}
+
+function noneUsable(runFolder: string, notes: readonly string[]): SopError {
+  return new SopError(ExitCode.data, {
     what: 'no usable checkpoint',
     where: runFolder,
     why: notes.join('; '),

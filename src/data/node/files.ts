@@ -139,17 +139,31 @@ export async function readFully(
   return true;
 }
 
-/** The header alone, checked: cheap however large the file is. @throws SopError 65, 66 */
-export async function readSafetensorsHeader(path: string): Promise<Header> {
-  return withFile(path, (file, bytes) => headerOf(file, bytes, path));
+/**
+ * The header alone, checked: cheap however large the file is.
+ *
+ * @param look is shown the metadata before they are held against their checksum, which newer programs may form differently
+ * @throws SopError 65, 66, and what `look` throws
+ */
+export async function readSafetensorsHeader(
+  path: string,
+  look?: (metadata: Header['metadata']) => void,
+): Promise<Header> {
+  return withFile(path, (file, bytes) => headerOf(file, bytes, path, look));
 }
 
-async function headerOf(file: FileHandle, fileBytes: number, path: string): Promise<Header> {
+async function headerOf(
+  file: FileHandle,
+  fileBytes: number,
+  path: string,
+  look?: (metadata: Header['metadata']) => void,
+): Promise<Header> {
   const start = new Uint8Array(Math.min(9, fileBytes));
   await readFully(file, start, 0);
   const bytes = new Uint8Array(8 + headerLength(start, fileBytes, path));
   if (!(await readFully(file, bytes, 0))) throw malformed(path, 'it became shorter while it was read');
   const header = parseHeader(bytes, fileBytes, path);
+  look?.(header.metadata);
   verifyHeader(header, path);
   return header;
 }
