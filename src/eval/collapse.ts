@@ -2,8 +2,8 @@ import type { Spread } from './spread.js';
 
 /** Features that vary less, as a share of those spread over a whole sphere, are the same for all images. */
 const LEAST_STD = 0.02;
-/** Features that use fewer dimensions tell nothing more than one number would. */
-const LEAST_RANK = 1.5;
+/** Runs at a learning rate much too high end at two dimensions; those that learn, however small, had five and more. */
+const LEAST_RANK = 2.5;
 /** Share of ln K: predictions nearer to uniform than this name no prototype. */
 const MOST_ENTROPY = 0.999;
 /** Share of ln K: predictions with less always name the same one. */
@@ -25,7 +25,7 @@ export function collapse(
     return `all images get nearly the same features (standard deviation ${featureStd.toPrecision(2)} of 1)`;
   }
   if (effectiveRank < LEAST_RANK) {
-    return `the features of all images differ in one direction only (effective rank ${effectiveRank.toFixed(2)})`;
+    return `the features of all images differ in hardly two directions (effective rank ${effectiveRank.toFixed(2)})`;
   }
   const share = teacherEntropy / Math.log(anchors);
   if (share > MOST_ENTROPY) return 'the teacher sees no difference between prototypes (its predictions are uniform)';
