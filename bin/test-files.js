@@ -10,8 +10,8 @@ import { root } from './launch.js';
 export function testFiles(patterns) {
   return readdirSync(join(root, 'kernels-test'))
     .filter((file) => file.endsWith('.test.ts'))
-    .map((file) => file.slice(0, -'.test.ts'.length))
-    .filter((name) => patterns.length === 0 || patterns.some((pattern) => name.includes(pattern)));
+    .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)))
+    .map((file) => file.slice(0, -'.test.ts'.length));
 }
 
 /**
