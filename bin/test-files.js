@@ -17,7 +17,7 @@ export function testFiles(patterns) {
 /**
  * Runs a compiled test file in a process of its own.
  * @param {string} name
- * @param {{ environment: NodeJS.ProcessEnv, minutes: number, onMessage?: (message: unknown) => void }} options
+ * @param {{ environment: NodeJS.ProcessEnv, minutes: number, onMessage?: (message: unknown) => void, stop?: AbortSignal }} options
  * @returns {Promise<{ passed: number, failed: number, skipped: number, seconds: number, trouble: string }>} trouble: what it
  * printed and how it ended, where it did not pass
  */
@@ -38,7 +38,7 @@ export async function runTestFile(name, options) {
 }
 
 /** @returns {Promise<{output: string, ended: string}>} ended: '' for exit code 0, else how it ended */
-function runFile(path, { environment, minutes, onMessage }) {
+function runFile(path, { environment, minutes, onMessage, stop }) {
   const { FORCE_COLOR: _, ...inherited } = process.env;
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ['--enable-source-maps', path], {
@@ -47,7 +47,9 @@ function runFile(path, { environment, minutes, onMessage }) {
       stdio: ['ignore', 'pipe', 'pipe', ...(onMessage ? ['ipc'] : [])],
       timeout: minutes * 60_000,
       killSignal: 'SIGKILL',
+      signal: stop,
     });
+    child.on('error', () => undefined); // that it was stopped, `close` tells too
     if (onMessage) child.on('message', onMessage);
     const chunks = [];
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => chunks.push(chunk));

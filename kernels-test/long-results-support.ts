@@ -15,6 +15,8 @@ export interface LongResult extends LongRun {
   readonly date: string;
   readonly seed: number;
   readonly seconds: number;
+  /** False where it was stopped: then only the counts say something. */
+  readonly finished: boolean;
   /** Tests. */
   readonly passed: number;
   readonly failed: number;

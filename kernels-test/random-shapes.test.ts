@@ -102,6 +102,8 @@ for (const op of opTests as readonly OpTest<Attributes>[]) {
       await checkOnDevice(gpu, op, testCase, opTests).catch((error: unknown) => {
         failures.push(`[${dims}]: ${error instanceof Error ? error.message : error}`);
       });
+      // Some tell more than one, and all would take their time.
+      if (failures.length > 4) break;
     }
     assert.equal(failures, []);
   });
