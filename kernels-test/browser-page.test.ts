@@ -1,15 +1,17 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { buildSite, serveSite } from '../examples/browser/site.js';
-import { decodeSafetensors } from '../src/data/safetensors.js';
+import { decodeSafetensors, encodeSafetensors } from '../src/data/safetensors.js';
 import { chromiumWorksHere, launchChromium } from './chromium.js';
 import { picture, temporaryFolder, writeTree } from './data-support.js';
 import {
   accessibilityProblems,
   downloads,
+  drop,
+  metricsLines,
   openPage,
   PATIENCE,
   quiet,
@@ -19,6 +21,8 @@ import {
   screenshot,
   scriptTimes,
   shownStep,
+  stepLines,
+  type WatchedPage,
 } from './page-support.js';
 import { runCommand } from './run-command.js';
 
@@ -36,6 +40,7 @@ if (chromiumWorksHere) {
   const main = await openPage(browser, address);
   const { page } = main;
   let weights = '';
+  let unbroken: WatchedPage;
 
   test('it offers sizes with parameters, memory and speed for this adapter', async () => {
     await ready(main);
@@ -125,22 +130,37 @@ if (chromiumWorksHere) {
     await other.context.close();
   });
 
-  test('metrics come as JSON lines, one a step, and are read back', async () => {
+  test('metrics come as JSON lines, one a step and one for the untrained model, and are read back', async () => {
     const path = await downloads(main, '#save-metrics', folder);
-    const lines = readFileSync(path, 'utf8')
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line) as Record<string, unknown>);
-    const steps = lines.filter((line) => 'loss' in line).map(({ step }) => step);
+    const lines = metricsLines(path);
     assert.equal(
-      steps,
+      stepLines(lines).map(({ step }) => step),
       Array.from({ length: await shownStep(main) }, (_, i) => i + 1),
     );
-    assert.ok(
-      lines.some((line) => 'knn' in line),
-      'no evaluation',
-    );
+    const evaluations = lines.filter((line) => 'knn' in line);
+    assert.is(evaluations[0]?.['step'], 0);
+    assert.ok(evaluations.length > 1, 'the trained model was never evaluated');
+    // A run that is not over keeps its own curves.
     await page.setInputFiles('#opened', path);
+    await page.locator('#notice-note', { hasText: 'Stop it, then open the file again' }).waitFor();
+    unbroken = await openPage(browser, address);
+    await ready(unbroken);
+    await unbroken.page.locator('#chart-loss[data-empty]').waitFor();
+    await unbroken.page.setInputFiles('#opened', path);
+    await unbroken.page.locator('#chart-loss:not([data-empty]) canvas').waitFor();
+  });
+
+  test('a file that is no weights costs a sentence, not the run', async () => {
+    const path = join(folder, 'no-weights.safetensors');
+    writeFileSync(path, encodeSafetensors([{ name: 'x', dtype: 'F32', shape: [1], data: new Float32Array(1) }], []));
+    const step = await shownStep(main);
+    await page.setInputFiles('#opened', path);
+    await page.locator('#notice-file').waitFor();
+    await says(main, 'Paused.');
+    await page.click('#pause');
+    await reaches(main, step + 1);
+    await page.click('#pause');
+    await says(main, 'Paused.');
   });
 
   test('a reload offers to resume, and goes on with the step after', async () => {
@@ -169,6 +189,24 @@ if (chromiumWorksHere) {
     await screenshot(main, '4-lost', false);
     await notice.getByText('Go on', { exact: true }).click();
     await reaches(main, step + 1);
+  });
+
+  test('paused, reloaded and with a lost device it computed the same as without, bit for bit', async () => {
+    await page.click('#pause');
+    await says(main, 'Paused.');
+    const broken = stepLines(metricsLines(await downloads(main, '#save-metrics', folder)));
+    await unbroken.page.check('input[value=nano]');
+    await unbroken.page.click('#start');
+    await reaches(unbroken, broken.length);
+    await unbroken.page.click('#pause');
+    await says(unbroken, 'Paused.');
+    const whole = stepLines(metricsLines(await downloads(unbroken, '#save-metrics', folder)));
+    quiet(unbroken);
+    await unbroken.context.close();
+    const numbers = ({ images_per_s, ...line }: Record<string, unknown>) => line;
+    assert.ok(broken.length > 30);
+    assert.equal(broken.map(numbers), whole.slice(0, broken.length).map(numbers));
+    await page.click('#pause');
   });
 
   test('a hidden tab keeps what it has, and says what happened', async () => {
@@ -213,17 +251,23 @@ if (chromiumWorksHere) {
     }
     await page.setInputFiles('#folder', own);
     await page.waitForFunction(() => /2 classes/.test(document.getElementById('set')?.textContent ?? ''));
-    assert.match((await page.textContent('#notice-note')) ?? '', /1 files? .*cats\/broken\.png/);
+    await page.locator('#notice-note', { hasText: /1 file is no picture.*cats\/broken\.png/ }).waitFor();
+    await page.locator('#notice-note').getByText('Close').click();
+    await drop(main, [join(own, 'dogs')]);
+    await page.waitForFunction(() => /^dogs, no classes/.test(document.getElementById('set')?.textContent ?? ''));
+    await drop(main, [weights]);
+    await says(main, 'These are opened weights. Start trains a new model.');
   });
 
   test('the webcam gives pictures', async () => {
     await page.click('#use-camera');
     await page.waitForFunction(() => (document.getElementById('camera-video') as HTMLVideoElement).videoWidth > 0);
     await page.click('#camera-take');
-    await page.waitForFunction(() =>
-      /^[2-9]\d* pictures/.test(document.getElementById('camera-note')?.textContent ?? ''),
-    );
-    await page.click('#camera-close');
+    await page.waitForFunction(() => !(document.getElementById('camera-use') as HTMLButtonElement).disabled);
+    await screenshot(main, '6-camera', false);
+    await page.click('#camera-use');
+    await page.waitForFunction(() => /pictures of the webcam/.test(document.getElementById('set')?.textContent ?? ''));
+    await ready(main);
     quiet(main);
   });
 
@@ -241,7 +285,7 @@ if (chromiumWorksHere) {
       }
       for (const id of ['use-shapes', 'start', 'open-file', 'map'])
         assert.ok(reached.has(id), `Tab never comes to #${id}`);
-      await screenshot(other, `6-phone-${scheme}`);
+      await screenshot(other, `7-phone-${scheme}`);
       quiet(other);
       await other.context.close();
     });
@@ -254,13 +298,21 @@ if (chromiumWorksHere) {
     await without.page.locator('#notice-device').waitFor();
     assert.match((await without.page.textContent('#notice-device')) ?? '', /no WebGPU\. Use a current Chrome/);
     assert.ok(await without.page.isDisabled('#start'));
-    await screenshot(without, '7-no-webgpu', false);
+    await screenshot(without, '8-no-webgpu', false);
     quiet(without);
     await without.context.close();
+    const unusable = await openPage(browser, address, {
+      inWorker: 'GPU.prototype.requestAdapter = () => Promise.resolve(null);',
+    });
+    await unusable.page.locator('#notice-device').waitFor();
+    assert.match((await unusable.page.textContent('#notice-device')) ?? '', /no WebGPU adapter.*Switch on graphics/is);
+    assert.ok(await unusable.page.isDisabled('#start'));
+    quiet(unusable);
+    await unusable.context.close();
     const insecure = await openPage(browser, `http://insecure.test:${site.port}/`);
     await insecure.page.locator('#notice-device').waitFor();
     assert.match((await insecure.page.textContent('#notice-device')) ?? '', /insecure connection.*Open it over https/);
-    await screenshot(insecure, '8-insecure', false);
+    await screenshot(insecure, '9-insecure', false);
     await insecure.context.close();
   });
 

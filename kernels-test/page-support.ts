@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import * as assert from 'uvu/assert';
@@ -22,12 +22,17 @@ export interface WatchedPage {
 
 /**
  * A fresh profile with nothing kept. In its session worker `testDevice` is the open GPU device, so that tests can lose it.
- * @param prepare runs in the page before its scripts
+ * `prepare` runs in the page before its scripts, `inWorker` is script that runs first in its session worker.
  */
 export async function openPage(
   browser: Browser,
   address: string,
-  options: { readonly dark?: boolean; readonly phone?: boolean; readonly prepare?: () => void } = {},
+  options: {
+    readonly dark?: boolean;
+    readonly phone?: boolean;
+    readonly prepare?: () => void;
+    readonly inWorker?: string;
+  } = {},
 ): Promise<WatchedPage> {
   const context = await browser.newContext({
     locale: 'en-US',
@@ -54,7 +59,7 @@ export async function openPage(
     const hook = `const request = GPUAdapter.prototype.requestDevice;
 GPUAdapter.prototype.requestDevice = async function (descriptor) { return (globalThis.testDevice = await request.call(this, descriptor)); };
 `;
-    await route.fulfill({ response, body: hook + (await response.text()) });
+    await route.fulfill({ response, body: `${hook}${options.inWorker ?? ''}\n${await response.text()}` });
   });
   if (options.prepare) await page.addInitScript(options.prepare);
   await page.goto(address);
@@ -85,12 +90,34 @@ export async function says({ page }: WatchedPage, phase: string): Promise<void> 
   await page.waitForFunction((wanted) => document.getElementById('phase')?.textContent === wanted, phase);
 }
 
+/** Drops files and folders in the middle of the page, as a person does. */
+export async function drop({ page }: WatchedPage, paths: readonly string[]): Promise<void> {
+  const devtools = await page.context().newCDPSession(page);
+  const data = { items: [], files: [...paths], dragOperationsMask: 1 };
+  for (const type of ['dragEnter', 'dragOver', 'drop'] as const)
+    await devtools.send('Input.dispatchDragEvent', { type, x: 400, y: 300, data });
+  await devtools.detach();
+}
+
 /** Presses a button that downloads, and returns where the file lies. */
 export async function downloads({ page }: WatchedPage, button: string, folder: string): Promise<string> {
   const [download] = await Promise.all([page.waitForEvent('download'), page.click(button)]);
   const path = `${folder}/${download.suggestedFilename()}`;
   await download.saveAs(path);
   return path;
+}
+
+type MetricsLine = Readonly<Record<string, unknown>>;
+
+/** Lines of a metrics file that was downloaded. */
+export function metricsLines(path: string): MetricsLine[] {
+  const lines = readFileSync(path, 'utf8').trimEnd().split('\n');
+  return lines.map((line) => JSON.parse(line) as MetricsLine);
+}
+
+/** Those of training steps. */
+export function stepLines(lines: readonly MetricsLine[]): MetricsLine[] {
+  return lines.filter((line) => 'loss' in line);
 }
 
 export async function screenshot({ page }: WatchedPage, name: string, fullPage = true): Promise<void> {

@@ -7,7 +7,7 @@ import {
 } from '../../src/index.js';
 import { texturedShapes } from './shapes.js';
 
-/** What the browser keeps of a run besides its checkpoints: what it was, its pictures, its metrics. */
+/** What the browser keeps of a run besides its checkpoints and its metrics: what it was, and its pictures. */
 export interface RunFacts {
   readonly preset: string;
   readonly steps: number;
@@ -16,12 +16,10 @@ export interface RunFacts {
 }
 
 const FACTS = 'run.json';
-const METRICS = 'metrics.jsonl';
+export const METRICS = 'metrics.jsonl';
 const PICTURES = 'pictures.safetensors';
 /** Pictures of the built-in set. */
 const SHAPES = 480;
-
-export type MetricsRecord = { readonly step: number } & Readonly<Record<string, unknown>>;
 
 export const builtInSet = (): ImageSet => texturedShapes(SHAPES);
 
@@ -32,34 +30,6 @@ export async function writeFacts(store: CheckpointStore, facts: RunFacts): Promi
 export async function readFacts(store: CheckpointStore): Promise<RunFacts | null> {
   const bytes = await store.read(FACTS);
   return bytes ? (JSON.parse(new TextDecoder().decode(bytes)) as RunFacts) : null;
-}
-
-export function metricsText(records: readonly MetricsRecord[]): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(records.map((record) => `${JSON.stringify(record)}\n`).join(''));
-}
-
-/** Records of JSON lines; lines that are none are left out. */
-export function metricsRecords(bytes: Uint8Array): MetricsRecord[] {
-  return new TextDecoder()
-    .decode(bytes)
-    .split('\n')
-    .flatMap((line) => {
-      try {
-        const value = JSON.parse(line) as unknown;
-        return typeof value === 'object' && value !== null && 'step' in value ? [value as MetricsRecord] : [];
-      } catch {
-        return []; // the last line of a file that was cut
-      }
-    });
-}
-
-export async function writeMetrics(store: CheckpointStore, records: readonly MetricsRecord[]): Promise<void> {
-  await store.write(METRICS, metricsText(records));
-}
-
-export async function readMetrics(store: CheckpointStore): Promise<MetricsRecord[]> {
-  const bytes = await store.read(METRICS);
-  return bytes ? metricsRecords(bytes) : [];
 }
 
 /** Keeps pictures that a reload would lose: pixels as tensors, names and classes as metadata. */

@@ -14,9 +14,11 @@ import type { Look, Selection } from './protocol.js';
 
 /** Images that are embedded at each look. */
 const MOST = 480;
-const SHOWN_IMAGES = 3;
+const SHOWN_IMAGES = 4;
 const SHOWN_PROTOTYPES = 4;
 const NEIGHBOURS = 8;
+/** Side of a picture that is looked at closely, pixels: twice that on the page. */
+const SHARP = 184;
 
 /** Looks at a model through the same images again and again. */
 export class Looker {
@@ -61,13 +63,16 @@ export class Looker {
   async select(encoder: ImageEncoder, image: number): Promise<Selection> {
     const { vit } = encoder.loaded;
     const attention = await encoder.attentionOf(this.set, image);
-    const format = { channels: vit.channels, size: vit.imageSize, mean: [0, 0, 0], std: [1, 1, 1] };
-    const plain = preprocess(await this.set.read(image), format);
+    const source = await this.set.read(image);
+    // The crop that the encoder gets, but sharp; an image of exactly its size is not cropped.
+    const whole = source.width === vit.imageSize && source.height === vit.imageSize;
+    const size = whole ? vit.imageSize : Math.max(vit.imageSize, SHARP);
+    const plain = preprocess(source, { channels: vit.channels, size, mean: [0, 0, 0], std: [1, 1, 1] });
     const grid = vit.imageSize / vit.patch;
     return {
       image,
-      size: vit.imageSize,
-      pixels: rgba(plain, vit.channels, vit.imageSize),
+      size,
+      pixels: rgba(plain, vit.channels, size),
       heads: vit.heads,
       attention,
       grid,

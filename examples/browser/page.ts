@@ -1,14 +1,15 @@
 import { Camera } from './camera.js';
 import { Charts } from './charts.js';
 import { byId, make } from './dom.js';
-import { fromDrop, fromInput, type GivenFile, picturesOf } from './given.js';
+import { type GivenFile, picturesOf } from './given.js';
+import { takeFiles } from './intake.js';
 import { PictureMap } from './map.js';
 import { clearNotice, notify } from './notices.js';
 import { showPrototypes, showSelection, showViews, verdict } from './panels.js';
 import type { FromWorker, Kept, Look, LookPoint, Phase, ToWorker, Trouble } from './protocol.js';
 import { SetupForm } from './setup-form.js';
 import { Thumbs } from './thumbs.js';
-import type { UmapRequest } from './umap.worker.js';
+import { Umap } from './umap.js';
 
 /** The page: draws what the worker says, and tells it what people press. Nothing here computes for long. */
 
@@ -35,11 +36,8 @@ let thumbs: Thumbs | null = null;
 let phase: Phase = 'empty';
 let steps = 0;
 let step = 0;
-let rate = 0;
 let selected = -1;
 let look: Look | null = null;
-/** k-NN of the first look: what the untrained model reaches. */
-let before: number | null = null;
 
 function receive(message: FromWorker): void {
   switch (message.type) {
@@ -47,8 +45,10 @@ function receive(message: FromWorker): void {
       byId('adapter').textContent = message.software
         ? `Computing on the processor (${message.adapter}): there is no graphics card that this browser can use, so it is slow.`
         : `Computing on ${message.adapter}.`;
-      if (message.kept) offerKept(message.kept);
       send({ type: 'use-shapes' });
+      return;
+    case 'left':
+      offerKept(message.run);
       return;
     case 'set': {
       thumbs = new Thumbs(message.set);
@@ -76,17 +76,12 @@ function receive(message: FromWorker): void {
       return;
     case 'steps':
       charts.steps(message.points);
-      for (const point of message.points) {
-        step = point.step;
-        rate = rate > 0 ? 0.8 * rate + 0.2 * point.imagesPerSecond : point.imagesPerSecond;
-      }
+      step = message.points.at(-1)?.step ?? step;
       form.progress(step, steps);
       showStep();
       return;
     case 'history':
       charts.history(message.points, message.looks);
-      before = message.looks[0]?.knn ?? null;
-      rate = message.points.at(-1)?.imagesPerSecond ?? 0;
       showStep();
       return;
     case 'look':
@@ -120,10 +115,13 @@ function trouble(kind: Trouble, text: string): void {
   const restore = { name: 'Go on', run: () => send({ type: 'restore' }) };
   const save = { name: 'Save weights', run: () => send({ type: 'download', what: 'weights' }) };
   if (kind === 'lost') notify('device', text, { trouble: true, actions: [restore] });
-  else if (kind === 'no-adapter') noDevice(text);
+  else if (kind === 'no-adapter') noDevice(`${text} ${withoutAdapter}`);
   else if (kind === 'storage') notify('storage', text, { trouble: true, actions: [save] });
   else notify(kind, text, { trouble: true });
 }
+
+const withoutAdapter =
+  'Switch on graphics (hardware) acceleration in the settings of this browser, update it and the graphics driver, then reload. Chrome on Linux may need “Unsafe WebGPU Support” and “Vulkan” in chrome://flags; chrome://gpu says what is missing.';
 
 /** Nothing can be computed here: said once, and nothing is offered that would not work. */
 function noDevice(text: string): void {
@@ -145,6 +143,7 @@ function offerKept({ step: at, steps: all, preset, set }: Kept): void {
 
 function showStep(): void {
   byId('number-step').textContent = steps > 0 ? `${step} / ${steps}` : step > 0 ? String(step) : '–';
+  const { rate } = charts;
   byId('number-rate').textContent = rate > 0 ? (rate < 10 ? rate.toFixed(1) : String(Math.round(rate))) : '–';
   document.title =
     phase === 'training' ? `${step} / ${steps} · sop-gpu` : 'sop-gpu: learning without labels, in this page';
@@ -159,16 +158,17 @@ function showLook(next: Look): void {
   showPrototypes(next, thumbs, select);
   byId('map-note').textContent =
     'What the model finds alike lies close together. Choose a picture to look closer; on the keyboard with the arrow keys and Enter.';
-  if (layout === 'pca') map.place(next.images, next.positions);
-  else requestUmap();
+  layOut();
   if (selected >= 0) send({ type: 'select', image: selected });
 }
 
+const knnMeaning = 'how often neighbours vote for the right class';
+
 function showNumbers(point: LookPoint, width: number): void {
   byId('number-knn').textContent = point.knn === null ? 'no classes' : `${point.knn.toFixed(1)} %`;
-  before ??= point.knn;
-  const untrained = point.knn !== null && before !== null && point.step > 0;
-  byId('number-knn-before').textContent = untrained ? `${before?.toFixed(1)} % before training` : '';
+  const { untrained } = charts;
+  const trained = point.knn !== null && untrained !== null && point.step > 0;
+  byId('number-knn-before').textContent = trained ? `${untrained.toFixed(1)} % untrained` : knnMeaning;
   byId('verdict').textContent = verdict(point, width);
 }
 
@@ -179,54 +179,41 @@ function select(image: number): void {
 
 /** Nothing is known of a new set. */
 function forget(): void {
-  [look, selected, before, rate] = [null, -1, null, 0];
+  [look, selected] = [null, -1];
   charts.history([], []);
   for (const id of ['closer', 'batch', 'organized']) byId(id).hidden = true;
   for (const id of ['number-knn', 'number-rate', 'verdict']) byId(id).textContent = '–';
-  byId('number-knn-before').textContent = '';
+  byId('number-knn-before').textContent = knnMeaning;
 }
 
-// The map by UMAP, in a worker of its own, only when asked for.
+// The map: by principal components at once, by UMAP when it is computed.
 let layout: 'pca' | 'umap' = 'pca';
-let umap: { readonly worker: Worker; busy: boolean } | null = null;
+const umap = new Umap(({ images }, positions) => {
+  if (layout !== 'umap') return;
+  map.place(images, positions);
+  mapStatus();
+});
 
-function requestUmap(): void {
-  if (!look) return;
-  umap ??= { worker: new Worker('umap.worker.js', { type: 'module' }), busy: false };
-  if (umap.busy) return;
-  umap.busy = true;
-  const { images, features, width } = look;
-  byId('map-position').textContent = 'UMAP is computed …';
-  umap.worker.onmessage = ({ data }: MessageEvent<Float32Array>) => {
-    if (umap) umap.busy = false;
-    byId('map-position').textContent = '';
-    if (layout === 'umap') map.place(images, data);
-  };
-  umap.worker.postMessage({ features, width } satisfies UmapRequest);
-}
-
-function setLayout(next: typeof layout): void {
-  layout = next;
-  byId('map-pca').setAttribute('aria-pressed', String(next === 'pca'));
-  byId('map-umap').setAttribute('aria-pressed', String(next === 'umap'));
-  if (next === 'umap') requestUmap();
+function layOut(): void {
+  if (layout === 'umap' && look) umap.request(look);
   else if (look) map.place(look.images, look.positions);
+  mapStatus();
 }
-byId('map-pca').addEventListener('click', () => setLayout('pca'));
-byId('map-umap').addEventListener('click', () => setLayout('umap'));
+
+function mapStatus(): void {
+  byId('map-position').textContent = layout === 'umap' && umap.busy ? 'UMAP is computed …' : '';
+}
+
+for (const name of ['pca', 'umap'] as const) {
+  byId(`map-${name}`).addEventListener('click', () => {
+    layout = name;
+    for (const other of ['pca', 'umap']) byId(`map-${other}`).setAttribute('aria-pressed', String(other === name));
+    layOut();
+  });
+}
 
 // Pictures and files.
-const opens = (button: string, input: string): void => {
-  byId(button).addEventListener('click', () => byId(input).click());
-  byId(input).addEventListener('change', ({ target }) => {
-    const element = target as HTMLInputElement;
-    void take(fromInput(element.files));
-    element.value = '';
-  });
-};
-opens('use-folder', 'folder');
-opens('use-files', 'files');
-opens('open-file', 'opened');
+takeFiles((files) => void take(files));
 byId('use-shapes').addEventListener('click', () => send({ type: 'use-shapes' }));
 byId('use-camera').addEventListener('click', () => void camera.open());
 
@@ -245,19 +232,6 @@ async function take(files: readonly GivenFile[]): Promise<void> {
     notify('data', text, { trouble: true });
   }
 }
-
-document.addEventListener('dragover', (event) => {
-  event.preventDefault();
-  byId('drop').hidden = false;
-});
-document.addEventListener('dragleave', (event) => {
-  if (!event.relatedTarget) byId('drop').hidden = true;
-});
-document.addEventListener('drop', (event) => {
-  event.preventDefault();
-  byId('drop').hidden = true;
-  if (event.dataTransfer) void fromDrop(event.dataTransfer.items).then(take);
-});
 
 function download(name: string, bytes: Uint8Array<ArrayBuffer>): void {
   const url = URL.createObjectURL(new Blob([bytes]));

@@ -4,8 +4,11 @@ import type { Thumbs } from './thumbs.js';
 
 /** The panels below the map: pictures made of what the worker sends. */
 
-const THUMB = 56;
+/** Sides in CSS pixels: five tiles in a row fit a phone. */
+const THUMB = 52;
 const LARGE = 92;
+const GLOBAL = 76;
+const SMALL = 42;
 
 /** Attention of [CLS] by head, and the nearest neighbours. */
 export function showSelection(selection: Selection, thumbs: Thumbs, choose: (image: number) => void): void {
@@ -44,8 +47,8 @@ function attentionOf({ attention, grid }: Selection, picture: HTMLCanvasElement,
 export function showViews({ views }: Look, thumbs: Thumbs): void {
   byId('batch').hidden = views.images.length === 0;
   const lines = views.images.map(({ index, views: all }) => {
-    const original = make('span', { className: 'tile' }, thumbs.canvas(index, THUMB), 'picture');
-    const line = make('div', { className: 'line' }, original, make('span', { className: 'gap' }));
+    const original = make('span', { className: 'tile' }, thumbs.canvas(index, SMALL), 'picture');
+    const line = make('div', { className: 'line' }, original);
     line.append(...all.map((view) => make('span', { className: 'tile' }, viewOf(view, views.grid), viewName(view))));
     return line;
   });
@@ -53,13 +56,13 @@ export function showViews({ views }: Look, thumbs: Thumbs): void {
 }
 
 function viewName({ kind, mask }: ViewImage): string {
-  if (kind === 'local' || !mask) return 'small crop';
+  if (kind === 'local' || !mask) return 'crop';
   const hidden = mask.reduce((sum, patch) => sum + patch, 0);
-  return hidden > 0 ? `${hidden} hidden` : 'nothing hidden';
+  return hidden > 0 ? `${hidden} hidden` : 'none hidden';
 }
 
 function viewOf({ kind, size, pixels, mask }: ViewImage, grid: number): HTMLCanvasElement {
-  const side = kind === 'global' ? LARGE : THUMB;
+  const side = kind === 'global' ? GLOBAL : SMALL;
   const [canvas, context] = canvasOf(side);
   context.drawImage(bitmapCanvas(pixels, size), 0, 0, side, side);
   if (!mask) return canvas;
@@ -85,7 +88,7 @@ export function showPrototypes({ prototypes }: Look, thumbs: Thumbs, choose: (im
   byId('organized').hidden = prototypes.length === 0;
   const lines = prototypes.map(({ anchor, support }) => {
     const line = make('div', { className: 'line' }, member(anchor, 'anchor', thumbs, choose));
-    line.append(make('span', { className: 'gap' }), ...support.map((one) => member(one, '', thumbs, choose)));
+    line.append(...support.map((one) => member(one, '', thumbs, choose)));
     return line;
   });
   byId('prototypes').replaceChildren(...lines);
@@ -93,11 +96,10 @@ export function showPrototypes({ prototypes }: Look, thumbs: Thumbs, choose: (im
 
 function member(one: SupportImage, name: string, thumbs: Thumbs, choose: (image: number) => void): HTMLElement {
   const share = one.contribution.toFixed(2);
-  const caption = name ? `${name} ${share}` : share;
   const bar = make('progress', { max: 1, value: one.contribution });
   bar.setAttribute('aria-label', `contribution ${share}`);
   if (one.image === null) return make('span', { className: 'tile' }, 'random start', bar);
-  const tile = make('div', { className: 'tile' }, thumbs.button(one.image, THUMB, caption, choose));
+  const tile = make('div', { className: 'tile' }, thumbs.button(one.image, THUMB, name || share, choose));
   tile.append(make('div', { className: 'bar' }, bar));
   return tile;
 }

@@ -106,7 +106,7 @@ export interface SupportImage {
 
 export interface Selection {
   readonly image: number;
-  /** The image as the encoder gets it, RGBA. */
+  /** The part of the image that the encoder gets, RGBA. */
   readonly size: number;
   readonly pixels: Uint8ClampedArray<ArrayBuffer>;
   readonly heads: number;
@@ -129,7 +129,9 @@ export interface Kept {
 export type Trouble = 'no-adapter' | 'lost' | 'storage' | 'data' | 'training' | 'file';
 
 export type FromWorker =
-  | { readonly type: 'opened'; readonly adapter: string; readonly software: boolean; readonly kept: Kept | null }
+  | { readonly type: 'opened'; readonly adapter: string; readonly software: boolean }
+  /** What a tab before this one left. */
+  | { readonly type: 'left'; readonly run: Kept }
   | { readonly type: 'presets'; readonly presets: readonly PresetEstimate[] }
   | { readonly type: 'set'; readonly set: SetInfo }
   | {
@@ -137,7 +139,6 @@ export type FromWorker =
       readonly phase: Phase;
       readonly step: number;
       readonly steps: number;
-      readonly preset: string;
     }
   /** `done` of `total` of something that takes a while; `what` in words. */
   | { readonly type: 'progress'; readonly what: string; readonly done: number; readonly total: number }

@@ -3,10 +3,16 @@ import { Draws } from '../../src/rng.js';
 
 /**
  * The built-in set: textured shapes, drawn by formula, so that nothing is downloaded and every machine has the same pixels.
- * The class of a picture is its shape and its texture; colours, place, size, turn and background are drawn at random.
+ * The class of a picture is its shape and its texture, in a tint of their own, as things in the world have. Place, size, turn
+ * and light vary, and light most: an untrained model sorts pictures by how bright they are. To views of one picture light is
+ * chance, so a model that learns comes to sort them by what is shown.
  */
 
 const SIDE = 64;
+/** Of stripes and dots, pixels. */
+const PERIOD = 9;
+/** Light varies between its inverse and this factor. */
+const LIGHT = 1.42;
 
 /** Signed distance to the outline in units of the shape's radius: negative inside. */
 const outlines: Readonly<Record<string, (x: number, y: number) => number>> = {
@@ -20,14 +26,17 @@ const outlines: Readonly<Record<string, (x: number, y: number) => number>> = {
   },
 };
 
-/** 0 or 1: which of two colours a point of the shape has. */
-const textures: Readonly<Record<string, (x: number, y: number) => number>> = {
-  striped: (x) => (Math.floor(x * 3.2 + 100) % 2 === 0 ? 0 : 1),
-  dotted: (x, y) => {
-    const cell = (v: number) => ((v * 2.4 + 100) % 1) - 0.5;
-    return Math.hypot(cell(x), cell(y)) < 0.3 ? 1 : 0;
-  },
+/** Whether the pattern covers a point of the shape, in pixels from its centre. */
+const textures: Readonly<Record<string, (x: number, y: number) => boolean>> = {
+  striped: (x) => inPeriod(x) >= 0.5,
+  dotted: (x, y) => Math.hypot(inPeriod(x) - 0.5, inPeriod(y) - 0.5) < 0.32,
 };
+
+/** Place within a period of the texture, in [0, 1). */
+function inPeriod(pixels: number): number {
+  const periods = pixels / PERIOD;
+  return periods - Math.floor(periods);
+}
 
 export const shapeClasses: readonly string[] = Object.keys(textures).flatMap((texture) =>
   Object.keys(outlines).map((outline) => `${texture} ${outline}`),
@@ -50,33 +59,32 @@ export function texturedShapes(count: number, seed = 0): ImageSet {
 function drawShape(image: Uint8Array, name: string, draws: Draws): void {
   const [texture = '', outline = ''] = name.split(' ');
   const distance = outlines[outline]!;
-  const pattern = textures[texture]!;
-  const radius = draws.uniform(16, 27);
+  const covers = textures[texture]!;
+  const radius = draws.uniform(18, 28);
   const [centreX, centreY] = [draws.uniform(25, 39), draws.uniform(25, 39)];
   const turn = draws.uniform(-0.3, 0.3);
-  const [cos, sin] = [Math.cos(turn) / radius, Math.sin(turn) / radius];
-  // Each class leans to a colour of its own; light varies far more.
-  const hue = shapeClasses.indexOf(name) / shapeClasses.length + draws.uniform(-0.08, 0.08);
-  const light = draws.uniform(0.3, 0.7);
-  const first = colour(hue, draws.uniform(0.3, 0.8), light);
-  const second = colour(hue + 0.5, 0.4, light > 0.5 ? light - 0.3 : light + 0.3);
-  const ground = colour(draws.uniform(0, 1), 0.15, draws.uniform(0.1, 0.95));
-  const slope = [draws.uniform(-0.15, 0.15), draws.uniform(-0.15, 0.15)] as const;
+  const [cos, sin] = [Math.cos(turn), Math.sin(turn)];
+  const hue = shapeClasses.indexOf(name) / shapeClasses.length + draws.uniform(-0.05, 0.05);
+  const plain = colour(hue, draws.uniform(0.3, 0.8), 0.5);
+  const pattern = colour(hue + 0.5, 0.4, 0.2);
+  const ground = colour(draws.uniform(0, 1), 0.05, draws.uniform(0.46, 0.54));
+  const light = LIGHT ** draws.uniform(-1, 1);
+  const slope = [draws.uniform(-0.05, 0.05), draws.uniform(-0.05, 0.05)] as const;
   let grain = draws.below(0x7fffffff) | 1;
   for (let y = 0; y < SIDE; y++) {
     for (let x = 0; x < SIDE; x++) {
       const [dx, dy] = [x - centreX, y - centreY];
       const [u, v] = [cos * dx + sin * dy, cos * dy - sin * dx];
       // Half a pixel on each side of the outline is mixed: the edge is smooth.
-      const cover = Math.min(1, Math.max(0, 0.5 - distance(u, v) * radius));
-      const inside = pattern(u, v) === 1 ? second : first;
+      const cover = Math.min(1, Math.max(0, 0.5 - distance(u / radius, v / radius) * radius));
+      const inside = covers(u, v) ? pattern : plain;
       const shade = (slope[0] * dx + slope[1] * dy) / 32;
       grain ^= grain << 13; // xorshift: cheap, and only a grain
       grain ^= grain >>> 17;
       grain ^= grain << 5;
       const noise = 0.06 * ((grain >>> 0) / 2 ** 32 - 0.5);
       for (let c = 0; c < 3; c++) {
-        const value = cover * inside[c]! + (1 - cover) * (ground[c]! + shade) + noise;
+        const value = light * (cover * inside[c]! + (1 - cover) * (ground[c]! + shade)) + noise;
         image[3 * (y * SIDE + x) + c] = Math.round(255 * Math.min(1, Math.max(0, value)));
       }
     }

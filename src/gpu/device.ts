@@ -45,6 +45,9 @@ export interface OpenOptions {
   readonly powerPreference?: GPUPowerPreference;
 }
 
+/** Milliseconds within which a browser tells that the device was lost, once work of it was refused. */
+const LOSS_TOLD_MS = 500;
+
 const wantedFeatures = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
 
 /** What an adapter, or the device that somebody opened on it, says of itself. */
@@ -207,7 +210,12 @@ export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenO
           waiting.delete(giveUp);
           unwatch?.();
         };
-        work.then(resolve, giveUp).then(settle, settle);
+        // Browsers refuse what a lost device still owed before they tell of the loss: that is the reason worth hearing.
+        const refused = async (cause: unknown): Promise<void> => {
+          await new Promise((wake) => setTimeout(wake, LOSS_TOLD_MS));
+          giveUp(cause);
+        };
+        work.then(resolve, refused).then(settle, settle);
       }),
     check() {
       if (firstError) throw firstError;
