@@ -98,6 +98,7 @@ export class Keeper {
     const stored = facts && (await store.newest());
     if (!stored) return null;
     this.facts = facts;
+    this.at = performance.now();
     const metrics = await store.read(METRICS);
     const history = metrics ? History.read(metrics) : History.empty();
     this.last = { facts, step: stored.step, checkpoint: stored.bytes, history };

@@ -271,7 +271,7 @@ function begin(): void {
   }
   if (!('gpu' in navigator) || !navigator.gpu) {
     noDevice(
-      'This browser offers no WebGPU. Use a current Chrome, Edge, Safari or Firefox; on Linux, Chrome may need “Unsafe WebGPU Support” switched on in chrome://flags.',
+      'This browser offers no WebGPU. Use a current Chrome, Edge or Safari. On Linux switch it on: in Chrome “Unsafe WebGPU Support” in chrome://flags, in Firefox “dom.webgpu.enabled” in about:config.',
     );
     return;
   }
