@@ -7,6 +7,7 @@ import { describeFailure } from '../src/cli/failure.js';
 import { choiceFlag, integersFlag, positiveFlag } from '../src/cli/flags.js';
 import { configFrom, keysHelp, presetNames } from '../src/cli/options.js';
 import { checkCreatable } from '../src/cli/output-file.js';
+import { Printer } from '../src/cli/printer.js';
 import { table } from '../src/cli/table.js';
 import { ExitCode, SopError } from '../src/errors.js';
 import { failsWith } from './cli-support.js';
@@ -59,6 +60,17 @@ test('--quiet prints nothing; a bad image ends the report with 65', async () => 
   assert.equal(await runCommand('check-data', '--data', photos, '--quiet'), { code: 0, out: '', err: '' });
   const bad = writeTree(join(folder, 'bad'), { 'a.png': png, 'b.png': 'no image' });
   await failsWith(65, ['check-data', '--data', bad, '--quiet'], /b\.png/, /1 of 2/);
+});
+
+test('names of files with line breaks and escape sequences are shown on one line, without these', async () => {
+  const named = writeTree(join(folder, 'named'), { 'a/\u001b[2J\nb.png': 'no image', 'a/c.png': png });
+  await failsWith(65, ['check-data', '--data', named, '--quiet'], /a\/ \[2J b\.png/);
+  const { out } = await runCommand('check-data', '--data', named);
+  assert.match(out, /cannot be decoded: .*a\/ \[2J b\.png: its content/);
+  assert.not.ok(out.includes('\u001b'));
+  const warned: string[] = [];
+  new Printer(true, process.stdout, { write: (text: string) => warned.push(text) } as never).warn('a\nb\u001b[1m');
+  assert.equal(warned, ['sop-gpu: warning: a b [1m\n']);
 });
 
 test('an error nobody foresaw is 70 and one line, the stack only where it is asked for', async () => {

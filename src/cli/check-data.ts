@@ -1,6 +1,7 @@
 import { checkData } from '../data/node/check.js';
 import { ExitCode } from '../errors.js';
 import type { Outcome } from './command.js';
+import { oneLine } from './one-line.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
 import { table } from './table.js';
@@ -23,18 +24,23 @@ export async function checkDataCommand({ data }: CheckDataOptions, printer: Prin
   printer.line(`${data}: ${report.images} readable images`);
   if (report.classes) {
     printer.line(`${report.classes.size} classes`);
-    for (const line of table([], [...report.classes])) printer.line(line);
+    for (const line of table(
+      [],
+      [...report.classes].map(([name, count]) => [oneLine(name), count]),
+    ))
+      printer.line(line);
   } else {
     printer.line('no classes');
   }
   printer.line(sizes.length === 1 ? `all ${sizes[0]![0]} pixels` : `${sizes.length} sizes, the most frequent:`);
   if (sizes.length > 1) for (const line of table([], sizes.slice(0, 10))) printer.line(line);
-  for (const note of report.notes) printer.line(note);
-  for (const { file, reason } of report.bad.slice(0, shown)) printer.line(`cannot be decoded: ${file}: ${reason}`);
+  for (const note of report.notes) printer.line(oneLine(note));
+  for (const { file, reason } of report.bad.slice(0, shown))
+    printer.line(oneLine(`cannot be decoded: ${file}: ${reason}`));
   const { bad } = report;
   if (bad.length > shown) printer.line(`... and ${bad.length - shown} more`);
   if (bad.length === 0) return { result: report };
   const total = report.images + bad.length;
-  const message = `bad images (${bad[0]!.file}): ${bad.length} of ${total} cannot be decoded, this first; replace or remove them`;
+  const message = `bad images (${oneLine(bad[0]!.file)}): ${bad.length} of ${total} cannot be decoded, this first; replace or remove them`;
   return { result: report, failure: { exitCode: ExitCode.data, message } };
 }

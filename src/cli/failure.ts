@@ -1,5 +1,6 @@
 import { CommanderError } from 'commander';
 import { ExitCode, SopError } from '../errors.js';
+import { oneLine } from './one-line.js';
 
 /** Every way of failing becomes one line and an exit code. */
 export interface Failure {
@@ -7,11 +8,6 @@ export interface Failure {
   /** Without the prefix `sop-gpu: error: `. */
   readonly message: string;
   readonly stack: string | undefined;
-}
-
-/** One line, whatever an error's text holds: no line breaks, no escape sequences of a hostile file name. */
-function oneLine(text: string): string {
-  return text.replace(/[\s\p{Cc}]+/gu, ' ').trim();
 }
 
 /**

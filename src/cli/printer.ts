@@ -1,4 +1,5 @@
 import { stripVTControlCharacters } from 'node:util';
+import { oneLine } from './one-line.js';
 
 /** A line at the bottom of a terminal that stays there while others are printed above it. */
 export interface StatusLine {
@@ -27,7 +28,7 @@ export class Printer {
 
   /** Prints what must be seen though nothing failed: to stderr, also when quiet. */
   warn(text: string): void {
-    const line = `sop-gpu: warning: ${text}`;
+    const line = `sop-gpu: warning: ${oneLine(text)}`;
     // Two streams on one terminal share its lines; a redirected stderr gets what belongs to it.
     if (this.status && !this.quiet && this.err.isTTY === true) this.status.above(line);
     else this.err.write(`${line}\n`);
