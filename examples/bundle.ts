@@ -11,13 +11,14 @@ function findRoot(folder: URL): URL {
   return existsSync(new URL('package.json', folder)) ? folder : findRoot(new URL('..', folder));
 }
 
-/** Shader sources without WGSL comments and indentation: they are for people, and pages load what is left. */
+/** Shader sources without WGSL comments, indentation and spaces round signs: they are for people, and pages load the rest. */
 const wgsl: Plugin = {
   name: 'wgsl',
   setup({ onLoad }) {
     onLoad({ filter: /[/\\]shaders[/\\].*\.ts$/ }, async ({ path }) => {
       const text = await readFile(path, 'utf8');
-      return { loader: 'ts', contents: text.replace(/(^|\s)\/\/ .*$/gm, '').replace(/^ +/gm, '') };
+      const code = text.replace(/(^|\s)\/\/ .*$/gm, '').replace(/^ +/gm, '');
+      return { loader: 'ts', contents: code.replace(/ ?([=+*<>,:;{}]) ?/g, '$1') };
     });
   },
 };

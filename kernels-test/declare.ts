@@ -60,6 +60,8 @@ export interface OpTest<A extends Attributes> {
   /** Outputs in order. An `update_*` op changes `inputs` in place and returns its outputs, if it has any. */
   reference(call: ReferenceCall<A>): readonly Values[];
   readonly cases: readonly Case<A>[];
+  /** Cases in f16 beside those that follow from `cases` where the op takes inputs in f16 (`halfCases` of traced.ts). */
+  readonly halfCases?: readonly Case<A>[];
   /**
    * Largest allowed error of an element in units of its tensor's RMS: a formula with its reason in a comment, such as
    * `8 * EPSILON * Math.sqrt(terms)`. Integer outputs must be equal.

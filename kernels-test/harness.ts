@@ -11,7 +11,8 @@ import { type Case, Random, type Values } from './declare.js';
 import { type AnyOpTest, Interpreter } from './interpreter.js';
 import { drawAll, showCase, type Traced, toElements, trace } from './traced.js';
 
-const NAN_BITS = 0x7fc0dead;
+/** NaN as f32 and as two f16. */
+const NAN_BITS = 0x7fc17e5d;
 
 function interpret(traced: Traced, values: ReadonlyMap<Tensor, Values>, tests: readonly AnyOpTest[]): Interpreter {
   const interpreter = new Interpreter(traced.graph, tests);

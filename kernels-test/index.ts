@@ -1,6 +1,7 @@
 import { addTests } from './add.js';
 import { attentionTests } from './attention.js';
 import { augmentTests } from './augment.js';
+import { castTests } from './cast.js';
 import { columnSumTests } from './column_sum.js';
 import { crossEntropyTests } from './cross_entropy.js';
 import { embedTokensTests } from './embed_tokens.js';
@@ -28,6 +29,7 @@ import { updateAdamwTests } from './update_adamw.js';
 import { updateEmaTests } from './update_ema.js';
 import { updateFifoTests } from './update_fifo.js';
 import { updateFlagTests } from './update_flag.js';
+import { updateLossScaleTests } from './update_loss_scale.js';
 import { updateNeighboursTests } from './update_neighbours.js';
 import { weightedSumTests } from './weighted_sum.js';
 
@@ -36,6 +38,7 @@ export const opTests: readonly AnyOpTest[] = [
   addTests,
   attentionTests,
   augmentTests,
+  castTests,
   columnSumTests,
   crossEntropyTests,
   embedTokensTests,
@@ -62,6 +65,7 @@ export const opTests: readonly AnyOpTest[] = [
   updateAdamwTests,
   updateEmaTests,
   updateFifoTests,
+  updateLossScaleTests,
   updateNeighboursTests,
   weightedSumTests,
 ].flat() as readonly unknown[] as readonly AnyOpTest[];

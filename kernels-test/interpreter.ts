@@ -2,6 +2,7 @@ import type { Graph } from '../src/graph/graph.js';
 import type { Attributes, Scalar } from '../src/graph/op.js';
 import { elements, type Tensor } from '../src/graph/tensor.js';
 import type { OpTest, Values } from './declare.js';
+import { roundHalf } from './traced.js';
 
 /** A test of an op whose attribute type is no longer known. */
 export type AnyOpTest = OpTest<Attributes>;
@@ -63,7 +64,8 @@ export class Interpreter {
         const values = outputs[i];
         if (values?.length !== elements(tensor.shape))
           throw new Error(`reference of ${node.op.name}: output ${i} has ${values?.length} elements`);
-        this.values.set(tensor, values);
+        // What comes after reads what the device stores.
+        this.values.set(tensor, tensor.dtype === 'f16' ? roundHalf(values) : values);
       });
       for (const index of node.op.updates ?? []) {
         const tensor = node.inputs[index];

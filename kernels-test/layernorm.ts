@@ -55,6 +55,14 @@ export const layernormTests = [
       { inputs: [{ shape: [9, 192], fill: shifted }, { shape: [192] }, { shape: [192] }], attrs: { eps: EPS } },
       { inputs: [{ shape: [9, 192], fill: outliers }, { shape: [192] }, { shape: [192] }], attrs: { eps: EPS } },
     ],
+    // The last of a network's, whose result the head reads in f32.
+    halfCases: [
+      [7, 64],
+      [5, 30],
+    ].map(([rows = 0, width = 0]) => ({
+      inputs: [{ shape: [rows, width], dtype: 'f16' as const }, { shape: [width] }, { shape: [width] }],
+      attrs: { eps: EPS, dtype: 'f32' as const },
+    })),
     // Means of W terms of both signs, summed in no more than W / 4 steps, and half a dozen other roundings; the pivot adds a
     // few in the worst case; elements up to 5 RMS.
     tolerance: ({ specs: [x] }) => 5 * (8 + Math.sqrt(x!.shape[1]!) / 8) * EPSILON,

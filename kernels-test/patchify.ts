@@ -27,6 +27,10 @@ export const patchifyTests = [
       { inputs: [{ shape: [1, 3, 32, 16] }], attrs: { patch: 16 } },
       { inputs: [{ shape: [1, 2, 6, 10] }], attrs: { patch: 2 } },
     ],
+    halfCases: [
+      { inputs: [{ shape: [3, 1, 28, 28] }, { shape: [5, 1, 14, 14] }], attrs: { patch: 7, dtype: 'f16' } },
+      { inputs: [{ shape: [2, 3, 16, 24] }, { shape: [3, 3, 8, 8] }], attrs: { patch: 4, dtype: 'f16' } },
+    ],
     // Numbers are only moved.
     tolerance: () => 0,
     bench: {

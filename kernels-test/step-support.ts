@@ -26,6 +26,7 @@ export function smallStep(change: Partial<StepShape> = {}): StepShape {
     patchWeight: 0.7,
     dropPath: true,
     recompute: false,
+    precision: 'f32',
     clip: 0.5,
     anchors: 'sampled',
     maxElements: 2 ** 20,

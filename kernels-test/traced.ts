@@ -1,6 +1,7 @@
 import { Graph } from '../src/graph/graph.js';
+import { halfToNumber, numberToHalf, packHalves } from '../src/graph/half.js';
 import type { Attributes, Scalar } from '../src/graph/op.js';
-import { elements, type Tensor } from '../src/graph/tensor.js';
+import { bytes, elements, type Tensor } from '../src/graph/tensor.js';
 import type { Elements } from '../src/plan/replay.js';
 import { type Case, type CaseInput, Random, type Values } from './declare.js';
 import type { AnyOpTest } from './interpreter.js';
@@ -17,8 +18,22 @@ export interface Traced {
 
 /** `layernorm [65,197] [197]`: names a case in messages. */
 export function showCase(test: AnyOpTest, { inputs }: Case<Attributes>): string {
-  return `${test.op.name} ${inputs.map(({ shape }) => `[${shape}]`).join(' ')}`;
+  return `${test.op.name} ${inputs.map(({ shape, dtype }) => `${dtype === 'f16' ? 'f16 ' : ''}[${shape}]`).join(' ')}`;
 }
+
+/** The cases of an op with all the inputs in f16 that may be, and those that it declares in f16 itself. */
+export function halfCases({ op, cases, halfCases = [] }: AnyOpTest): readonly Case<Attributes>[] {
+  const { halves } = op;
+  if (!halves) return halfCases;
+  const derived = cases.map(({ inputs, attrs }) => ({
+    inputs: inputs.map((input, i) => (halves.includes(i) ? { ...input, dtype: 'f16' as const } : input)),
+    attrs,
+  }));
+  return [...derived, ...halfCases];
+}
+
+/** Values as f16 holds them. */
+export const roundHalf = (values: Values): Values => values.map((value) => halfToNumber(numberToHalf(value)));
 
 /** Elements that are drawn; a larger tensor repeats them, at a prime distance that fits no shape. */
 const DRAWN = 262_139;
@@ -39,6 +54,7 @@ export function draw({ shape, dtype = 'f32', fill = 'normal' }: CaseInput, rando
       for (let i = row; i < row + width; i++) values[i] = (values[i] ?? 0) / norm;
     }
   }
+  if (dtype === 'f16') return roundHalf(values);
   return dtype === 'f32' ? Float64Array.from(Float32Array.from(values)) : values;
 }
 
@@ -65,7 +81,7 @@ export function trace(test: AnyOpTest, testCase: Case<Attributes>): Traced {
   if (gradient && test.op.derivative && node) {
     const grads = outputs.map((tensor, i) => {
       if (!gradient.outputs.includes(i)) return null;
-      const given = graph.input(`d_output.${i}`, tensor.shape);
+      const given = graph.input(`d_output.${i}`, tensor.shape, tensor.dtype);
       outputGradients.set(i, given);
       return given;
     });
@@ -87,12 +103,13 @@ export function drawAll(traced: Traced, testCase: Case<Attributes>): Map<Tensor,
     const declared = testCase.inputs[i];
     if (declared) values.set(tensor, draw(declared, random));
   });
-  for (const tensor of traced.outputGradients.values()) values.set(tensor, draw({ shape: tensor.shape }, random));
+  for (const tensor of traced.outputGradients.values()) values.set(tensor, draw(tensor, random));
   return values;
 }
 
 /** Values in the element type of a tensor. */
-export function toElements({ dtype }: Tensor, values: ArrayLike<number>): Elements {
+export function toElements({ shape, dtype }: Tensor, values: ArrayLike<number>): Elements {
+  if (dtype === 'f16') return packHalves(Float32Array.from(values), bytes({ shape, dtype }));
   if (dtype === 'f32') return Float32Array.from(values);
   return dtype === 'u32' ? Uint32Array.from(values) : Int32Array.from(values);
 }

@@ -18,8 +18,10 @@
 // A launch is one segment: `count` sequences of `length` rows from `first_row` on.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import type { RealType } from '../src/graph/tensor.js';
 import { GRID } from './lib/grid.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { reals } from './lib/reals.js';
 import { type Lanes, sharedValues, times } from './lib/shared-values.js';
 
 /** Shape of the code of an attention kernel. */
@@ -29,6 +31,8 @@ export interface AttentionVariant extends Lanes {
   readonly owned: number;
   /** Rows that are streamed at a time. */
   readonly tile: number;
+  /** Of qkv, out and their gradients; lse and delta are f32. */
+  readonly type: RealType;
 }
 
 const PARAMS = {
@@ -49,30 +53,32 @@ const LOG2_E = Math.LOG2E;
 const LOWEST = '-1e30';
 
 /** The parts that forward and both backward kernels have in common. */
-function parts({ headWidth, lanes, subgroup, owned }: AttentionVariant) {
+function parts({ headWidth, lanes, subgroup, owned, type }: AttentionVariant) {
   const vec4 = headWidth % 4 === 0;
   const chunks = Math.ceil(headWidth / 4);
+  const stored = (buffer: string) => reals(buffer, vec4, type);
+  const number = (buffer: string, axis: string): string => stored(buffer).at(`i.${axis}`);
   const loader = (buffer: string): string => wgsl`
 fn ${buffer}_chunk(at: u32, c: u32) -> vec4<f32> {
 #if ${vec4}
-  return ${buffer}[at / 4u + c];
+  return ${stored(buffer).at('at / 4u + c')};
 #else
   let column = 4u * c + vec4(0u, 1u, 2u, 3u);
   let i = at + min(column, vec4(${headWidth - 1}u));
-  return select(vec4(0.0), vec4(${buffer}[i.x], ${buffer}[i.y], ${buffer}[i.z], ${buffer}[i.w]), column < vec4(${headWidth}u));
+  return select(vec4(0.0), vec4(${['x', 'y', 'z', 'w'].map((axis) => number(buffer, axis)).join(', ')}), column < vec4(${headWidth}u));
 #endif
 }`;
   const storer = (buffer: string): string => wgsl`
 fn store_${buffer}(at: u32, c: u32, value: vec4<f32>) {
 #if ${vec4}
-  ${buffer}[at / 4u + c] = value;
+  ${stored(buffer).put('at / 4u + c', 'value')}
 #else
-  for (var e = 0u; e < min(4u, ${headWidth}u - 4u * c); e++) { ${buffer}[at + 4u * c + e] = value[e]; }
+  for (var e = 0u; e < min(4u, ${headWidth}u - 4u * c); e++) { ${stored(buffer).put('at + 4u * c + e', 'value[e]')} }
 #endif
 }`;
   return {
     chunks,
-    element: vec4 ? 'vec4<f32>' : 'f32',
+    element: stored('').element,
     enable: subgroup ? (['subgroups'] as const) : [],
     loaders: (...buffers: string[]) => buffers.map(loader).join('\n'),
     storer,

@@ -7,17 +7,20 @@
 // addresses, and nothing waits for anything.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import type { RealType } from '../src/graph/tensor.js';
+import { elementType } from './lib/each.js';
 import { GRID } from './lib/grid.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { reals } from './lib/reals.js';
 
 export const COLUMN_SUM_WORKGROUP = 64;
 
 /** `columns` counts elements of the binding: groups of four columns with `vec4`. */
-export function columnSum({ vec4 }: { vec4: boolean }): Kernel {
-  const element = vec4 ? 'vec4<f32>' : 'f32';
+export function columnSum({ vec4, from, to }: { vec4: boolean; from: RealType; to: RealType }): Kernel {
+  const [x, y] = [reals('x', vec4, from), reals('y', vec4, to)];
   return kernel({
     label: 'column_sum.forward',
-    bindings: { x: read(element), y: write(element) },
+    bindings: { x: read(x.element), y: write(y.element) },
     params: { rows: 'u32', columns: 'u32', span: 'u32', count: 'u32' },
     code: wgsl`${GRID}
 @compute @workgroup_size(${COLUMN_SUM_WORKGROUP})
@@ -27,12 +30,12 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
   let begin = (i / params.columns) * params.span;
   let end = select(begin, min(params.rows, begin + params.span), i < params.count);
   var at = begin * params.columns + i % params.columns;
-  var sum = ${element}();
+  var sum = ${elementType(vec4)}();
   for (var row = begin; row < end; row++) {
-    sum += x[at];
+    sum += ${x.at('at')};
     at += params.columns;
   }
-  if (i < params.count) { y[i] = sum; }
+  if (i < params.count) { ${y.put('i', 'sum')} }
 }
 `,
   });

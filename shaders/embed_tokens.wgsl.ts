@@ -18,21 +18,31 @@
 // One dispatch for a segment; `first_row` and `first_patch` are its first row of tokens and of patches.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import type { RealType } from '../src/graph/tensor.js';
 import { each, elementType } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { reals } from './lib/reals.js';
+
+/** `type`: of patches, tokens and their gradients; parameters and their gradients are f32. */
+interface EmbedVariant {
+  readonly vec4: boolean;
+  readonly masked: boolean;
+  readonly type: RealType;
+}
 
 /** `count`: elements of the segment's tokens; `width` in elements. */
-export function embedTokensForward({ vec4, masked }: { vec4: boolean; masked: boolean }): Kernel {
+export function embedTokensForward({ vec4, masked, type }: EmbedVariant): Kernel {
   const element = elementType(vec4);
+  const [patches, tokens] = [reals('patches', vec4, type), reals('tokens', vec4, type)];
   const mask = { masked_embed: read(element), mask: read('u32') };
   return kernel({
     label: 'embed_tokens.forward',
     bindings: {
-      patches: read(element),
+      patches: read(patches.element),
       cls: read(element),
       pos: read(element),
       ...(masked ? mask : {}),
-      tokens: write(element),
+      tokens: write(tokens.element),
     },
     params: { count: 'u32', width: 'u32', length: 'u32', first_row: 'u32', first_patch: 'u32' },
     code: each(
@@ -43,33 +53,37 @@ export function embedTokensForward({ vec4, masked }: { vec4: boolean; masked: bo
   let place = row % params.length;
   let sequence = row / params.length;
   let patch_row = sequence * (params.length - 1u) + max(place, 1u) - 1u;
-  var token = patches[(params.first_patch + patch_row) * params.width + column];
+  var token = ${patches.at('(params.first_patch + patch_row) * params.width + column')};
 #if ${masked}
   token = select(token, masked_embed[column], mask[patch_row] != 0u);
 #endif
   token = select(token, cls[column], place == 0u);
-  tokens[params.first_row * params.width + i] = token + pos[place * params.width + column];`,
+  ${tokens.put('params.first_row * params.width + i', 'token + pos[place * params.width + column]')}`,
     ),
   });
 }
 
 /** `count`: elements of the segment's patches. */
-export function embedTokensBackwardPatches({ vec4, masked }: { vec4: boolean; masked: boolean }): Kernel {
-  const element = elementType(vec4);
+export function embedTokensBackwardPatches({ vec4, masked, type }: EmbedVariant): Kernel {
+  const [dtokens, dpatches] = [reals('dtokens', vec4, type), reals('dpatches', vec4, type)];
   return kernel({
     label: 'embed_tokens.backward_patches',
-    bindings: { dtokens: read(element), ...(masked ? { mask: read('u32') } : {}), dpatches: write(element) },
+    bindings: {
+      dtokens: read(dtokens.element),
+      ...(masked ? { mask: read('u32') } : {}),
+      dpatches: write(dpatches.element),
+    },
     params: { count: 'u32', width: 'u32', length: 'u32', first_row: 'u32', first_patch: 'u32' },
     code: each(
       'backward_patches',
       wgsl`
   let patch_row = i / params.width;
   let row = params.first_row + patch_row + patch_row / (params.length - 1u) + 1u;
-  var gradient = dtokens[row * params.width + i % params.width];
+  var gradient = ${dtokens.at('row * params.width + i % params.width')};
 #if ${masked}
-  gradient = select(gradient, ${element}(), mask[patch_row] != 0u);
+  gradient = select(gradient, ${elementType(vec4)}(), mask[patch_row] != 0u);
 #endif
-  dpatches[params.first_patch * params.width + i] = gradient;`,
+  ${dpatches.put('params.first_patch * params.width + i', 'gradient')}`,
     ),
   });
 }
@@ -84,11 +98,12 @@ const PARTIAL_PARAMS = {
   span: 'u32',
 } as const;
 
-export function embedTokensBackwardPlaces({ vec4 }: { vec4: boolean }): Kernel {
+export function embedTokensBackwardPlaces({ vec4, type }: Omit<EmbedVariant, 'masked'>): Kernel {
   const element = elementType(vec4);
+  const dtokens = reals('dtokens', vec4, type);
   return kernel({
     label: 'embed_tokens.backward_places',
-    bindings: { dtokens: read(element), partial: write(element) },
+    bindings: { dtokens: read(dtokens.element), partial: write(element) },
     params: PARTIAL_PARAMS,
     code: each(
       'backward_places',
@@ -96,17 +111,18 @@ export function embedTokensBackwardPlaces({ vec4 }: { vec4: boolean }): Kernel {
   let begin = i / params.columns * params.span;
   let end = min(params.sequences, begin + params.span);
   var sum = ${element}();
-  for (var s = begin; s < end; s++) { sum += dtokens[params.first + s * params.stride + i % params.columns]; }
+  for (var s = begin; s < end; s++) { sum += ${dtokens.at('params.first + s * params.stride + i % params.columns')}; }
   partial[i] = sum;`,
     ),
   });
 }
 
-export function embedTokensBackwardMasked({ vec4 }: { vec4: boolean }): Kernel {
+export function embedTokensBackwardMasked({ vec4, type }: Omit<EmbedVariant, 'masked'>): Kernel {
   const element = elementType(vec4);
+  const dtokens = reals('dtokens', vec4, type);
   return kernel({
     label: 'embed_tokens.backward_masked',
-    bindings: { dtokens: read(element), mask: read('u32'), partial: write(element) },
+    bindings: { dtokens: read(dtokens.element), mask: read('u32'), partial: write(element) },
     params: { ...PARTIAL_PARAMS, width: 'u32' },
     code: each(
       'backward_masked',
@@ -117,7 +133,7 @@ export function embedTokensBackwardMasked({ vec4 }: { vec4: boolean }): Kernel {
   let patches = params.columns / params.width;
   var sum = ${element}();
   for (var s = begin; s < end; s++) {
-    let gradient = dtokens[params.first + s * params.stride + column];
+    let gradient = ${dtokens.at('params.first + s * params.stride + column')};
     sum += select(${element}(), gradient, mask[s * patches + column / params.width] != 0u);
   }
   partial[i] = sum;`,

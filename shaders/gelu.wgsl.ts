@@ -10,8 +10,10 @@
 // for large a the exponential is zero and t small.
 
 import type { Kernel } from '../src/graph/kernel.js';
-import { type EachLayout, each, elementType, real } from './lib/each.js';
+import type { RealType } from '../src/graph/tensor.js';
+import { type EachLayout, each, real } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { reals } from './lib/reals.js';
 
 const TAIL = [
   0.0997355655, 0.0997364596, 0.0934657753, 0.0816084221, 0.0589492023, 0.0637726635, -0.031842228, 0.0957215652,
@@ -28,37 +30,43 @@ fn tail(a: real, gauss: real) -> real {
 }
 `;
 
-export function geluForward({ vec4, layout }: { vec4: boolean; layout: EachLayout }): Kernel {
-  const element = elementType(vec4);
+interface GeluVariant {
+  readonly vec4: boolean;
+  readonly layout: EachLayout;
+  readonly type: RealType;
+}
+
+export function geluForward({ vec4, layout, type }: GeluVariant): Kernel {
+  const [x, y] = [reals('x', vec4, type), reals('y', vec4, type)];
   return kernel({
     label: 'gelu.forward',
-    bindings: { x: read(element), y: write(element) },
+    bindings: { x: read(x.element), y: write(y.element) },
     params: { count: 'u32' },
     code: wgsl`${real(vec4)}${NORMAL}${each(
       'forward',
       `
-  let v = x[i];
+  let v = ${x.at('i')};
   let a = abs(v);
-  y[i] = 0.5 * (v + a) - a * tail(a, gauss(a));`,
+  ${y.put('i', '0.5 * (v + a) - a * tail(a, gauss(a))')}`,
       layout,
     )}`,
   });
 }
 
-export function geluBackward({ vec4, layout }: { vec4: boolean; layout: EachLayout }): Kernel {
-  const element = elementType(vec4);
+export function geluBackward({ vec4, layout, type }: GeluVariant): Kernel {
+  const [x, dy, dx] = [reals('x', vec4, type), reals('dy', vec4, type), reals('dx', vec4, type)];
   return kernel({
     label: 'gelu.backward',
-    bindings: { x: read(element), dy: read(element), dx: write(element) },
+    bindings: { x: read(x.element), dy: read(dy.element), dx: write(dx.element) },
     params: { count: 'u32' },
     code: wgsl`${real(vec4)}${NORMAL}${each(
       'backward',
       `
-  let v = x[i];
+  let v = ${x.at('i')};
   let a = abs(v);
   let density = gauss(a);
   let q = tail(a, density);
-  dx[i] = dy[i] * (select(q, 1.0 - q, v >= real(0.0)) + ${1 / Math.sqrt(2 * Math.PI)} * v * density);`,
+  ${dx.put('i', `${dy.at('i')} * (select(q, 1.0 - q, v >= real(0.0)) + ${1 / Math.sqrt(2 * Math.PI)} * v * density)`)}`,
       layout,
     )}`,
   });

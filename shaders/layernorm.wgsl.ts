@@ -15,8 +15,10 @@
 // 1 / n of the variance typically and W / n times it at most, so little cancels.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import type { RealType } from '../src/graph/tensor.js';
 import { each, elementType, real } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { reals } from './lib/reals.js';
 import { eachRow, type RowLayout, rowElements, rowExtensions } from './lib/rows.js';
 
 export interface LayernormVariant {
@@ -24,24 +26,27 @@ export interface LayernormVariant {
   readonly layout: RowLayout;
   /** From `rowRegisters`. */
   readonly registers: number;
+  /** Of x and dx, and of y and dy; all else is f32. */
+  readonly types: Readonly<Record<'x' | 'y', RealType>>;
 }
 
 /** `width` counts elements: groups of four columns with `vec4`; `samples`: elements for the pivot. `columns` counts numbers. */
-export function layernormForward({ vec4, layout, registers }: LayernormVariant): Kernel {
+export function layernormForward({ vec4, layout, registers, types }: LayernormVariant): Kernel {
   const element = elementType(vec4);
+  const [x, y] = [reals('x', vec4, types.x), reals('y', vec4, types.y)];
   const elements = rowElements(
     registers,
-    { v: (i) => `x[first + ${i}]` },
+    { v: (i) => x.at(`first + ${i}`) },
     { scale: (i) => `gamma[${i}]`, shift: (i) => `beta[${i}]` },
   );
   return kernel({
     label: 'layernorm.forward',
     enable: rowExtensions(layout),
     bindings: {
-      x: read(element),
+      x: read(x.element),
       gamma: read(element),
       beta: read(element),
-      y: write(element),
+      y: write(y.element),
       stats: write('vec2<f32>'),
     },
     params: { rows: 'u32', width: 'u32', columns: 'f32', eps: 'f32', samples: 'u32' },
@@ -56,7 +61,7 @@ export function layernormForward({ vec4, layout, registers }: LayernormVariant):
   ${elements.loop('near += v;')}
   let pivot = row_sum(across(near)) / params.columns;
 #else
-  for (var n = 0u; n < params.samples; n++) { near += x[first + n * params.width / params.samples]; }
+  for (var n = 0u; n < params.samples; n++) { near += ${x.at('first + n * params.width / params.samples')}; }
   let pivot = across(near) / (f32(params.samples) * params.columns / f32(params.width));
 #endif
   var sum = real();
@@ -65,29 +70,30 @@ export function layernormForward({ vec4, layout, registers }: LayernormVariant):
   let offset = row_sum(across(sum)) / params.columns;
   let variance = row_sum(across(squares)) / params.columns - offset * offset;
   let r = inverseSqrt(max(variance, 0.0) + params.eps);
-  ${elements.loop('y[first + i] = (v - pivot - offset) * r * scale + shift;')}
+  ${elements.loop(y.put('first + i', '(v - pivot - offset) * r * scale + shift'))}
   if (lane == 0u) { stats[row] = vec2(pivot + offset, r); }`,
       elements.before,
     )}`,
   });
 }
 
-export function layernormBackwardInput({ vec4, layout, registers }: LayernormVariant): Kernel {
+export function layernormBackwardInput({ vec4, layout, registers, types }: LayernormVariant): Kernel {
   const element = elementType(vec4);
+  const [x, dy, dx] = [reals('x', vec4, types.x), reals('dy', vec4, types.y), reals('dx', vec4, types.x)];
   const elements = rowElements(
     registers,
-    { d: (i) => `x[first + ${i}] - mean`, v: (i) => `dy[first + ${i}]` },
+    { d: (i) => `${x.at(`first + ${i}`)} - mean`, v: (i) => dy.at(`first + ${i}`) },
     { scale: (i) => `gamma[${i}]` },
   );
   return kernel({
     label: 'layernorm.backward_input',
     enable: rowExtensions(layout),
     bindings: {
-      x: read(element),
+      x: read(x.element),
       gamma: read(element),
       stats: read('vec2<f32>'),
-      dy: read(element),
-      dx: write(element),
+      dy: read(dy.element),
+      dx: write(dx.element),
     },
     params: { rows: 'u32', width: 'u32', columns: 'f32' },
     code: wgsl`${real(vec4)}${eachRow(
@@ -103,21 +109,22 @@ export function layernormBackwardInput({ vec4, layout, registers }: LayernormVar
   ${elements.loop('let g = v * scale; sum += g; product += g * d;')}
   let mean_g = row_sum(across(sum)) / params.columns;
   let slope = row_sum(across(product)) / params.columns * r * r;
-  ${elements.loop('dx[first + i] = r * (v * scale - mean_g - d * slope);')}`,
+  ${elements.loop(dx.put('first + i', 'r * (v * scale - mean_g - d * slope)'))}`,
       elements.before,
     )}`,
   });
 }
 
 /** Over spans x width elements; `count` = spans * width. */
-export function layernormBackwardParameters({ vec4 }: { vec4: boolean }): Kernel {
+export function layernormBackwardParameters({ vec4, types }: Pick<LayernormVariant, 'vec4' | 'types'>): Kernel {
   const element = elementType(vec4);
+  const [x, dy] = [reals('x', vec4, types.x), reals('dy', vec4, types.y)];
   return kernel({
     label: 'layernorm.backward_parameters',
     bindings: {
-      x: read(element),
+      x: read(x.element),
       stats: read('vec2<f32>'),
-      dy: read(element),
+      dy: read(dy.element),
       partial_gamma: write(element),
       partial_beta: write(element),
     },
@@ -131,8 +138,8 @@ export function layernormBackwardParameters({ vec4 }: { vec4: boolean }): Kernel
   var dgamma = ${element}();
   var dbeta = ${element}();
   for (var row = begin; row < end; row++) {
-    let g = dy[at];
-    dgamma += g * ((x[at] - stats[row].x) * stats[row].y);
+    let g = ${dy.at('at')};
+    dgamma += g * ((${x.at('at')} - stats[row].x) * stats[row].y);
     dbeta += g;
     at += params.width;
   }

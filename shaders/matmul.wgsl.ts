@@ -20,8 +20,10 @@
 // Edges: indices of loads are clamped instead of guarded (a masked branch is executed anyway), stores are guarded.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import type { RealType } from '../src/graph/tensor.js';
 import { elementType } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { reals } from './lib/reals.js';
 import { times } from './lib/shared-values.js';
 
 const PARAMS = {
@@ -60,6 +62,9 @@ const storeSum = (place: string, sum: string, rows: number): string =>
 /** How an operand is loaded: number by number, or four at a time along the inner axis, or four rows (columns) at a time. */
 export type Loads = 'one' | 'inner' | 'side';
 
+/** How the operands and y are stored; bias and sums are f32, and so is every number in between. */
+export type MatmulTypes = Readonly<Record<'operands' | 'y', RealType>>;
+
 export interface SubgroupTile {
   readonly lanes: number;
   /** Rows, a multiple of 4, and columns of each lane. */
@@ -77,10 +82,13 @@ export interface SubgroupTile {
   readonly quads: boolean;
   /** Whether there are `sums`. */
   readonly sums: boolean;
+  readonly types: MatmulTypes;
 }
 
 /** What a lane keeps of an operand: `slots` rows (columns), in registers of one number or of four. */
 interface Side {
+  /** Of its binding. */
+  readonly element: string;
   /** Slot and lane that hold row r. */
   holder(r: number): { slot: number; lane: number };
   /** The row that slot i of this lane holds. */
@@ -96,7 +104,7 @@ interface Side {
 /** Slots that are neighbours in memory lie in one lane where loads or stores take four of them. */
 function side(
   name: 'a' | 'b',
-  { lanes, unroll }: SubgroupTile,
+  { lanes, unroll, types }: SubgroupTile,
   {
     slots,
     loads,
@@ -121,9 +129,11 @@ function side(
     across
       ? `(${begin} + min(${first} + ${place(4 * i)}, ${size} - 4u)) / 4u`
       : `(${begin} + min(${first} + ${place(i)}, ${size} - 1u) * ${stride})${along ? ' / 4u' : ''}`;
+  const stored = reals(name, loads !== 'one', types.operands);
   const value = (i: number, u: number): string =>
-    u === 0 ? `${name}[${name}_at${i}]` : `${name}[${name}_at${i} + ${u}u${along ? '' : ` * ${step}`}]`;
+    stored.at(u === 0 ? `${name}_at${i}` : `${name}_at${i} + ${u}u${along ? '' : ` * ${step}`}`);
   return {
+    element: stored.element,
     holder: (r) =>
       neighbours
         ? { slot: 4 * Math.floor(r / (4 * lanes)) + (r % 4), lane: Math.floor(r / 4) % lanes }
@@ -142,7 +152,8 @@ ${times(vectors, (i) => `    ${name}_at${i} += ${along ? `${steps}u` : `${unroll
 }
 
 export function subgroupMatmul(variant: SubgroupTile): Kernel {
-  const { lanes, rows, columns, unroll, quads, sums } = variant;
+  const { lanes, rows, columns, unroll, quads, sums, types } = variant;
+  const y = reals('y', quads, types.y);
   const swaps = lanes === 4;
   const slots = Math.ceil(rows / lanes);
   const a = side('a', variant, {
@@ -179,10 +190,10 @@ export function subgroupMatmul(variant: SubgroupTile): Kernel {
     label: 'matmul.subgroup_tile',
     enable: ['subgroups'],
     bindings: {
-      a: read(elementType(variant.a !== 'one')),
-      b: read(elementType(variant.b !== 'one')),
+      a: read(a.element),
+      b: read(b.element),
       bias: read(elementType(quads)),
-      y: write(elementType(quads)),
+      y: write(y.element),
       ...(sums && { sums: write('f32') }),
     },
     params: PARAMS,
@@ -223,7 +234,7 @@ ${times(slots, (i) => storeSum(a.place(i), `sum${i}`, rows))}
         let row = top + ${row};
         let at = i * ${columns}u + j;
         let sum = vec4(tile[at], tile[at + 1u], tile[at + 2u], tile[at + 3u]);
-        if (row < params.rows) { y[(y_batch + row * params.columns + column) / 4u] = sum + bias_j; }
+        if (row < params.rows) { ${y.put('(y_batch + row * params.columns + column) / 4u', 'sum + bias_j')} }
       }
     }
   }
@@ -234,7 +245,7 @@ ${times(slots, (i) => storeSum(a.place(i), `sum${i}`, rows))}
       let bias_j = select(0.0, bias[select(0u, column, biased)], biased);
       for (var i = 0u; i < ${rows}u; i++) {
         let row = top + ${row};
-        if (row < params.rows) { y[y_batch + row * params.columns + column] = tile[i * ${columns}u + j] + bias_j; }
+        if (row < params.rows) { ${y.put('y_batch + row * params.columns + column', `tile[i * ${columns}u + j] + bias_j`)} }
       }
     }
   }
@@ -258,19 +269,23 @@ export interface WorkgroupTile {
   readonly transB: boolean;
   /** Whether there are `sums`. */
   readonly sums: boolean;
+  readonly types: MatmulTypes;
 }
 
-export function workgroupMatmul({ block, transA, transB, sums }: WorkgroupTile): Kernel {
+export function workgroupMatmul({ block, transA, transB, sums, types }: WorkgroupTile): Kernel {
+  const [a, b, y] = [reals('a', false, types.operands), reals('b', false, types.operands), reals('y', false, types.y)];
+  const put = (i: number, j: number): string =>
+    y.put(`y_batch + row${i}_${j} * params.columns + column${j}`, `y${i}_${j} + bias${j}`);
   const tile = SIDE * block;
   // A row more keeps stores of a column of the slice out of one memory bank.
   const pitch = tile + 1;
   return kernel({
     label: 'matmul.workgroup_tile',
     bindings: {
-      a: read('f32'),
-      b: read('f32'),
+      a: read(a.element),
+      b: read(b.element),
       bias: read('f32'),
-      y: write('f32'),
+      y: write(y.element),
       ...(sums && { sums: write('f32') }),
     },
     params: PARAMS,
@@ -307,8 +322,8 @@ ${times(block, (i) => `  var sum${i} = 0.0;`)}
       let column = i % ${tile}u;
 #endif
       // Steps beyond the end add zero: the value itself is put to zero, since 0 * NaN is not.
-      let a_value = a[a_start + min(top + row, params.rows - 1u) * params.a_row + min(k0 + a_step, end - 1u) * params.a_inner];
-      let b_value = b[b_start + min(left + column, params.columns - 1u) * params.b_column + min(k0 + b_step, end - 1u) * params.b_inner];
+      let a_value = ${a.at('a_start + min(top + row, params.rows - 1u) * params.a_row + min(k0 + a_step, end - 1u) * params.a_inner')};
+      let b_value = ${b.at('b_start + min(left + column, params.columns - 1u) * params.b_column + min(k0 + b_step, end - 1u) * params.b_inner')};
       a_slice[a_step * ${pitch}u + row] = select(0.0, a_value, k0 + a_step < end);
       b_slice[b_step * ${pitch}u + column] = select(0.0, b_value, k0 + b_step < end);
     }
@@ -338,7 +353,7 @@ ${times(
 ${times(
   block,
   (i) => `    let row${i}_${j} = top + local.y + ${i * SIDE}u;
-    if (row${i}_${j} < params.rows) { y[y_batch + row${i}_${j} * params.columns + column${j}] = y${i}_${j} + bias${j}; }`,
+    if (row${i}_${j} < params.rows) { ${put(i, j)} }`,
 )}
   }`,
 )}

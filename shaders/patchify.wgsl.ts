@@ -6,15 +6,17 @@
 // A gather by index arithmetic: element i of the result finds its pixel. Four pixels at a time where p divides by four.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import type { RealType } from '../src/graph/tensor.js';
 import { each, elementType } from './lib/each.js';
 import { kernel, read, write } from './lib/kernel.js';
+import { reals } from './lib/reals.js';
 
 /** `patch_x` is the width of a patch in elements: groups of four pixels with `vec4`; `first` is in elements too. */
-export function patchifyForward({ vec4 }: { vec4: boolean }): Kernel {
-  const element = elementType(vec4);
+export function patchifyForward({ vec4, type }: { vec4: boolean; type: RealType }): Kernel {
+  const rows = reals('rows', vec4, type);
   return kernel({
     label: 'patchify.forward',
-    bindings: { image: read(element), rows: write(element) },
+    bindings: { image: read(elementType(vec4)), rows: write(rows.element) },
     params: {
       count: 'u32',
       first: 'u32',
@@ -39,7 +41,7 @@ export function patchifyForward({ vec4 }: { vec4: boolean }): Kernel {
   let cell_y = rest % params.grid_y;
   let plane = rest / params.grid_y * params.channels + channel;
   let line = (plane * params.grid_y + cell_y) * params.patch_y + y;
-  rows[params.first + i] = image[(line * params.grid_x + cell_x) * params.patch_x + x];`,
+  ${rows.put('params.first + i', 'image[(line * params.grid_x + cell_x) * params.patch_x + x]')}`,
     ),
   });
 }

@@ -10,39 +10,47 @@
 // workgroup, found without division.
 
 import type { Kernel } from '../src/graph/kernel.js';
-import { type EachLayout, each, elementType } from './lib/each.js';
+import type { RealType } from '../src/graph/tensor.js';
+import { type EachLayout, each } from './lib/each.js';
 import { kernel, read, write } from './lib/kernel.js';
+import { reals } from './lib/reals.js';
 
 /** In elements: `count` of one sequence, the segment's `first`; `first_keep`: number of its first sequence's keep. */
 const PARAMS = { count: 'u32', first: 'u32', first_keep: 'u32' } as const;
 
-export function residualForward({ vec4, layout }: { vec4: boolean; layout: EachLayout }): Kernel {
-  const element = elementType(vec4);
+export interface ResidualVariant {
+  readonly vec4: boolean;
+  readonly layout: EachLayout;
+  readonly type: RealType;
+}
+
+export function residualForward({ vec4, layout, type }: ResidualVariant): Kernel {
+  const [x, branch, y] = [reals('x', vec4, type), reals('branch', vec4, type), reals('y', vec4, type)];
   return kernel({
     label: 'residual.forward',
-    bindings: { x: read(element), branch: read(element), keep: read('f32'), y: write(element) },
+    bindings: { x: read(x.element), branch: read(branch.element), keep: read('f32'), y: write(y.element) },
     params: PARAMS,
     code: each(
       'forward',
       `
   let at = params.first + batch * params.count + i;
-  y[at] = x[at] + keep[params.first_keep + batch] * branch[at];`,
+  ${y.put('at', `${x.at('at')} + keep[params.first_keep + batch] * ${branch.at('at')}`)}`,
       { ...layout, batched: true },
     ),
   });
 }
 
-export function residualBackward({ vec4, layout }: { vec4: boolean; layout: EachLayout }): Kernel {
-  const element = elementType(vec4);
+export function residualBackward({ vec4, layout, type }: ResidualVariant): Kernel {
+  const [dy, dbranch] = [reals('dy', vec4, type), reals('dbranch', vec4, type)];
   return kernel({
     label: 'residual.backward',
-    bindings: { dy: read(element), keep: read('f32'), dbranch: write(element) },
+    bindings: { dy: read(dy.element), keep: read('f32'), dbranch: write(dbranch.element) },
     params: PARAMS,
     code: each(
       'backward',
       `
   let at = params.first + batch * params.count + i;
-  dbranch[at] = keep[params.first_keep + batch] * dy[at];`,
+  ${dbranch.put('at', `keep[params.first_keep + batch] * ${dy.at('at')}`)}`,
       { ...layout, batched: true },
     ),
   });

@@ -21,8 +21,8 @@ export interface KernelDeclaration {
   readonly params?: Readonly<Record<string, KernelParam['type']>>;
   /** True when the code calls `scalar_f32(slot)` or `scalar_u32(slot)`; the slots come in as `params`. */
   readonly scalars?: boolean;
-  /** `enable` directives that the code needs. */
-  readonly enable?: readonly ('subgroups' | 'f16')[];
+  /** `enable` directives that the code needs, besides that of f16, which follows from the bindings. */
+  readonly enable?: readonly 'subgroups'[];
   /** WGSL with one entry point, named as in `label`. */
   readonly code: string;
 }
@@ -37,7 +37,8 @@ export function kernel(declaration: KernelDeclaration): Kernel {
   const entry = label.slice(label.indexOf('.') + 1);
   const params = Object.entries(declaration.params ?? {}).map(([name, type]) => ({ name, type }));
   const names = Object.entries(bindings);
-  const lines = enable.map((extension) => `enable ${extension};`);
+  const half = names.some(([, { element }]) => element.includes('f16')) ? ['f16'] : [];
+  const lines = [...enable, ...half].map((extension) => `enable ${extension};`);
   names.forEach(([name, { access, element }], i) => {
     lines.push(`@group(0) @binding(${i}) var<storage, ${access}> ${name}: array<${element}>;`);
   });

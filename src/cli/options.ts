@@ -38,6 +38,7 @@ const keyOf = {
   minutes: 'train.minutes',
   batchSize: 'train.batch_size',
   seed: 'train.seed',
+  precision: 'train.precision',
   onBadImage: 'data.on_bad_image',
   onNonfinite: 'train.on_nonfinite',
 } as const;
@@ -52,6 +53,7 @@ export const trainingFlags = {
   minutes: textFlag('--minutes <n>', 'length of the run in minutes; the schedules span it'),
   batchSize: textFlag('--batch-size <images>', 'images in a batch'),
   seed: textFlag('--seed <n>', 'seed of everything that is drawn'),
+  precision: textFlag('--precision <f32 or f16>', 'type of activations; f16 where the adapter has shader-f16'),
   onBadImage: badImageFlag,
   onNonfinite: textFlag(
     '--on-nonfinite <error or skip:n>',

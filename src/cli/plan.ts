@@ -4,7 +4,7 @@ import { targetOf } from '../gpu/device.js';
 import { defaultTarget, type Target } from '../gpu/target.js';
 import { BindingError, bindingLimit, mebibytes } from '../plan/plan.js';
 import { describePlan, planSummary, si } from '../plan/report.js';
-import { type DataShape, describeBatches, type Training, traceTraining } from '../sop/training.js';
+import { type DataShape, describeBatches, describePrecision, type Training, traceTraining } from '../sop/training.js';
 import { besideTheStep } from './beside-memory.js';
 import type { Outcome } from './command.js';
 import { type CommonOptions, type ConfigOptions, configFrom } from './options.js';
@@ -18,12 +18,14 @@ import { checkStatistics, openImages } from './train.js';
  */
 export async function planCommand(options: ConfigOptions, common: CommonOptions, printer: Printer): Promise<Outcome> {
   const config = await configFrom(options);
-  const target = await limitsOf(common.adapter);
+  const target = await limitsOf(common.adapter, config);
   const { training, refusal } = planned(config, await shapeOfData(config, options, target, printer), target);
   const report = describePlan(training.plan, besideTheStep(training, Number.POSITIVE_INFINITY));
   const { undivided, shape } = training;
   for (const line of planSummary(report)) printer.line(line);
   printer.line(describeBatches(training));
+  const precision = describePrecision(training);
+  if (precision) printer.line(precision.line);
   for (const line of training.searches) printer.line(`search      ${line}`);
   printer.line();
   const rows = report.work.families.map(({ family, nodes, flops, bytes }) => [family, nodes, si(flops), si(bytes)]);
@@ -46,9 +48,9 @@ export async function planCommand(options: ConfigOptions, common: CommonOptions,
   return { result: { ...report, fits: refusal === null, batches, undivided, config: { batch_size, accumulate } } };
 }
 
-/** Limits and kernels to plan for. */
-async function limitsOf(adapter: string | undefined): Promise<Target> {
-  if (adapter === undefined) return defaultTarget;
+/** Limits and kernels to plan for; without an adapter those of one that has what the precision needs. */
+async function limitsOf(adapter: string | undefined, { train }: Config): Promise<Target> {
+  if (adapter === undefined) return { ...defaultTarget, f16: train.precision === 'f16' };
   const { chooseAdapter } = await import('../node.js');
   return targetOf((await chooseAdapter(adapter)).adapter);
 }

@@ -7,7 +7,7 @@ import { mebibytes } from '../plan/plan.js';
 import { describePlan, type PlanReport, planSummary } from '../plan/report.js';
 import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
-import { describeBatches, type Training } from '../sop/training.js';
+import { describeBatches, describePrecision, type Training } from '../sop/training.js';
 import { besideTheStep } from './beside-memory.js';
 import { packageVersions } from './doctor.js';
 import { availableMemory } from './host-memory.js';
@@ -32,6 +32,9 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
   const report = describePlan(training.plan, besideTheStep(training, splits.train.count + (splits.test?.count ?? 0)));
   for (const line of planSummary(report)) printer.line(line);
   printer.line(describeBatches(training));
+  const precision = describePrecision(training);
+  if (precision?.refused) printer.warn(precision.line);
+  else if (precision) printer.line(precision.line);
   for (const line of training.searches) printer.line(`search      ${line}`);
   checkMemory(training, report);
   const init = resume ? undefined : setup.init && resolve(setup.init);

@@ -86,6 +86,13 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       past.add(record.values, saver.savedStep);
       rate = rate > 0 ? 0.9 * rate + (0.1 * record.images) / record.seconds : record.images / record.seconds;
       checkSkipped(record);
+      const { lossScale } = record;
+      if (lossScale?.overflow) {
+        const [before, after] = [2 * lossScale.scale, lossScale.scale];
+        printer.line(
+          `step ${record.step} was skipped: ${lossScale.overflow} overflows at loss scale ${before}, now ${after}`,
+        );
+      }
       append(metricsLine(record));
       line.update(progressState(record, rate, clock, progress.elapsed));
       if (evaluates(record.step) && !isLast(record.step)) await evaluate();

@@ -134,7 +134,12 @@ const trainSection = section({
   steps: derivedInteger({ min: 1 }, 'length of the run in steps'),
   minutes: derivedReal({ above: 0 }, 'length of the run in minutes'),
   seed: integer(0, { min: 0, max: 2 ** 32 - 1 }, 'seed of everything that is drawn'),
-  precision: choice(['f32'], 'f32', 'type of the activations'),
+  precision: choice(
+    ['f32', 'f16'],
+    'f32',
+    'type of activations and of the copies of weights that they meet; f16 where the adapter has shader-f16',
+  ),
+  loss_scale: real(65536, { min: 1, max: 2 ** 32 }, 'f16: the loss is multiplied by this at the start; adapts itself'),
   on_nonfinite: skipPolicy('what a step that is not finite does: ends the run, or is skipped, so many in a row'),
   stop_on_collapse: toggle(false, 'end the run where its features collapse, instead of warning'),
   checkpoint_minutes: real(5, { min: 0 }, 'minutes of training between two checkpoints, at most'),

@@ -1,4 +1,5 @@
 import { ExitCode, SopError } from '../errors.js';
+import { halfToNumber } from '../graph/half.js';
 
 /**
  * Element types of a safetensors file and the array each is held in. F16 and BF16 keep their bits (`toFloat32` widens
@@ -110,14 +111,6 @@ export function toFloat32(array: NamedArray): Float32Array {
         fix: 'store it as floating point',
       });
   }
-}
-
-function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
 /** A name from a file, fit for a terminal and a line: quoted, shortened, without control characters. */

@@ -51,7 +51,8 @@ type MetricsLine = { readonly step: number } & Readonly<Record<string, unknown>>
 
 /** The line of a step in `metrics.jsonl`. Numbers of a step that was skipped may be null; it then says why. */
 export function metricsLine(record: StepRecord): MetricsLine {
-  const { values, skipped } = record;
+  const { values, lossScale } = record;
+  const skipped = record.skipped ?? lossScale?.overflow ?? null;
   return {
     step: record.step,
     epoch: record.epoch,
@@ -65,6 +66,7 @@ export function metricsLine(record: StepRecord): MetricsLine {
     weight_decay: values.weightDecay,
     momentum: values.momentum,
     images_per_s: record.images / record.seconds,
+    ...(lossScale !== null && { loss_scale: lossScale.scale, skipped_steps: lossScale.skippedSteps }),
     ...(record.recomputedLists !== null && { recomputed_lists: record.recomputedLists }),
     ...(skipped !== null && { skipped }),
   };

@@ -8,18 +8,21 @@ import { sameShape, showShape, type Tensor } from './tensor.js';
  *
  * A tensor used in several places has the sum of their gradients; this function alone adds them, with `sum` (an op of two
  * inputs of one shape), in the reverse order of the trace.
+ *
+ * `seed` [1] is what the gradient of the loss itself begins with, 1 where it is not given: all gradients are multiples of it.
  */
 export function differentiate(
   graph: Graph,
   loss: Tensor,
   parameters: readonly Tensor[],
   sum: Op<Record<string, never>>,
+  seed: Tensor = graph.constant('d_loss', [1], new Float32Array([1])),
 ): (Tensor | null)[] {
   if (!sameShape(loss.shape, [1]))
     throw new GraphError('differentiate', `loss ${loss.label} has shape ${showShape(loss.shape)}, not [1]`);
   const reached = dependents(graph, parameters);
   const gradients = new Map<Tensor, Tensor>();
-  gradients.set(loss, graph.constant('d_loss', [1], new Float32Array([1])));
+  gradients.set(loss, seed);
 
   const again = new Recomputation(graph);
   for (const node of [...graph.nodes].reverse()) {

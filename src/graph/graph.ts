@@ -77,6 +77,10 @@ export class Graph {
       if (this.tensors[tensor.id] !== tensor)
         throw new GraphError(op.name, `input ${tensor.label} belongs to another graph`);
     }
+    inputs.forEach(({ label, dtype }, i) => {
+      if (dtype === 'f16' && !op.halves?.includes(i))
+        throw new GraphError(op.name, `${label} is f16, which it cannot read`);
+    });
     for (const index of op.updates ?? []) {
       const tensor = inputs[index];
       if (tensor?.storage !== 'parameter' && tensor?.storage !== 'state') {

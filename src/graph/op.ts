@@ -85,6 +85,8 @@ export interface Op<A extends Attributes = Attributes> {
     needs: readonly boolean[],
   ): readonly (Tensor | null)[];
   cost(inputs: readonly Spec[], outputs: readonly Spec[], attrs: A): Cost;
+  /** Inputs that may be stored in f16; the others must not. */
+  readonly halves?: readonly number[];
   /** Inputs that the op changes in place. Only ops whose name begins with `update_` have any. */
   readonly updates?: readonly number[];
 }

@@ -1,5 +1,9 @@
-/** Element types of tensors. Masks and indices are `u32`; row numbers that come from outside are `i32`. */
-export type DType = 'f32' | 'u32' | 'i32';
+/**
+ * Element types of tensors. Masks and indices are `u32`; row numbers that come from outside are `i32`. What is stored in `f16`
+ * is computed with in f32: kernels widen what they load and round what they store.
+ */
+export type DType = 'f32' | 'f16' | 'u32' | 'i32';
+export type RealType = 'f32' | 'f16';
 
 /**
  * Where a tensor's bytes come from.
@@ -33,9 +37,9 @@ export function elements(shape: readonly number[]): number {
   return shape.reduce((product, side) => product * side, 1);
 }
 
-/** Bytes of a tensor: all our element types take four. */
-export function bytes(spec: Spec): number {
-  return 4 * elements(spec.shape);
+/** Bytes of a tensor; f16 takes whole groups of 16, so that a kernel that loads four f32 at a time may have it bound too. */
+export function bytes({ shape, dtype }: Spec): number {
+  return dtype === 'f16' ? 16 * Math.ceil(elements(shape) / 8) : 4 * elements(shape);
 }
 
 /** `[2, 3]` for messages. */
@@ -46,6 +50,21 @@ export function showShape(shape: readonly number[]): string {
 /** An f32 spec: most are. */
 export function f32(...shape: number[]): Spec {
   return { shape, dtype: 'f32' };
+}
+
+/** How the real numbers of a tensor are stored: f32 unless it says f16. */
+export function realType(spec: Spec | undefined): RealType {
+  return spec?.dtype === 'f16' ? 'f16' : 'f32';
+}
+
+/** A spec of real numbers that are stored like those of `like`. */
+export function real(like: Spec | undefined, ...shape: number[]): Spec {
+  return { shape, dtype: realType(like) };
+}
+
+/** Bytes of some tensors together: what an op that reads and writes each of them once moves. */
+export function moved(...specs: readonly (readonly Spec[])[]): number {
+  return specs.flat().reduce((sum, spec) => sum + bytes(spec), 0);
 }
 
 /** A u32 spec. */

@@ -1,7 +1,8 @@
 import type { Graph } from '../graph/graph.js';
-import type { Tensor } from '../graph/tensor.js';
+import { realType, type Tensor } from '../graph/tensor.js';
 import { add } from '../ops/add.js';
 import { attention } from '../ops/attention.js';
+import { cast } from '../ops/cast.js';
 import { embedTokens } from '../ops/embed_tokens.js';
 import { gelu } from '../ops/gelu.js';
 import { patchify } from '../ops/patchify.js';
@@ -83,6 +84,14 @@ export function maskedEmbedSpec({ width }: VitShape): ParameterSpec {
   return { name: MASKED_EMBED, shape: [1, width], graphShape: [width], initial: { kind: 'zeros' }, decay: true };
 }
 
+/** The parameters of a network with copies in f16 in the place of its backbone's matrices; the rest, and the head, stay f32. */
+export function halfMatrices(graph: Graph, parameters: Parameters): Parameters {
+  const isMatrix = /^(patch_embed|blocks)\..*(proj|qkv|fc[12])\.weight$/;
+  const copy = (name: string, tensor: Tensor): Tensor =>
+    isMatrix.test(name) ? graph.one(cast, [tensor], { dtype: 'f16' }) : tensor;
+  return new Map([...parameters].map(([name, tensor]) => [name, copy(name, tensor)]));
+}
+
 /** What the encoder reads. */
 export interface Views {
   /** Images [n, C, side, side], one tensor a size; the global views first. */
@@ -95,7 +104,7 @@ export interface Views {
   readonly recompute?: boolean;
 }
 
-/** Tokens after the final norm, [R, W], and how its rows are divided into sequences of 1 + patches. */
+/** Tokens after the final norm, f32 [R, W], and how its rows are divided into sequences of 1 + patches. */
 export interface Encoded {
   readonly tokens: Tensor;
   readonly segments: readonly Segment[];
@@ -111,11 +120,13 @@ export function segmentsOf(vit: VitShape, images: readonly Tensor[]): Segment[] 
 
 /**
  * The encoder (method.md section 2). Images of all sizes go through together: every layer but attention treats rows alike,
- * so global and local views are rows of one tensor and each weight is used once.
+ * so global and local views are rows of one tensor and each weight is used once. Where the matrices of `parameters` are f16
+ * (`halfMatrices`), so is all that flows between the layers, and its gradients.
  */
 export function encode(graph: Graph, vit: VitShape, parameters: Parameters, views: Views): Encoded {
   const segments = segmentsOf(vit, views.images);
-  const rows = graph.one(patchify, views.images, { patch: vit.patch });
+  const dtype = realType(get(parameters, 'patch_embed.proj.weight'));
+  const rows = graph.one(patchify, views.images, { patch: vit.patch, dtype });
   const patches = linear(graph, parameters, 'patch_embed.proj', rows);
   const native = gridSide(vit.imageSize, vit.patch);
   const positions = views.images.map(({ shape }) => {
@@ -130,7 +141,7 @@ export function encode(graph: Graph, vit: VitShape, parameters: Parameters, view
     const run = (): Tensor => block(graph, vit, parameters, i, tokens, segments, views.keep);
     tokens = views.recompute ? graph.recompute(run) : run();
   }
-  return { tokens: norm(graph, parameters, 'norm', tokens), segments };
+  return { tokens: norm(graph, parameters, 'norm', tokens, 'f32'), segments };
 }
 
 /** Pre-norm block: x + attn(norm1(x)), then x + mlp(norm2(x)), each branch with stochastic depth where `keep` is given. */

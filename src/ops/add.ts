@@ -1,15 +1,19 @@
 import { add as addKernel } from '../../shaders/add.wgsl.js';
 import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, GraphError, input, output } from '../graph/op.js';
-import { elements, f32, sameShape, showShape } from '../graph/tensor.js';
+import { elements, moved, real, realType, sameShape, showShape } from '../graph/tensor.js';
 
-/** y = a + b. Inputs: a, b, both of one shape. Output: y. Sums gradients in `differentiate`. */
+/** y = a + b. Inputs: a, b, both of one shape, stored alike. Output: y. Sums gradients in `differentiate`. */
 export const add = defineOp<Record<string, never>>({
   name: 'add',
+  halves: [0, 1],
   infer([a, b]) {
-    if (!a || !b || !sameShape(a.shape, b.shape))
-      throw new GraphError('add', `${showShape(a?.shape ?? [])} + ${showShape(b?.shape ?? [])}`);
-    return [f32(...a.shape)];
+    if (!a || !b || !sameShape(a.shape, b.shape) || a.dtype !== b.dtype)
+      throw new GraphError(
+        'add',
+        `${a?.dtype} ${showShape(a?.shape ?? [])} + ${b?.dtype} ${showShape(b?.shape ?? [])}`,
+      );
+    return [real(a, ...a.shape)];
   },
   launches({ outputs: [y], target }) {
     const numbers = elements(y?.shape ?? []);
@@ -18,7 +22,7 @@ export const add = defineOp<Record<string, never>>({
     const layout = eachLayout(target);
     return [
       {
-        kernel: addKernel({ vec4, layout }),
+        kernel: addKernel({ vec4, layout, type: realType(y) }),
         bindings: { a: input(0), b: input(1), y: output(0) },
         params: { count },
         workgroups: eachGrid(count, layout),
@@ -26,5 +30,5 @@ export const add = defineOp<Record<string, never>>({
     ];
   },
   derivative: (_graph, _node, [dy]) => [dy ?? null, dy ?? null],
-  cost: (_inputs, [y]) => ({ flops: elements(y?.shape ?? []), bytes: 12 * elements(y?.shape ?? []) }),
+  cost: (inputs, outputs) => ({ flops: elements(outputs[0]?.shape ?? []), bytes: moved(inputs, outputs) }),
 });

@@ -3,7 +3,7 @@ import { grid } from '../../shaders/lib/grid.js';
 import type { Target } from '../gpu/target.js';
 import type { Kernel } from '../graph/kernel.js';
 import { defineOp, GraphError, input, type Launch, type Operand, output, scratch } from '../graph/op.js';
-import { bytes, f32, type Spec, showShape } from '../graph/tensor.js';
+import { f32, moved, real, realType, type Spec, showShape } from '../graph/tensor.js';
 import { dispatchParts } from './dispatches.js';
 import { checkSegments, placeSegments, type Segment } from './segments.js';
 
@@ -14,17 +14,18 @@ export type AttentionAttributes = { readonly heads: number; readonly segments: r
  * Multi-head self-attention inside each sequence, scores scaled by 1 / sqrt(W / heads).
  *
  * Input: qkv [R, 3 W], columns q, k, v, each head after head (timm). Outputs: out [R, W]; lse [R, heads], the log-sum-exp
- * of the scaled scores. Scores are never stored. Throws `GraphError` when shapes, heads and segments disagree.
+ * of the scaled scores, in f32. Scores are never stored. Throws `GraphError` when shapes, heads and segments disagree.
  */
 export const attention = defineOp<AttentionAttributes>({
   name: 'attention',
+  halves: [0],
   infer([qkv], attrs) {
     const [rows = 0, columns = 0] = qkv?.shape ?? [];
     if (qkv?.shape.length !== 2 || columns % (3 * attrs.heads) !== 0) {
       throw new GraphError('attention', `qkv ${showShape(qkv?.shape ?? [])} with ${attrs.heads} heads`);
     }
     checkSegments('attention', attrs.segments, rows);
-    return [f32(rows, columns / 3), f32(rows, attrs.heads)];
+    return [real(qkv, rows, columns / 3), f32(rows, attrs.heads)];
   },
   variants: ({ inputs: [qkv], attrs, target }) => tileNames(headWidthOf(qkv, attrs), target),
   launches: ({ inputs: [qkv], attrs, target, variant }) =>
@@ -40,7 +41,12 @@ export const attention = defineOp<AttentionAttributes>({
 /** dqkv of `attention`. Inputs: qkv, out, lse, dout [R, W]. Output: dqkv [R, 3 W]. */
 export const attentionBackward = defineOp<AttentionAttributes>({
   name: 'attention_backward',
-  infer: ([qkv]) => [f32(...(qkv?.shape ?? []))],
+  halves: [0, 1, 3],
+  infer([qkv, out, , dout]) {
+    if (qkv?.dtype !== out?.dtype || qkv?.dtype !== dout?.dtype)
+      throw new GraphError('attention_backward', `qkv ${qkv?.dtype}, out ${out?.dtype}, dout ${dout?.dtype}`);
+    return [real(qkv, ...(qkv?.shape ?? []))];
+  },
   scratch: ({ inputs: [, , lse] }) => [f32(...(lse?.shape ?? []))],
   variants: ({ inputs: [qkv], attrs, target }) => tileNames(headWidthOf(qkv, attrs), target),
   launches({ inputs: [qkv], attrs, target, variant }) {
@@ -66,7 +72,7 @@ function launches(
   const { heads, segments } = attrs;
   const headWidth = headWidthOf(qkv, attrs);
   return placeSegments(segments).flatMap((segment) => {
-    const variant = chooseVariant(headWidth, segment, target, name);
+    const variant = { ...chooseVariant(headWidth, segment, target, name), type: realType(qkv) };
     const rowTiles = Math.ceil(segment.length / (variant.lanes * variant.owned));
     const groups = rowTiles * heads * segment.count;
     const kernel = template(variant);
@@ -118,7 +124,7 @@ function chooseVariant(
   { length }: Segment,
   target: Target,
   name = tileNames(headWidth, target)[0],
-): AttentionVariant {
+): Omit<AttentionVariant, 'type'> {
   if (name === WORKGROUP) {
     return { headWidth, lanes: length > 32 ? 64 : 32, subgroup: false, owned: 1, tile: Math.min(4, length) };
   }
@@ -141,6 +147,6 @@ function cost(products: number, specs: readonly Spec[], { heads, segments }: Att
   const scores = segments.reduce((sum, { count, length }) => sum + count * length * length, 0);
   return {
     flops: scores * (2 * products * width + 5 * heads),
-    bytes: specs.reduce((sum, spec) => sum + bytes(spec), 0),
+    bytes: moved(specs),
   };
 }

@@ -1,27 +1,35 @@
 import { COLUMN_SUM_WORKGROUP, columnSum as columnSumKernel } from '../../shaders/column_sum.wgsl.js';
 import { grid } from '../../shaders/lib/grid.js';
 import { defineOp, GraphError, input, type Launch, type Operand, output, scratch } from '../graph/op.js';
-import { elements, f32, type Spec } from '../graph/tensor.js';
+import { elements, f32, moved, type RealType, realType, type Spec } from '../graph/tensor.js';
 
 /** Up to this many rows one launch sums them; a second dispatch would cost more than it saves. */
 const ONE_SPAN = 64;
 
-/** Sums `span` consecutive rows of x [rows, columns] at a time: y [ceil(rows / span), columns]. */
-export function columnSumLaunch(x: Operand, y: Operand, rows: number, columns: number, span: number): Launch {
+/** Sums `span` consecutive rows of x [rows, columns] at a time: y [ceil(rows / span), columns]. `types` of both, f32 if not said. */
+export function columnSumLaunch(
+  x: Operand,
+  y: Operand,
+  rows: number,
+  columns: number,
+  span: number,
+  { from = 'f32', to = 'f32' }: { readonly from?: RealType; readonly to?: RealType } = {},
+): Launch {
   const vec4 = columns % 4 === 0;
   const width = vec4 ? columns / 4 : columns;
   const count = Math.ceil(rows / span) * width;
   return {
-    kernel: columnSumKernel({ vec4 }),
+    kernel: columnSumKernel({ vec4, from, to }),
     bindings: { x, y },
     params: { rows, columns: width, span, count },
     workgroups: grid(count, COLUMN_SUM_WORKGROUP),
   };
 }
 
-/** y = sum over all axes but the last. Input: x [.., N]. Output: y [N]. The gradient of a bias. */
+/** y = sum over all axes but the last. Input: x [.., N]. Output: y [N], f32. The gradient of a bias. */
 export const columnSum = defineOp<Record<string, never>>({
   name: 'column_sum',
+  halves: [0],
   infer([x]) {
     if (!x) throw new GraphError('column_sum', 'has no input');
     return [f32(matrix(x).columns)];
@@ -32,14 +40,15 @@ export const columnSum = defineOp<Record<string, never>>({
   },
   launches({ inputs: [x] }) {
     const { rows, columns, span } = matrix(x);
-    if (span >= rows) return [columnSumLaunch(input(0), output(0), rows, columns, rows)];
+    const from = realType(x);
+    if (span >= rows) return [columnSumLaunch(input(0), output(0), rows, columns, rows, { from })];
     const spans = Math.ceil(rows / span);
     return [
-      columnSumLaunch(input(0), scratch(0), rows, columns, span),
+      columnSumLaunch(input(0), scratch(0), rows, columns, span, { from }),
       columnSumLaunch(scratch(0), output(0), spans, columns, spans),
     ];
   },
-  cost: ([x]) => ({ flops: elements(x?.shape ?? []), bytes: 4 * elements(x?.shape ?? []) }),
+  cost: ([x]) => ({ flops: elements(x?.shape ?? []), bytes: moved(x ? [x] : []) }),
 });
 
 /** With spans of sqrt(rows) rows both launches have the same, shortest serial part. */

@@ -7,7 +7,17 @@ import {
 } from '../../shaders/embed_tokens.wgsl.js';
 import { eachGrid } from '../../shaders/lib/each.js';
 import { defineOp, GraphError, input, type Launch, output, scratch } from '../graph/op.js';
-import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+import {
+  elements,
+  f32,
+  moved,
+  type RealType,
+  real,
+  realType,
+  type Spec,
+  sameShape,
+  showShape,
+} from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
 import {
   checkSegments,
@@ -51,10 +61,11 @@ const spansOf = (segment: Segment): number => Math.ceil(segment.count / spanOf(s
 /**
  * The token sequences of a ViT. Inputs: patches [P, W], cls [W], for each segment its position embedding [length, W]; with
  * `masked` also masked_embed [W] and mask u32 [count, length - 1] of the first segment, which puts masked_embed in the place
- * of patches. Output: tokens [R, W]: each sequence is cls, then its patches, plus the positions.
+ * of patches. Output: tokens [R, W], stored as the patches are: each sequence is cls, then its patches, plus the positions.
  */
 export const embedTokens = defineOp<EmbedAttributes>({
   name: NAME,
+  halves: [0],
   infer(inputs, { segments, masked }) {
     const [patches, cls] = inputs;
     const width = patches?.shape[1] ?? 0;
@@ -70,7 +81,7 @@ export const embedTokens = defineOp<EmbedAttributes>({
       expect(NAME, 'masked_embed', inputs[2 + segments.length], width);
       expectMask(NAME, inputs[3 + segments.length], segments);
     }
-    return [f32(totalRows(segments), width)];
+    return [real(patches, totalRows(segments), width)];
   },
   launches({ inputs: [patches], attrs: { segments, masked } }) {
     const { vec4, width, placed } = layout(patches?.shape[1] ?? 1, segments);
@@ -79,7 +90,7 @@ export const embedTokens = defineOp<EmbedAttributes>({
       const mask = { masked_embed: input(2 + segments.length), mask: input(3 + segments.length) };
       const total = count * length * width;
       return {
-        kernel: forwardKernel({ vec4, masked: masks }),
+        kernel: forwardKernel({ vec4, masked: masks, type: realType(patches) }),
         bindings: { patches: input(0), cls: input(1), pos: input(2 + s), ...(masks ? mask : {}), tokens: output(0) },
         params: { count: total, width, length, first_row: firstRow, first_patch: firstPatch },
         workgroups: eachGrid(total),
@@ -92,7 +103,7 @@ export const embedTokens = defineOp<EmbedAttributes>({
     const gradients = graph.add(embedTokensBackward, [dtokens, ...mask], attrs);
     return inputs.map((_, i) => gradients[i] ?? null);
   },
-  cost: (_inputs, [tokens]) => ({ flops: elements(tokens?.shape ?? []), bytes: 8 * elements(tokens?.shape ?? []) }),
+  cost: (_inputs, [tokens]) => ({ flops: elements(tokens?.shape ?? []), bytes: 2 * moved(tokens ? [tokens] : []) }),
 });
 
 /**
@@ -101,11 +112,12 @@ export const embedTokens = defineOp<EmbedAttributes>({
  */
 export const embedTokensBackward = defineOp<EmbedAttributes>({
   name: `${NAME}_backward`,
+  halves: [0],
   infer([dtokens, mask], { segments, masked }) {
     const width = dtokens?.shape[1] ?? 0;
     expect(`${NAME}_backward`, 'dtokens', dtokens, totalRows(segments), width);
     if (masked) expectMask(`${NAME}_backward`, mask, segments);
-    const patches = f32(totalRows(segments) - totalSequences(segments), width);
+    const patches = real(dtokens, totalRows(segments) - totalSequences(segments), width);
     const positions = segments.map(({ length }) => f32(length, width));
     return [patches, f32(width), ...positions, ...(masked ? [f32(width)] : [])];
   },
@@ -117,31 +129,32 @@ export const embedTokensBackward = defineOp<EmbedAttributes>({
   },
   launches({ inputs: [dtokens], attrs: { segments, masked } }) {
     const columns = dtokens?.shape[1] ?? 1;
+    const type = realType(dtokens);
     const { placed } = layout(columns, segments);
-    const perSegment = placed.flatMap((segment, s) => segmentLaunches(segment, s, columns, masked && s === 0));
+    const perSegment = placed.flatMap((segment, s) => segmentLaunches(segment, s, columns, masked && s === 0, type));
     return masked && placed[0]
-      ? [...perSegment, ...maskedLaunches(placed[0], columns, 2 + segments.length)]
+      ? [...perSegment, ...maskedLaunches(placed[0], columns, 2 + segments.length, type)]
       : perSegment;
   },
-  cost: ([dtokens]) => ({ flops: elements(dtokens?.shape ?? []), bytes: 12 * elements(dtokens?.shape ?? []) }),
+  cost: ([dtokens]) => ({ flops: elements(dtokens?.shape ?? []), bytes: 3 * moved(dtokens ? [dtokens] : []) }),
 });
 
 type EmbedSegment = PlacedSegment & { readonly firstPatch: number };
 
 /** dpatches, dpos and the share in dcls of segment number `s`. */
-function segmentLaunches(segment: EmbedSegment, s: number, columns: number, masked: boolean): Launch[] {
+function segmentLaunches(segment: EmbedSegment, s: number, columns: number, masked: boolean, type: RealType): Launch[] {
   const { count, length, firstRow, firstPatch } = segment;
   const { vec4, width } = layout(columns, []);
   const patches = count * (length - 1) * width;
   return [
     {
-      kernel: patchesKernel({ vec4, masked }),
+      kernel: patchesKernel({ vec4, masked, type }),
       bindings: { dtokens: input(0), ...(masked ? { mask: input(1) } : {}), dpatches: output(0) },
       params: { count: patches, width, length, first_row: firstRow, first_patch: firstPatch },
       workgroups: eachGrid(patches),
     },
     {
-      kernel: placesKernel({ vec4 }),
+      kernel: placesKernel({ vec4, type }),
       bindings: { dtokens: input(0), partial: scratch(0) },
       ...partialSums(segment, length * width, length * width, firstRow * width),
     },
@@ -156,13 +169,13 @@ function segmentLaunches(segment: EmbedSegment, s: number, columns: number, mask
 }
 
 /** dmasked_embed, output number `result`. The first row of a sequence is no patch, so the sums begin at the second. */
-function maskedLaunches(segment: EmbedSegment, columns: number, result: number): Launch[] {
+function maskedLaunches(segment: EmbedSegment, columns: number, result: number, type: RealType): Launch[] {
   const { vec4, width } = layout(columns, []);
   const patches = segment.length - 1;
   const { params, workgroups } = partialSums(segment, patches * width, segment.length * width, width);
   return [
     {
-      kernel: maskedKernel({ vec4 }),
+      kernel: maskedKernel({ vec4, type }),
       bindings: { dtokens: input(0), mask: input(1), partial: scratch(0) },
       params: { ...params, width },
       workgroups,

@@ -1,7 +1,7 @@
 import { geluBackward as backwardKernel, geluForward as forwardKernel } from '../../shaders/gelu.wgsl.js';
 import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, GraphError, input, output } from '../graph/op.js';
-import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+import { elements, moved, real, realType, type Spec, sameShape, showShape } from '../graph/tensor.js';
 
 type NoAttributes = Record<string, never>;
 
@@ -17,13 +17,14 @@ function division(x: Spec | undefined): { vec4: boolean; count: number } {
 /** y = x Phi(x), the exact (erf) GELU of Hendrycks & Gimpel, to f32 accuracy. Input: x of any shape. Output: y. */
 export const gelu = defineOp<NoAttributes>({
   name: 'gelu',
-  infer: ([x]) => [f32(...(x?.shape ?? []))],
+  halves: [0],
+  infer: ([x]) => [real(x, ...(x?.shape ?? []))],
   launches({ inputs: [x], target }) {
     const { vec4, count } = division(x);
     const layout = eachLayout(target);
     return [
       {
-        kernel: forwardKernel({ vec4, layout }),
+        kernel: forwardKernel({ vec4, layout, type: realType(x) }),
         bindings: { x: input(0), y: output(0) },
         params: { count },
         workgroups: eachGrid(count, layout),
@@ -31,29 +32,30 @@ export const gelu = defineOp<NoAttributes>({
     ];
   },
   derivative: (graph, { inputs: [x] }, [dy]) => [x && dy ? graph.one(geluBackward, [x, dy], {}) : null],
-  cost: (_inputs, [y]) => ({ flops: FLOPS * elements(y?.shape ?? []), bytes: 8 * elements(y?.shape ?? []) }),
+  cost: (inputs, outputs) => ({ flops: FLOPS * elements(outputs[0]?.shape ?? []), bytes: moved(inputs, outputs) }),
 });
 
-/** dx = dy (Phi(x) + x phi(x)). Inputs: x, dy of one shape. Output: dx. */
+/** dx = dy (Phi(x) + x phi(x)). Inputs: x, dy of one shape, stored alike. Output: dx. */
 export const geluBackward = defineOp<NoAttributes>({
   name: 'gelu_backward',
+  halves: [0, 1],
   infer([x, dy]) {
-    if (!x || !dy || !sameShape(x.shape, dy.shape)) {
+    if (!x || !dy || !sameShape(x.shape, dy.shape) || x.dtype !== dy.dtype) {
       throw new GraphError('gelu_backward', `x ${showShape(x?.shape ?? [])}, dy ${showShape(dy?.shape ?? [])}`);
     }
-    return [f32(...x.shape)];
+    return [real(x, ...x.shape)];
   },
   launches({ inputs: [x], target }) {
     const { vec4, count } = division(x);
     const layout = eachLayout(target);
     return [
       {
-        kernel: backwardKernel({ vec4, layout }),
+        kernel: backwardKernel({ vec4, layout, type: realType(x) }),
         bindings: { x: input(0), dy: input(1), dx: output(0) },
         params: { count },
         workgroups: eachGrid(count, layout),
       },
     ];
   },
-  cost: ([x]) => ({ flops: FLOPS * elements(x?.shape ?? []), bytes: 12 * elements(x?.shape ?? []) }),
+  cost: (inputs, outputs) => ({ flops: FLOPS * elements(outputs[0]?.shape ?? []), bytes: moved(inputs, outputs) }),
 });

@@ -1,6 +1,7 @@
 import { add } from './add.js';
 import { attention, attentionBackward } from './attention.js';
 import { augment } from './augment.js';
+import { cast } from './cast.js';
 import { columnSum } from './column_sum.js';
 import { crossEntropy, crossEntropyBackward } from './cross_entropy.js';
 import { embedTokens, embedTokensBackward } from './embed_tokens.js';
@@ -27,6 +28,7 @@ import { updateAdamw } from './update_adamw.js';
 import { updateEma } from './update_ema.js';
 import { updateFifo } from './update_fifo.js';
 import { updateFlag } from './update_flag.js';
+import { updateLossScale, updateLossScaleGradients } from './update_loss_scale.js';
 import { updateNeighboursFill, updateNeighboursInsert } from './update_neighbours.js';
 import { weightedSum } from './weighted_sum.js';
 
@@ -36,6 +38,7 @@ export const ops = [
   attention,
   attentionBackward,
   augment,
+  cast,
   columnSum,
   crossEntropy,
   crossEntropyBackward,
@@ -74,6 +77,8 @@ export const ops = [
   updateAdamw,
   updateEma,
   updateFifo,
+  updateLossScale,
+  updateLossScaleGradients,
   updateNeighboursFill,
   updateNeighboursInsert,
   weightedSum,

@@ -6,7 +6,17 @@ import {
 import { eachGrid } from '../../shaders/lib/each.js';
 import { rowGrid, rowLayout, rowRegisters, rowVariants, rowWidth } from '../../shaders/lib/rows.js';
 import { defineOp, GraphError, input, output, scratch } from '../graph/op.js';
-import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+import {
+  elements,
+  f32,
+  moved,
+  type RealType,
+  real,
+  realType,
+  type Spec,
+  sameShape,
+  showShape,
+} from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
 
 type NoAttributes = Record<string, never>;
@@ -35,30 +45,33 @@ function matrix(x: Spec | undefined): { rows: number; columns: number; width: nu
 /** Elements of a row that make the pivot of its variance: an eighth of a short row, so that they cost little. */
 const samplesOf = (width: number): number => Math.min(8, Math.ceil(width / 8));
 
+const typesOf = (x: Spec | undefined, y: Spec | undefined) => ({ x: realType(x), y: realType(y) });
+
 /** Rows of one partial sum of the parameter gradients: both stages then add sqrt(rows) numbers in series. */
 const spanOf = (rows: number): number => Math.ceil(Math.sqrt(rows));
 
 /**
  * Layer normalisation (Ba et al., 2016) over the last axis, biased variance. Inputs: x [R, W], gamma [W], beta [W]. Outputs:
- * y [R, W], stats [R, 2] (mean, 1 / standard deviation), which has no gradient.
+ * y [R, W], stored as `dtype`, as x where that is not said; stats [R, 2] (mean, 1 / standard deviation), f32, without gradient.
  */
-export const layernorm = defineOp<{ eps: number }>({
+export const layernorm = defineOp<{ readonly eps: number; readonly dtype?: RealType }>({
   name: 'layernorm',
-  infer([x, gamma, beta]) {
+  halves: [0],
+  infer([x, gamma, beta], { dtype = realType(x) }) {
     const width = x?.shape.at(-1) ?? 0;
     check('layernorm', x, [
       [gamma, [width]],
       [beta, [width]],
     ]);
-    return [f32(...(x?.shape ?? [])), f32(x?.shape[0] ?? 0, 2)];
+    return [{ shape: x?.shape ?? [], dtype }, f32(x?.shape[0] ?? 0, 2)];
   },
   variants: rowVariants,
-  launches({ inputs: [x], attrs: { eps }, target, variant }) {
+  launches({ inputs: [x], outputs: [y], attrs: { eps }, target, variant }) {
     const { rows, columns, width, vec4 } = matrix(x);
     const layout = rowLayout(target, width, variant);
     return [
       {
-        kernel: forwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
+        kernel: forwardKernel({ vec4, layout, registers: rowRegisters(layout, width), types: typesOf(x, y) }),
         bindings: { x: input(0), gamma: input(1), beta: input(2), y: output(0), stats: output(1) },
         params: { rows, width, columns, eps, samples: samplesOf(width) },
         workgroups: rowGrid(layout, rows),
@@ -72,12 +85,13 @@ export const layernorm = defineOp<{ eps: number }>({
     const [dgamma, dbeta] = graph.add(layernormBackwardParameters, [x, stats, dy], {});
     return [dx, dgamma ?? null, dbeta ?? null];
   },
-  cost: ([x]) => ({ flops: 8 * elements(x?.shape ?? []), bytes: 8 * elements(x?.shape ?? []) }),
+  cost: ([x], [y]) => ({ flops: 8 * elements(x?.shape ?? []), bytes: moved([x ?? [], y ?? []].flat()) }),
 });
 
-/** Inputs: x [R, W], gamma [W], stats [R, 2], dy [R, W]. Output: dx [R, W]. */
+/** Inputs: x [R, W], gamma [W], stats [R, 2], dy [R, W]. Output: dx [R, W], stored as x. */
 export const layernormBackwardInput = defineOp<NoAttributes>({
   name: 'layernorm_backward_input',
+  halves: [0, 3],
   infer([x, gamma, stats, dy]) {
     const [rows = 0, width = 0] = x?.shape ?? [];
     check('layernorm_backward_input', x, [
@@ -85,27 +99,31 @@ export const layernormBackwardInput = defineOp<NoAttributes>({
       [stats, [rows, 2]],
       [dy, [rows, width]],
     ]);
-    return [f32(rows, width)];
+    return [real(x, rows, width)];
   },
   variants: rowVariants,
-  launches({ inputs: [x], target, variant }) {
+  launches({ inputs: [x, , , dy], target, variant }) {
     const { rows, columns, width, vec4 } = matrix(x);
     const layout = rowLayout(target, width, variant);
     return [
       {
-        kernel: inputKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
+        kernel: inputKernel({ vec4, layout, registers: rowRegisters(layout, width), types: typesOf(x, dy) }),
         bindings: { x: input(0), gamma: input(1), stats: input(2), dy: input(3), dx: output(0) },
         params: { rows, width, columns },
         workgroups: rowGrid(layout, rows),
       },
     ];
   },
-  cost: ([x]) => ({ flops: 11 * elements(x?.shape ?? []), bytes: 12 * elements(x?.shape ?? []) }),
+  cost: ([x, , , dy], [dx]) => ({
+    flops: 11 * elements(x?.shape ?? []),
+    bytes: moved([x ?? [], dy ?? [], dx ?? []].flat()),
+  }),
 });
 
 /** Inputs: x [R, W], stats [R, 2], dy [R, W]. Outputs: dgamma [W], dbeta [W]. Two stages of fixed shape. */
 export const layernormBackwardParameters = defineOp<NoAttributes>({
   name: 'layernorm_backward_parameters',
+  halves: [0, 2],
   infer([x, stats, dy]) {
     const [rows = 0, width = 0] = x?.shape ?? [];
     check('layernorm_backward_parameters', x, [
@@ -119,13 +137,13 @@ export const layernormBackwardParameters = defineOp<NoAttributes>({
     const spans = Math.ceil(rows / spanOf(rows));
     return [f32(spans, columns), f32(spans, columns)];
   },
-  launches({ inputs: [x] }) {
+  launches({ inputs: [x, , dy] }) {
     const { rows, columns, width, vec4 } = matrix(x);
     const span = spanOf(rows);
     const spans = Math.ceil(rows / span);
     return [
       {
-        kernel: parametersKernel({ vec4 }),
+        kernel: parametersKernel({ vec4, types: typesOf(x, dy) }),
         bindings: { x: input(0), stats: input(1), dy: input(2), partial_gamma: scratch(0), partial_beta: scratch(1) },
         params: { count: spans * width, rows, width, span },
         workgroups: eachGrid(spans * width),
@@ -134,5 +152,5 @@ export const layernormBackwardParameters = defineOp<NoAttributes>({
       columnSumLaunch(scratch(1), output(1), spans, columns, spans),
     ];
   },
-  cost: ([x]) => ({ flops: 5 * elements(x?.shape ?? []), bytes: 8 * elements(x?.shape ?? []) }),
+  cost: ([x, , dy]) => ({ flops: 5 * elements(x?.shape ?? []), bytes: moved([x ?? [], dy ?? []].flat()) }),
 });

@@ -1,4 +1,10 @@
-import { type SubgroupTile, subgroupMatmul, workgroupMatmul, workgroupTileSide } from '../../shaders/matmul.wgsl.js';
+import {
+  type MatmulTypes,
+  type SubgroupTile,
+  subgroupMatmul,
+  workgroupMatmul,
+  workgroupTileSide,
+} from '../../shaders/matmul.wgsl.js';
 import type { Target } from '../gpu/target.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Kernel } from '../graph/kernel.js';
@@ -12,7 +18,17 @@ import {
   output,
   scratch,
 } from '../graph/op.js';
-import { bytes, elements, f32, type Spec, sameShape, showShape, type Tensor } from '../graph/tensor.js';
+import {
+  elements,
+  f32,
+  moved,
+  type RealType,
+  realType,
+  type Spec,
+  sameShape,
+  showShape,
+  type Tensor,
+} from '../graph/tensor.js';
 import { costsOf } from './adapters.js';
 import { columnSum, columnSumLaunch } from './column_sum.js';
 import { dispatchParts } from './dispatches.js';
@@ -22,6 +38,8 @@ export type MatmulAttributes = Attributes & {
   readonly transB: boolean;
   /** A second output, the sums of the rows of op(a). */
   readonly sums?: boolean;
+  /** How y is stored, as a and b where not said. */
+  readonly dtype?: RealType;
 };
 
 /** Sizes of a product: y [batch, rows, columns] = op(a) [batch, rows, inner] op(b) [batch, inner, columns]. */
@@ -33,12 +51,13 @@ export interface Product {
   readonly rows: number;
   readonly columns: number;
   readonly inner: number;
+  readonly types: MatmulTypes;
 }
 
 /** How a product is computed: a tile of y for each workgroup, and the inner axis in `splits` parts. */
 export interface Tiling {
   /** Writes the kernel: some thousand lines, so only of the tiling that was chosen. */
-  readonly kernel: () => Kernel;
+  readonly kernel: (y: RealType) => Kernel;
   readonly tileRows: number;
   readonly tileColumns: number;
   readonly splits: number;
@@ -52,17 +71,26 @@ export interface Tiling {
  * Inputs: a [M, K] ([K, M] with transA); b [K, N] ([N, K] with transB); optionally bias [N]. Outputs: y [M, N]; with `sums`
  * also the sums of op(a) over K, [M], which have no gradient: derivatives ask for them, since the gradient of a bias is one.
  * a, b, y and the sums may all have one more axis in front: a batch of independent products, with the same bias.
+ * a and b are stored alike. In f16 b stands for a copy of weights: its gradient, a sum over all rows, is f32, as sums are.
  */
 export const matmul = defineOp<MatmulAttributes>({
   name: 'matmul',
+  halves: [0, 1],
   infer([a, b, bias], attrs) {
-    if (!a || !b || a.shape.length !== b.shape.length || a.shape.length < 2 || a.shape.length > 3)
+    if (
+      !a ||
+      !b ||
+      a.shape.length !== b.shape.length ||
+      a.shape.length < 2 ||
+      a.shape.length > 3 ||
+      a.dtype !== b.dtype
+    )
       throw disagree([a, b], attrs);
     const { batch, rows, columns } = product(a, b, attrs);
     const [innerB, batchB] = [b.shape.at(attrs.transB ? -1 : -2), elements(b.shape.slice(0, -2))];
     if (innerB !== a.shape.at(attrs.transA ? -2 : -1) || batchB !== batch) throw disagree([a, b], attrs);
     if (bias && !sameShape(bias.shape, [columns])) throw disagree([a, b, bias], attrs);
-    const y = f32(...a.shape.slice(0, -2), rows, columns);
+    const y = { shape: [...a.shape.slice(0, -2), rows, columns], dtype: attrs.dtype ?? realType(a) };
     return attrs.sums ? [y, f32(...y.shape.slice(0, -1))] : [y];
   },
   variants: ({ inputs: [a, b], attrs, target }) => tilings(product(a, b, attrs), target).map(tilingName),
@@ -94,10 +122,9 @@ export const matmul = defineOp<MatmulAttributes>({
   cost(inputs, outputs, { transA, sums }) {
     const [y] = outputs;
     const inner = inputs[0]?.shape.at(transA ? -2 : -1) ?? 0;
-    const moved = [...inputs, ...outputs].reduce((sum, spec) => sum + bytes(spec), 0);
     return {
       flops: 2 * inner * elements(y?.shape ?? []) + (sums ? elements(inputs[0]?.shape ?? []) : 0),
-      bytes: moved,
+      bytes: moved(inputs, outputs),
     };
   },
 });
@@ -122,7 +149,7 @@ function gradientB(
   sums: boolean,
 ): readonly Tensor[] {
   if (!a) throw new GraphError('matmul', 'has lost an input');
-  const asked = sums ? { sums } : {};
+  const asked = { ...(sums && { sums }), ...(a.dtype === 'f16' && { dtype: 'f32' as const }) };
   return transB
     ? graph.add(matmul, [dy, a], { transA: true, transB: transA, ...asked })
     : graph.add(matmul, [a, dy], { transA: !transA, transB: false, ...asked });
@@ -135,9 +162,9 @@ export function matmulLaunches(
   biased: boolean,
   target: Target,
 ): Launch[] {
-  const { batch, rows, columns, inner, transA, transB, sums } = sizes;
+  const { batch, rows, columns, inner, transA, transB, sums, types } = sizes;
   const result = (index: number): Operand => (splits > 1 ? scratch(index) : output(index));
-  const written = kernel();
+  const written = kernel(splits > 1 ? 'f32' : types.y);
   const parts = dispatchParts(target, Math.ceil(rows / tileRows), 2 * batch * rows * columns * inner);
   const products = parts.map(
     ({ first, count }): Launch => ({
@@ -169,13 +196,15 @@ export function matmulLaunches(
   );
   if (splits === 1) return products;
   const sizesOfResults = [batch * rows * columns, ...(sums ? [batch * rows] : [])];
-  const additions = sizesOfResults.map((size, i) => columnSumLaunch(scratch(i), output(i), splits, size, splits));
+  const additions = sizesOfResults.map((size, i) =>
+    columnSumLaunch(scratch(i), output(i), splits, size, splits, { to: i === 0 ? types.y : 'f32' }),
+  );
   return [...products, ...additions];
 }
 
 /** What a tile costs: time in ns that one workgroup spends on a step along the inner axis and on its end. */
 interface Candidate {
-  readonly kernel: () => Kernel;
+  readonly kernel: (y: RealType) => Kernel;
   /** Steps along the inner axis that the kernel takes at a time. */
   readonly unroll: number;
   readonly tileRows: number;
@@ -236,10 +265,10 @@ function tilings(sizes: Product, target: Target): Tiling[] {
 function candidates(sizes: Product, target: Target): Candidate[] {
   const { load, hand, multiply } = costsOf(target);
   const lanes = target.subgroupSize;
-  const { transA, transB, sums, batch, rows: m, columns: n, inner } = sizes;
+  const { transA, transB, sums, types, batch, rows: m, columns: n, inner } = sizes;
   if (target.kind === 'gpu' || lanes === 0) {
     return [4, 2].map((block) => ({
-      kernel: () => workgroupMatmul({ block, transA, transB, sums }),
+      kernel: (y) => workgroupMatmul({ block, transA, transB, sums, types: { ...types, y } }),
       unroll: 1,
       tileRows: workgroupTileSide(block),
       tileColumns: workgroupTileSide(block),
@@ -251,7 +280,8 @@ function candidates(sizes: Product, target: Target): Candidate[] {
   return subgroupTiles(lanes, products).map(([rows, columns, wanted]) => {
     const unroll = inner % wanted === 0 ? wanted : inner % 4 === 0 ? 4 : 1;
     return {
-      kernel: () => subgroupMatmul({ lanes, rows, columns, sums, unroll, ...chooseLoads(sizes, target, rows) }),
+      kernel: (y) =>
+        subgroupMatmul({ lanes, rows, columns, sums, unroll, types: { ...types, y }, ...chooseLoads(sizes, target, rows) }),
       unroll,
       tileRows: rows,
       tileColumns: columns * lanes,
@@ -302,11 +332,15 @@ function product(a: Spec | undefined, b: Spec | undefined, attrs: MatmulAttribut
     rows: side(a, attrs.transA ? -1 : -2),
     columns: side(b, attrs.transB ? -2 : -1),
     inner: side(a, attrs.transA ? -2 : -1),
+    types: { operands: realType(a), y: attrs.dtype ?? realType(a) },
   };
 }
 
 function disagree(specs: readonly (Spec | undefined)[], { transA, transB }: MatmulAttributes): GraphError {
-  const shapes = specs.map((spec, i) => showShape(spec?.shape ?? []) + ([transA, transB][i] ? '^T' : ''));
+  const shapes = specs.map(
+    (spec, i) =>
+      `${spec?.dtype === 'f16' ? 'f16 ' : ''}${showShape(spec?.shape ?? [])}${[transA, transB][i] ? '^T' : ''}`,
+  );
   return new GraphError(
     'matmul',
     `cannot multiply ${shapes.slice(0, 2).join(' by ')}${shapes[2] ? ` and add ${shapes[2]}` : ''}`,

@@ -1,7 +1,7 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { patchifyForward } from '../../shaders/patchify.wgsl.js';
 import { defineOp, GraphError, input, type Launch, output } from '../graph/op.js';
-import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+import { elements, moved, type RealType, realType, type Spec, showShape } from '../graph/tensor.js';
 
 /** Patches of all images of one tensor. */
 function patches({ shape: [images = 0, , height = 0, width = 0] }: Spec, patch: number): number {
@@ -11,11 +11,11 @@ function patches({ shape: [images = 0, , height = 0, width = 0] }: Spec, patch: 
 /**
  * Cuts images into non-overlapping patches. Inputs: one or more images [n, C, H, W], of the same C. Output: rows
  * [sum of n (H / patch) (W / patch), C patch patch], image after image, patches in row-major order, columns in the order of
- * a convolution's weights (channel, y, x). Images have no gradient.
+ * a convolution's weights (channel, y, x), stored as `dtype`, f32 if not said. Images have no gradient.
  */
-export const patchify = defineOp<{ patch: number }>({
+export const patchify = defineOp<{ readonly patch: number; readonly dtype?: RealType }>({
   name: 'patchify',
-  infer(images, { patch }) {
+  infer(images, { patch, dtype = 'f32' }) {
     const channels = images[0]?.shape[1] ?? 0;
     for (const { shape } of images) {
       const [, c, height = 0, width = 0] = shape;
@@ -27,14 +27,10 @@ export const patchify = defineOp<{ patch: number }>({
       }
     }
     if (images.length === 0) throw new GraphError('patchify', 'has no images');
-    return [
-      f32(
-        images.reduce((rows, spec) => rows + patches(spec, patch), 0),
-        channels * patch ** 2,
-      ),
-    ];
+    const rows = images.reduce((sum, spec) => sum + patches(spec, patch), 0);
+    return [{ shape: [rows, channels * patch ** 2], dtype }];
   },
-  launches({ inputs: images, attrs: { patch } }) {
+  launches({ inputs: images, outputs: [rows], attrs: { patch } }) {
     const vec4 = patch % 4 === 0;
     const unit = vec4 ? 4 : 1;
     let first = 0;
@@ -45,12 +41,12 @@ export const patchify = defineOp<{ patch: number }>({
       const params = { count, first, channels, patch_y: patch, patch_x: patch / unit, ...grid };
       first += count;
       return {
-        kernel: patchifyForward({ vec4 }),
+        kernel: patchifyForward({ vec4, type: realType(rows) }),
         bindings: { image: input(i), rows: output(0) },
         params,
         workgroups: eachGrid(count),
       };
     });
   },
-  cost: (_images, [rows]) => ({ flops: 0, bytes: 8 * elements(rows?.shape ?? []) }),
+  cost: (images, outputs) => ({ flops: 0, bytes: moved(images, outputs) }),
 });

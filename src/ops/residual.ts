@@ -1,8 +1,12 @@
-import { type EachLayout, eachBatchGrid, eachLayout } from '../../shaders/lib/each.js';
-import { residualBackward as backwardKernel, residualForward as forwardKernel } from '../../shaders/residual.wgsl.js';
+import { eachBatchGrid, eachLayout } from '../../shaders/lib/each.js';
+import {
+  residualBackward as backwardKernel,
+  residualForward as forwardKernel,
+  type ResidualVariant,
+} from '../../shaders/residual.wgsl.js';
 import type { Kernel } from '../graph/kernel.js';
 import { defineOp, GraphError, input, type Launch, type OpCall, type Operand, output } from '../graph/op.js';
-import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+import { elements, moved, real, realType, type Spec, sameShape, showShape } from '../graph/tensor.js';
 import { checkSegments, placeSegments, type Segment, totalSequences } from './segments.js';
 
 type ResidualAttributes = { readonly row: number; readonly segments: readonly Segment[] };
@@ -23,14 +27,14 @@ function check(op: string, x: Spec | undefined, keep: Spec | undefined, { row, s
 function launches(
   x: Spec | undefined,
   { attrs: { row, segments }, target }: OpCall<ResidualAttributes>,
-  choose: (options: { vec4: boolean; layout: EachLayout }) => Kernel,
+  choose: (variant: ResidualVariant) => Kernel,
   bindings: Readonly<Record<string, Operand>>,
 ): Launch[] {
   const columns = x?.shape[1] ?? 1;
   const vec4 = columns % 4 === 0;
   const width = vec4 ? columns / 4 : columns;
   const layout = eachLayout(target);
-  const kernel = choose({ vec4, layout });
+  const kernel = choose({ vec4, layout, type: realType(x) });
   return placeSegments(segments).map(({ count: sequences, length, firstRow, firstSequence }) => {
     const count = length * width;
     const params = { count, first: firstRow * width, first_keep: row * totalSequences(segments) + firstSequence };
@@ -40,16 +44,17 @@ function launches(
 
 /**
  * y = x + keep[row, s] branch, s being the sequence of a row: a residual connection with stochastic depth. Inputs: x [R, W],
- * branch [R, W], keep [D, S] (0 or 1 / (1 - rate); has no gradient). Output: y [R, W].
+ * branch [R, W], stored alike, keep [D, S] (0 or 1 / (1 - rate); has no gradient). Output: y [R, W].
  */
 export const residual = defineOp<ResidualAttributes>({
   name: 'residual',
+  halves: [0, 1],
   infer([x, branch, keep], attrs) {
     check('residual', x, keep, attrs);
-    if (!x || !branch || !sameShape(x.shape, branch.shape)) {
+    if (!x || !branch || !sameShape(x.shape, branch.shape) || x.dtype !== branch.dtype) {
       throw new GraphError('residual', `x ${showShape(x?.shape ?? [])} + branch ${showShape(branch?.shape ?? [])}`);
     }
-    return [f32(...x.shape)];
+    return [real(x, ...x.shape)];
   },
   launches: (call) =>
     launches(call.inputs[0], call, forwardKernel, { x: input(0), branch: input(1), keep: input(2), y: output(0) }),
@@ -57,17 +62,21 @@ export const residual = defineOp<ResidualAttributes>({
     if (!dy || !keep) return [null, null, null];
     return [dy, needBranch ? graph.one(residualBackward, [dy, keep], attrs) : null, null];
   },
-  cost: ([x]) => ({ flops: 2 * elements(x?.shape ?? []), bytes: 12 * elements(x?.shape ?? []) }),
+  cost: ([x, branch], outputs) => ({
+    flops: 2 * elements(x?.shape ?? []),
+    bytes: moved([x ?? [], branch ?? []].flat(), outputs),
+  }),
 });
 
 /** dbranch = keep[row, s] dy. Inputs: dy [R, W], keep [D, S]. Output: dbranch [R, W]. */
 export const residualBackward = defineOp<ResidualAttributes>({
   name: 'residual_backward',
+  halves: [0],
   infer([dy, keep], attrs) {
     check('residual_backward', dy, keep, attrs);
-    return [f32(...(dy?.shape ?? []))];
+    return [real(dy, ...(dy?.shape ?? []))];
   },
   launches: (call) =>
     launches(call.inputs[0], call, backwardKernel, { dy: input(0), keep: input(1), dbranch: output(0) }),
-  cost: ([dy]) => ({ flops: elements(dy?.shape ?? []), bytes: 8 * elements(dy?.shape ?? []) }),
+  cost: ([dy], outputs) => ({ flops: elements(dy?.shape ?? []), bytes: moved(dy ? [dy] : [], outputs) }),
 });

@@ -3,6 +3,7 @@ import type { Scalar } from '../graph/op.js';
 import type { Tensor } from '../graph/tensor.js';
 import { packNorms } from '../ops/pack_norms.js';
 import { updateAdamw } from '../ops/update_adamw.js';
+import { updateLossScaleGradients } from '../ops/update_loss_scale.js';
 import { packBlocks, packTable } from './pack-table.js';
 
 export interface AdamwOptions {
@@ -35,8 +36,8 @@ export interface ParameterPack {
 }
 
 /**
- * Lays parameters, gradients and moments out in flat buffers and appends the nodes that measure every gradient's norm.
- * `moments` are state tensors like the parameters; a pack holds at most `maxElements`.
+ * Lays parameters, gradients and moments out in flat buffers and appends the nodes that measure every gradient's norm, after
+ * dividing all by `scale` [1] where the loss was multiplied by it. `moments` are state tensors like the parameters; a pack holds at most `maxElements`.
  */
 export function packParameters(
   graph: Graph,
@@ -46,6 +47,7 @@ export function packParameters(
     readonly moments: readonly [readonly Tensor[], readonly Tensor[]];
   },
   maxElements: number,
+  scale: Tensor | null = null,
 ): ParameterPack[] {
   const parameters = graph.pack('student', tensors.parameters, maxElements);
   const gradients = graph.pack('gradient', tensors.gradients, maxElements);
@@ -55,6 +57,7 @@ export function packParameters(
     const [gradient, first, second] = [gradients[i], moment1[i], moment2[i]];
     if (!gradient || !first || !second) throw new RangeError('packs of parameters, gradients and moments differ');
     const { blocks, first: firstBlocks } = packBlocks(graph, gradient);
+    if (scale) graph.add(updateLossScaleGradients, [gradient.flat, scale], {});
     const squares = graph.one(packNorms, [gradient.flat, blocks, firstBlocks], {});
     return { parameters: pack, gradients: gradient, moment1: first, moment2: second, squares };
   });

@@ -1,9 +1,10 @@
 import { type Span, timePasses, timeTogether } from '../gpu/profiler.js';
 import { patienceFor, Watchdog } from '../gpu/watchdog.js';
 import type { Node } from '../graph/graph.js';
+import { unpackHalves } from '../graph/half.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
 import { GraphError, type Scalar } from '../graph/op.js';
-import { bytes, type Tensor } from '../graph/tensor.js';
+import { bytes, elements, type Tensor } from '../graph/tensor.js';
 import type { Command, Compiled } from './compile.js';
 
 export type Elements = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer>;
@@ -55,7 +56,7 @@ export class Replay {
     else this.scalarView.setUint32(4 * slot, value, true);
   }
 
-  /** Writes a whole input, state or parameter. Takes effect before the next `run`. */
+  /** Writes a whole input, state or parameter, f16 as `packHalves` makes it. Takes effect before the next `run`. */
   write(tensor: Tensor, data: Elements): void {
     const { buffer, offset } = this.locate(tensor);
     if (data.byteLength !== bytes(tensor))
@@ -224,7 +225,8 @@ function dispatchAll(pass: GPUComputePassEncoder, commands: readonly Command[]):
   }
 }
 
-function typed({ dtype }: Tensor, buffer: ArrayBuffer): Elements {
+function typed({ dtype, shape }: Tensor, buffer: ArrayBuffer): Elements {
+  if (dtype === 'f16') return unpackHalves(buffer, elements(shape));
   if (dtype === 'f32') return new Float32Array(buffer);
   return dtype === 'u32' ? new Uint32Array(buffer) : new Int32Array(buffer);
 }

@@ -1,7 +1,8 @@
 import type { Gpu } from '../gpu/device.js';
 import { Graph, type Node } from '../graph/graph.js';
+import { packHalves } from '../graph/half.js';
 import type { Attribute, Attributes } from '../graph/op.js';
-import { elements, type Tensor } from '../graph/tensor.js';
+import { bytes, elements, type Tensor } from '../graph/tensor.js';
 import { compile } from './compile.js';
 import { type Plan, plan } from './plan.js';
 import { type Elements, Replay } from './replay.js';
@@ -99,7 +100,10 @@ function ownScalars(graph: Graph, attrs: Attributes): Attributes {
 /** Numbers between -1 and 1 that repeat late; in integer tensors different rows of what has `rows` of them. */
 function someElements({ shape, dtype }: Tensor, seed: number, rows: number): Elements {
   const count = elements(shape);
-  if (dtype === 'f32') return Float32Array.from({ length: count }, (_, i) => Math.sin(i * 12.9898 + seed));
+  const reals = (): Float32Array<ArrayBuffer> =>
+    Float32Array.from({ length: count }, (_, i) => Math.sin(i * 12.9898 + seed));
+  if (dtype === 'f16') return packHalves(reals(), bytes({ shape, dtype }));
+  if (dtype === 'f32') return reals();
   const numbers = Array.from({ length: count }, (_, i) => i % rows);
   return dtype === 'u32' ? Uint32Array.from(numbers) : Int32Array.from(numbers);
 }

@@ -1,8 +1,8 @@
 import type { Attribute, Attributes, Op, OpCall } from '../graph/op.js';
 
-/** What one call of an op is, apart from the adapter: its name, the shapes of its inputs and its attributes. */
+/** What one call of an op is, apart from the adapter: its name, the shapes of its inputs (`h`: in f16) and its attributes. */
 export function callKey<A extends Attributes>(op: Op<A>, { inputs, attrs }: OpCall<A>): string {
-  const shapes = inputs.map(({ shape }) => shape.join('x'));
+  const shapes = inputs.map(({ shape, dtype }) => shape.join('x') + (dtype === 'f16' ? 'h' : ''));
   const settings = Object.entries(attrs).map(([name, value]) => `${name}=${show(value)}`);
   return [op.name, ...shapes, ...settings].join(' ');
 }

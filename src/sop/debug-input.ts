@@ -1,10 +1,12 @@
 import type { NamedArray } from '../data/safetensors.js';
 import type { Target } from '../gpu/target.js';
+import type { RealType } from '../graph/tensor.js';
 import { bindingLimit } from '../plan/plan.js';
 import { DebugSettings } from './debug-settings.js';
 import { DebugTensors } from './debug-tensors.js';
 import { type NetworkShape, studentSpecs, teacherSpecs } from './networks.js';
 import type { PrototypeOptions, TaskShape } from './prototypes.js';
+import { precisionOn } from './setup.js';
 import type { StepShape } from './train-step.js';
 
 /** What a `debug step` file says, checked: sizes from its tensors, settings from its metadata. */
@@ -31,6 +33,7 @@ export interface DebugInput {
     readonly studentTemp: number;
     readonly teacherTemp: number;
     readonly step: number;
+    readonly lossScale: number;
   };
 }
 
@@ -78,6 +81,7 @@ export function readDebugInput(
     patchWeight: settings.number('loss.patch_weight'),
     dropPath,
     recompute: settings.value('train.checkpoint_blocks') === true,
+    precision: precisionOn(target, settings.word<RealType>('train.precision')),
     clip: settings.number('optim.clip'),
     anchors: 'given',
     maxElements: Math.floor(bindingLimit(target) / 4),
@@ -101,6 +105,7 @@ export function readDebugInput(
       studentTemp: settings.number('sop.student_temp'),
       teacherTemp: settings.number('sop.teacher_temp'),
       step: settings.number('step'),
+      lossScale: settings.number('train.loss_scale'),
     },
   };
 }

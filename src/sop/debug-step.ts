@@ -32,7 +32,8 @@ export async function debugStep(
   const { graph, step } = traced;
   const [batch] = step.batches;
   const outputs = outputTensors(step, batch);
-  const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [...outputs.values(), step.flag])));
+  const overflow = step.lossScale ? [step.lossScale.overflow] : [];
+  const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [...outputs.values(), step.flag, ...overflow])));
   try {
     writeGivenState(replay, step, given);
     writeGivenStep(replay, traced, given);
@@ -100,12 +101,16 @@ function outputTensors({ loss }: TrainStep, { embeddings, cls, patch }: MicroBat
 }
 
 /** Writes weights, memories and moments; moments that are not given are 0. */
-export function writeGivenState(replay: Replay, step: TrainStep, { tensors, shape, where }: DebugInput): void {
+export function writeGivenState(replay: Replay, step: TrainStep, { tensors, shape, values, where }: DebugInput): void {
   for (const entry of stateEntries(step, shape.network)) {
+    if (entry.optional) continue;
     const zero = entry.name.startsWith('moment') && !tensors.has(entry.name);
     const given = (): Elements => elementsFor(entry, tensors.get(entry.name), where);
     replay.write(entry.tensor, zero ? new Float32Array(elements(entry.shape)) : given());
   }
+  if (!step.lossScale) return;
+  replay.write(step.lossScale.scale, Float32Array.of(values.lossScale));
+  replay.write(step.lossScale.counts, new Uint32Array(2));
 }
 
 function writeInputs(replay: Replay, { inputs }: MicroBatch, given: DebugInput): void {
@@ -176,7 +181,8 @@ async function collect(
   given: DebugInput,
 ): Promise<NamedArray[]> {
   const { shape, maskedCount } = given;
-  const flagged = (await replay.read(step.flag))[0];
+  const { flag, lossScale } = step;
+  const flagged = (await replay.read(flag))[0] || (lossScale && (await replay.read(lossScale.overflow))[0]);
   const arrays: NamedArray[] = [];
   const tasks = new Map<string, { tensor: Tensor; data: Elements }[]>();
   for (const [key, tensor] of outputs) {

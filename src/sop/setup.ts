@@ -1,5 +1,6 @@
 import type { Config } from '../config/schema.js';
 import type { Target } from '../gpu/target.js';
+import type { RealType } from '../graph/tensor.js';
 import { gridSide } from '../nn/vit.js';
 import { bindingLimit } from '../plan/plan.js';
 import { maxMasked } from './masks.js';
@@ -25,6 +26,11 @@ export function networkShape({ model, head }: Config, channels: number): Network
   };
 }
 
+/** How a step that was asked to compute in `precision` does so on `target`: f16 needs shader-f16. */
+export function precisionOn({ f16 }: Pick<Target, 'f16'>, precision: RealType): RealType {
+  return f16 ? precision : 'f32';
+}
+
 /**
  * Everything that is fixed about a training step under a configuration. Each of its `optim.accumulate` batches goes through
  * the networks in `parts` micro-batches, sizes as equal as they can be.
@@ -44,6 +50,7 @@ export function stepShape(config: Config, channels: number, target: Target, part
     patchWeight: loss.patch_weight,
     dropPath: model.drop_path > 0,
     recompute: train.checkpoint_blocks,
+    precision: precisionOn(target, train.precision),
     clip: optim.clip,
     anchors: anchorSource(config),
     maxElements: Math.floor(bindingLimit(target) / 4),

@@ -3,6 +3,8 @@ import { ExitCode, SopError } from '../errors.js';
 import { sameShape, showShape, type Tensor } from '../graph/tensor.js';
 import type { Parameters } from '../nn/parameters.js';
 import type { Elements, Replay } from '../plan/replay.js';
+import { isLossScaleName } from './loss-scale.js';
+import { isListName } from './neighbour-lists.js';
 import { type NetworkShape, studentSpecs } from './networks.js';
 import type { TrainStep } from './train-step.js';
 
@@ -11,14 +13,14 @@ export interface StateEntry {
   readonly name: string;
   readonly shape: readonly number[];
   readonly tensor: Tensor;
-  /** A file may lack it: zeros then say that nothing is known. */
-  readonly derived?: true;
+  /** A file may lack it, or hold it where it is not needed: it then has what it has at the start of a run. */
+  readonly optional?: true;
 }
 
 /**
  * All that a step changes: `student.*`, `teacher.*`, `moment1.*`, `moment2.*` (timm's names and shapes), `memory.cls`,
- * `memory.patch` and their pointers, and the lists of neighbours where there are some. Checkpoints and `debug step` (which
- * has no lists) hold exactly these.
+ * `memory.patch` and their pointers, the lists of neighbours and the scale of the loss where there are such. Checkpoints and
+ * `debug step` (which has no lists) hold exactly these.
  */
 export function stateEntries(step: TrainStep, network: NetworkShape): StateEntry[] {
   const shapes = new Map(studentSpecs(network).map(({ name, shape }) => [name, shape]));
@@ -34,9 +36,11 @@ export function stateEntries(step: TrainStep, network: NetworkShape): StateEntry
     return [
       { name: `memory.${name}`, shape: rows.shape, tensor: rows },
       { name: `memory.${name}_pointer`, shape: pointer.shape, tensor: pointer },
-      ...kept.map((tensor): StateEntry => ({ name: tensor.label, shape: tensor.shape, tensor, derived: true })),
+      ...kept.map(optional),
     ];
   });
+  const { lossScale } = step;
+  const scaling = lossScale ? [lossScale.scale, lossScale.counts] : [];
   const [moment1, moment2] = step.moments;
   return [
     ...named('student', step.student),
@@ -44,8 +48,14 @@ export function stateEntries(step: TrainStep, network: NetworkShape): StateEntry
     ...named('moment1', moment1),
     ...named('moment2', moment2),
     ...memory,
+    ...scaling.map(optional),
   ];
 }
+
+const optional = (tensor: Tensor): StateEntry => ({ name: tensor.label, shape: tensor.shape, tensor, optional: true });
+
+/** Whether some training has an optional entry of that name. */
+export const isOptional = (name: string): boolean => isListName(name) || isLossScaleName(name);
 
 /** Reads entries from the device, f32 or (pointers) i32. */
 export async function readEntries(replay: Replay, entries: readonly StateEntry[]): Promise<NamedArray[]> {

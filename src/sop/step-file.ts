@@ -42,8 +42,9 @@ export async function stepFiles(
     return data;
   };
   const entries = stateEntries(training.step, training.shape.network);
-  const derived = new Set(entries.flatMap((entry) => (entry.derived ? [entry.name] : [])));
-  const kept = state.filter(({ name }) => !derived.has(name));
+  const optional = new Set(entries.flatMap((entry) => (entry.optional ? [entry.name] : [])));
+  const kept = state.filter(({ name }) => !optional.has(name));
+  const lossScale = Number(state.find(({ name }) => name === training.step.lossScale?.scale.label)?.data[0] ?? 1);
   const files: StepFile[] = [];
   let firstItem = 0;
   for (const [micro, { images }] of training.shape.batches.entries()) {
@@ -51,7 +52,7 @@ export async function stepFiles(
     try {
       const arrays = await drawn.arrays(given);
       const inputs = inputsOf(training, micro, step, firstItem, given);
-      files.push({ tensors: [...kept, ...arrays, ...inputs], metadata: settingsOf(training, values) });
+      files.push({ tensors: [...kept, ...arrays, ...inputs], metadata: settingsOf(training, values, lossScale) });
     } finally {
       drawn.destroy();
     }
@@ -172,7 +173,7 @@ function inputsOf(
   return arrays;
 }
 
-function settingsOf({ config, shape }: Training, values: StepValues): Map<string, string> {
+function settingsOf({ config, shape }: Training, values: StepValues, lossScale: number): Map<string, string> {
   const { model, sop, loss, optim, train } = config;
   const settings: Record<string, string | number | boolean> = {
     'model.heads': shape.network.vit.heads,
@@ -191,6 +192,8 @@ function settingsOf({ config, shape }: Training, values: StepValues): Map<string
     'optim.weight_decay': values.weightDecay,
     'optim.clip': optim.clip,
     'train.checkpoint_blocks': train.checkpoint_blocks,
+    'train.precision': shape.precision,
+    'train.loss_scale': lossScale,
     momentum: values.momentum,
     step: values.step,
   };

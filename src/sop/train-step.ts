@@ -1,8 +1,8 @@
 import { differentiate } from '../graph/differentiate.js';
 import type { Graph } from '../graph/graph.js';
-import type { Tensor } from '../graph/tensor.js';
+import type { RealType, Tensor } from '../graph/tensor.js';
 import type { Parameters } from '../nn/parameters.js';
-import { gridSide, type Views } from '../nn/vit.js';
+import { gridSide, halfMatrices, type Views } from '../nn/vit.js';
 import { add } from '../ops/add.js';
 import { gatherRows } from '../ops/gather_rows.js';
 import { sampleRows } from '../ops/sample_rows.js';
@@ -11,6 +11,7 @@ import { updateFlag } from '../ops/update_flag.js';
 import { weightedSum } from '../ops/weighted_sum.js';
 import { ADAMW, adamw, type ParameterPack, packParameters } from '../optim/adamw.js';
 import { taskStream } from '../rng.js';
+import { adaptLossScale, declareLossScale, type LossScale } from './loss-scale.js';
 import { clsPairs, meanEntropy, meanLoss, type Pairs, type TaskResult, taskLoss } from './losses.js';
 import { declareMemory, insert, type Memory } from './memory.js';
 import type { Search } from './neighbour-lists.js';
@@ -48,6 +49,8 @@ export interface StepShape {
   readonly dropPath: boolean;
   /** Whether the student's blocks run again in the backward pass instead of keeping their activations. */
   readonly recompute: boolean;
+  /** Of what flows through the backbones and of the copies of their matrices; all else is f32. */
+  readonly precision: RealType;
   readonly clip: number;
   /**
    * `given`: anchors are inputs; `sampled`: drawn on the device; `fixed`: drawn as in step 0, always (Table C.7);
@@ -148,6 +151,8 @@ export interface TrainStep {
    * the host writes 0.
    */
   readonly flag: Tensor;
+  /** Where gradients pass through f16; else null. */
+  readonly lossScale: LossScale | null;
   /** f32 [2] each: sums of squares of parameters and of their update. */
   readonly norms: readonly Tensor[];
   /** u32 [1] for each memory that keeps lists of neighbours: those that were searched anew. */
@@ -164,6 +169,12 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
   const { network } = shape;
   const scalars = stepScalars(graph);
   const { student, teacher } = declareNetworks(graph, network);
+  const half = shape.precision === 'f16';
+  const used = {
+    student: half ? graph.scope('student', () => halfMatrices(graph, student)) : student,
+    teacher: half ? graph.scope('teacher', () => halfMatrices(graph, teacher)) : teacher,
+  };
+  const scaling = half ? declareLossScale(graph) : null;
   const memory = {
     cls: declareMemory(graph, 'cls', shape.cls, network.head.out),
     patch: declareMemory(graph, 'patch', shape.patch, network.head.out),
@@ -183,14 +194,15 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
   const searches = [organized.cls.search, organized.patch.search].filter((search) => search !== null);
 
   // Forward and backward, one micro-batch after the other.
+  const parameters = [...student.values()];
   const images = shape.batches.reduce((sum, batch) => sum + batch.images, 0);
   const run = (batch: BatchShape, index: number): MicroBatch => {
     const seen = views[index];
     if (!seen) throw new RangeError(`micro-batch ${index} has no views`);
     const share = batch.images / images;
-    return microBatch(graph, shape, { student, teacher }, prototypes, scalars, { ...batch, views: seen, share });
+    const differentiated = { parameters, ...(scaling && { seed: scaling.scale }) };
+    return microBatch(graph, shape, used, differentiated, prototypes, scalars, { ...batch, views: seen, share });
   };
-  const parameters = [...student.values()];
   const [first, ...others] = shape.batches;
   const batches: [MicroBatch, ...MicroBatch[]] = [run(first, 0)];
   let sums = batches[0].gradients;
@@ -208,7 +220,7 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
   // The norm of every gradient, and one flag that gates all that follows.
   const moments = [momentsOf(graph, 'moment1', student), momentsOf(graph, 'moment2', student)] as const;
   const packed = { parameters, gradients, moments: [[...moments[0].values()], [...moments[1].values()]] as const };
-  const packs = packParameters(graph, packed, shape.maxElements);
+  const packs = packParameters(graph, packed, shape.maxElements, scaling?.scale);
   const flag = graph.state('flag', [1], 'u32');
   graph.add(updateFlag, [flag, loss.total, ...packs.map(({ squares }) => squares)], {});
 
@@ -237,6 +249,7 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
     }
   });
 
+  const lossScale = scaling && adaptLossScale(graph, flag, scaling);
   const teacherEntropy = meanEntropy(graph, batches[0].cls[0]!.teacher);
   const named = new Map([...student.keys()].map((name, i) => [name, gradients[i]!]));
   return {
@@ -251,6 +264,7 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
     packs,
     teacherEntropy,
     flag,
+    lossScale,
     norms,
     recomputed: searches.flatMap(({ recomputed }) => recomputed ?? []),
   };
@@ -258,12 +272,13 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
 
 /**
  * Teacher on the two global views, unmasked; student on the masked global views and the local ones; both losses; the
- * gradients of `share` times their weighted sum.
+ * gradients of `share` times their weighted sum, times `seed` where it is given.
  */
 function microBatch(
   graph: Graph,
   shape: StepShape,
   networks: { readonly student: Parameters; readonly teacher: Parameters },
+  { parameters, seed }: { readonly parameters: readonly Tensor[]; readonly seed?: Tensor },
   prototypes: StepPrototypes,
   scalars: StepScalars,
   batch: BatchShape & { readonly views: ViewTensors; readonly share: number },
@@ -297,9 +312,8 @@ function microBatch(
   const means = { cls: meanLoss(graph, cls), patch: meanLoss(graph, patch) };
   const total = graph.one(weightedSum, [means.cls, means.patch], { weights: [shape.clsWeight, shape.patchWeight] });
 
-  const parameters = [...networks.student.values()];
-  const scaled = share === 1 ? total : graph.one(weightedSum, [total], { weights: [share] });
-  const gradients = differentiate(graph, scaled, parameters, add);
+  const weighted = share === 1 ? total : graph.one(weightedSum, [total], { weights: [share] });
+  const gradients = differentiate(graph, weighted, parameters, add, seed);
   const embeddings = { student, teacher };
   return { images, share, inputs, embeddings, cls, patch, loss: { total, ...means }, gradients };
 }
@@ -361,8 +375,10 @@ export function flaggedTensor({ packs }: TrainStep, flag: number): string {
   return flag === 1 ? 'loss' : `gradient of ${parameters[flag - 2]?.label ?? 'an unknown tensor'}`;
 }
 
-/** What the host reads of each step: losses, flag, entropy, the squares and the norms of each pack, the counts of lists. */
-export function fetchedTensors({ loss, flag, teacherEntropy, packs, norms, recomputed }: TrainStep): Tensor[] {
+/** What the host reads of each step: losses, flag, entropy, squares and norms of each pack, counts of lists, the loss's scale. */
+export function fetchedTensors(step: TrainStep): Tensor[] {
+  const { loss, flag, teacherEntropy, packs, norms, recomputed, lossScale } = step;
   const squares = packs.map((pack) => pack.squares);
-  return [loss.total, loss.cls, loss.patch, flag, teacherEntropy, ...squares, ...norms, ...recomputed];
+  const scaling = lossScale ? [lossScale.scale, lossScale.counts, lossScale.overflow] : [];
+  return [loss.total, loss.cls, loss.patch, flag, teacherEntropy, ...squares, ...norms, ...recomputed, ...scaling];
 }

@@ -8,8 +8,7 @@ import { ADAMW } from '../optim/adamw.js';
 import { compile } from '../plan/compile.js';
 import { type Elements, Replay } from '../plan/replay.js';
 import { initialMemory, initialWeights } from './initialize.js';
-import { isListName } from './neighbour-lists.js';
-import { elementsFor, readEntries, type StateEntry, stateEntries } from './state.js';
+import { elementsFor, isOptional, readEntries, type StateEntry, stateEntries } from './state.js';
 import { fetchedTensors, flaggedTensor } from './train-step.js';
 import type { Training } from './training.js';
 
@@ -39,6 +38,17 @@ export interface StepResult {
   readonly skipped: string | null;
   /** Lists of neighbours that were searched anew, of all memories; null where none keeps lists. */
   readonly recomputedLists: number | null;
+  /** Of gradients in f16; null in f32. */
+  readonly lossScale: LossScaleResult | null;
+}
+
+export interface LossScaleResult {
+  /** For the next step. */
+  readonly scale: number;
+  /** Steps that were skipped because gradients overflowed, since the run began. */
+  readonly skippedSteps: number;
+  /** The gradient that overflowed in this step, which changed nothing but the scale; else null. */
+  readonly overflow: string | null;
 }
 
 /** Loss, a gradient or a weight is not finite (exit 70). */
@@ -133,9 +143,9 @@ export class Trainer {
 
   /** Replaces the state. Throws `SopError` 65 listing tensors that are missing, unexpected or of another shape; `where` names their file. */
   load(tensors: ReadonlyMap<string, NamedArray>, where: string): void {
-    // Lists of neighbours may be missing, or there and not needed: another adapter may search in full.
-    const given = new Map([...tensors].filter(([name]) => !isListName(name)));
-    const needed = this.entries.filter(({ derived }) => !derived);
+    // Lists of neighbours and the scale may be missing, or there and not needed: another adapter searches in full or lacks f16.
+    const given = new Map([...tensors].filter(([name]) => !isOptional(name)));
+    const needed = this.entries.filter(({ optional }) => !optional);
     expectTensors(given, new Map(needed.map(({ name, shape }) => [name, shape])), where);
     // An update that is not finite reaches the room between the tensors of a pack, too.
     for (const { parameters, moment1, moment2 } of this.training.step.packs) {
@@ -144,7 +154,7 @@ export class Trainer {
     }
     for (const entry of this.entries) {
       const array = tensors.get(entry.name);
-      this.replay.write(entry.tensor, array ? elementsFor(entry, array, where) : zeros(entry));
+      this.replay.write(entry.tensor, array ? elementsFor(entry, array, where) : this.first(entry));
     }
     this.replay.write(this.training.step.flag, new Uint32Array(1));
   }
@@ -191,7 +201,7 @@ export class Trainer {
     for (const entry of this.entries) {
       const [network, ...rest] = entry.name.split('.');
       const known = network === 'student' || network === 'teacher' ? weights.get(rest.join('.')) : undefined;
-      this.replay.write(entry.tensor, known ?? zeros(entry));
+      this.replay.write(entry.tensor, known ?? this.first(entry));
     }
     this.replay.write(step.flag, new Uint32Array(1));
     const width = shape.network.head.out;
@@ -199,12 +209,20 @@ export class Trainer {
     this.replay.write(step.memory.patch.rows, initialMemory(shape.patch.memory, width, this.seed, 1));
   }
 
+  /** What an entry holds when a run begins, where that is no random number. */
+  private first({ shape, tensor }: StateEntry): Elements {
+    const { step, config } = this.training;
+    if (tensor === step.lossScale?.scale) return Float32Array.of(config.train.loss_scale);
+    return tensor.dtype === 'f32' ? new Float32Array(elements(shape)) : new Uint32Array(elements(shape));
+  }
+
   private async result(running: Promise<Elements[]>, values: StepValues, tolerate: boolean): Promise<StepResult> {
     const [total, cls, patch, flag, entropy, ...sums] = await running;
-    const { packs } = this.training.step;
+    const { packs, recomputed: listed } = this.training.step;
     const squares = sums.slice(0, packs.length);
     const norms = sums.slice(packs.length, 2 * packs.length);
-    const recomputed = sums.slice(2 * packs.length);
+    const recomputed = sums.slice(2 * packs.length, 2 * packs.length + listed.length);
+    const [scale, counts, overflow] = sums.slice(2 * packs.length + listed.length);
     const skipped = flag?.[0] ? flaggedTensor(this.training.step, flag[0]) : null;
     if (skipped !== null && !tolerate) throw new NonFiniteError(skipped, values, false);
     // By their bits, as on the device: the sum of squares of a weight that is not finite is none either.
@@ -222,6 +240,13 @@ export class Trainer {
       skipped,
       recomputedLists:
         recomputed.length > 0 ? recomputed.reduce((sum, count) => sum + (count[0] ?? Number.NaN), 0) : null,
+      lossScale: scale
+        ? {
+            scale: scale[0] ?? Number.NaN,
+            skippedSteps: counts?.[1] ?? Number.NaN,
+            overflow: overflow?.[0] ? flaggedTensor(this.training.step, overflow[0]) : null,
+          }
+        : null,
     };
   }
 
@@ -231,8 +256,4 @@ export class Trainer {
     }
     return 'norm of the weights';
   }
-}
-
-function zeros({ shape, tensor }: StateEntry): Elements {
-  return tensor.dtype === 'f32' ? new Float32Array(elements(shape)) : new Uint32Array(elements(shape));
 }

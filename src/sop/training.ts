@@ -152,6 +152,15 @@ function drawInputs(graph: Graph, batch: number, locals: number): Pick<ViewInput
   return { global: inputs('global', 2 * batch), local: locals > 0 ? inputs('local', locals * batch) : null };
 }
 
+/** How a training in f16 computes, for people: a line, and whether the adapter makes it f32 after all; null where f32 was asked for. */
+export function describePrecision({ config, shape, plan }: Training): { line: string; refused: boolean } | null {
+  if (config.train.precision === 'f32') return null;
+  if (shape.precision === 'f32')
+    return { line: `precision   f32, not f16: ${plan.target.name} has no shader-f16`, refused: true };
+  const rest = 'sums, normalisations, weights, gradients of weights, head and losses f32';
+  return { line: `precision   f16 for activations and copies of weights; ${rest}`, refused: false };
+}
+
 /** How the images of a step go through the networks, for people: one line. */
 export function describeBatches({ shape, undivided, plan: { target } }: Training): string {
   const sizes = shape.batches.map(({ images }) => images);

@@ -1,0 +1,32 @@
+import { cast as castKernel } from '../../shaders/cast.wgsl.js';
+import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
+import { defineOp, input, type Op, output } from '../graph/op.js';
+import { elements, moved, type RealType, realType } from '../graph/tensor.js';
+
+type CastAttributes = { readonly dtype: RealType };
+
+/** y = x, stored as `dtype`. Input: x of any shape. Output: y. A gradient that has the type of x already passes as it is. */
+export const cast: Op<CastAttributes> = defineOp<CastAttributes>({
+  name: 'cast',
+  halves: [0],
+  infer: ([x], { dtype }) => [{ shape: x?.shape ?? [], dtype }],
+  launches({ inputs: [x], attrs: { dtype }, target }) {
+    const numbers = elements(x?.shape ?? []);
+    const vec4 = numbers % 4 === 0;
+    const count = vec4 ? numbers / 4 : numbers;
+    const layout = eachLayout(target);
+    return [
+      {
+        kernel: castKernel({ vec4, layout, from: realType(x), to: dtype }),
+        bindings: { x: input(0), y: output(0) },
+        params: { count },
+        workgroups: eachGrid(count, layout),
+      },
+    ];
+  },
+  derivative(graph, { inputs: [x] }, [dy]) {
+    if (!dy || dy.dtype === x?.dtype) return [dy ?? null];
+    return [graph.one(cast, [dy], { dtype: realType(x) })];
+  },
+  cost: (inputs, outputs) => ({ flops: 0, bytes: moved(inputs, outputs) }),
+});

@@ -1,0 +1,56 @@
+import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
+import { lossScale, lossScaleGradients } from '../../shaders/update_loss_scale.wgsl.js';
+import { defineOp, GraphError, input, output } from '../graph/op.js';
+import { elements, moved, showShape, u32 } from '../graph/tensor.js';
+
+/**
+ * Adapts the scale of the loss after a step. Inputs: flag u32 [1], scale [1], counts u32 [2] (steps since the scale last
+ * changed, skipped steps in all), all of them changed. Output: overflow u32 [1], the flag of a step that was skipped for its
+ * gradients' overflow, which is lowered, else 0. After `interval` good steps the scale doubles, with an overflow it halves.
+ * A flag of 1 (the loss), and any flag at a scale of 1, stays up.
+ */
+export const updateLossScale = defineOp<{ readonly interval: number }>({
+  name: 'update_loss_scale',
+  updates: [0, 1, 2],
+  infer([flag, scale, counts]) {
+    const types = [flag, scale, counts].map((spec) => `${spec?.dtype} ${showShape(spec?.shape ?? [])}`).join(', ');
+    if (types !== 'u32 [1], f32 [1], u32 [2]')
+      throw new GraphError('update_loss_scale', `flag, scale, counts are ${types}`);
+    return [u32(1)];
+  },
+  launches: ({ attrs: { interval } }) => [
+    {
+      kernel: lossScale(),
+      bindings: { flag: input(0), scale: input(1), counts: input(2), overflow: output(0) },
+      params: { interval },
+      workgroups: [1, 1, 1],
+    },
+  ],
+  cost: (inputs, outputs) => ({ flops: 1, bytes: moved(inputs, outputs) }),
+});
+
+/** gradients = gradients / scale. Inputs: gradients [4 n] (changed), scale [1]. No outputs. */
+export const updateLossScaleGradients = defineOp<Record<string, never>>({
+  name: 'update_loss_scale_gradients',
+  updates: [0],
+  infer([gradients, scale]) {
+    if (elements(gradients?.shape ?? []) % 4 !== 0 || elements(scale?.shape ?? []) !== 1) {
+      const shapes = [gradients, scale].map((spec) => showShape(spec?.shape ?? [])).join(', ');
+      throw new GraphError('update_loss_scale_gradients', `gradients, scale are ${shapes}, not [4 n], [1]`);
+    }
+    return [];
+  },
+  launches({ inputs: [gradients], target }) {
+    const count = elements(gradients?.shape ?? []) / 4;
+    const layout = eachLayout(target);
+    return [
+      {
+        kernel: lossScaleGradients({ layout }),
+        bindings: { gradients: input(0), scale: input(1) },
+        params: { count },
+        workgroups: eachGrid(count, layout),
+      },
+    ];
+  },
+  cost: ([gradients]) => ({ flops: elements(gradients?.shape ?? []), bytes: 2 * moved(gradients ? [gradients] : []) }),
+});
