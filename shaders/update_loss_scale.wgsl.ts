@@ -7,7 +7,7 @@
 //   overflow    [1]   u32: the flag that was lowered, 0 where none was
 //   gradients   [n]   changed
 //
-// unscale     gradients = gradients / scale
+// unscale     gradients = gradients / scale; by 1 at least: before it is written the scale is 0, and 0 / 0 would stay in padding
 // adapt       flag 0: after `interval` steps the scale doubles. A gradient that is not finite, at a scale above 1, is an
 //             overflow: the scale halves and the flag is lowered, after everything that it gates, so that the step was skipped
 //             and the next one counts. Any other flag is not the scale's doing and stays up.
@@ -24,7 +24,7 @@ export function lossScaleGradients({ layout }: { layout: EachLayout }): Kernel {
     label: 'update_loss_scale.unscale',
     bindings: { gradients: write('vec4<f32>'), scale: read('f32') },
     params: { count: 'u32' },
-    code: each('unscale', 'gradients[i] = gradients[i] / scale[0];', layout),
+    code: each('unscale', 'gradients[i] = gradients[i] / max(scale[0], 1.0);', layout),
   });
 }
 

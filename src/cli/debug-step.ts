@@ -3,6 +3,7 @@ import type { NamedArray, SafetensorsFile } from '../data/safetensors.js';
 import type { Gpu } from '../gpu/device.js';
 import { openNodeGpu } from '../node.js';
 import { debugStep, NonFiniteStep } from '../sop/debug-step.js';
+import { noHalf } from '../sop/setup.js';
 import type { Outcome } from './command.js';
 import type { CommonOptions } from './options.js';
 import { checkCreatable } from './output-file.js';
@@ -19,8 +20,10 @@ export async function debugStepCommand(
   common: CommonOptions,
   printer: Printer,
 ): Promise<Outcome> {
-  const compute = (gpu: Gpu, { tensors, metadata }: SafetensorsFile) =>
-    debugStep(gpu, tensors, metadata, options.input);
+  const compute = (gpu: Gpu, { tensors, metadata }: SafetensorsFile) => {
+    if (metadata.get('train.precision') === 'f16' && !gpu.target.f16) printer.warn(noHalf(gpu.target));
+    return debugStep(gpu, tensors, metadata, options.input);
+  };
   const { arrays, adapter } = await throughFile(options, common, compute);
   const value = (name: string): number | null =>
     Number(arrays.find((array) => array.name === name)?.data[0] ?? Number.NaN);

@@ -25,7 +25,7 @@ export async function planCommand(options: ConfigOptions, common: CommonOptions,
   for (const line of planSummary(report)) printer.line(line);
   printer.line(describeBatches(training));
   const precision = describePrecision(training);
-  if (precision) printer.line(precision.line);
+  if (precision) printer.line(`precision   ${precision.text}`);
   for (const line of training.searches) printer.line(`search      ${line}`);
   printer.line();
   const rows = report.work.families.map(({ family, nodes, flops, bytes }) => [family, nodes, si(flops), si(bytes)]);
@@ -45,7 +45,9 @@ export async function planCommand(options: ConfigOptions, common: CommonOptions,
   const batches = shape.batches.map(({ images }) => images);
   const { batch_size } = config.train;
   const { accumulate } = config.optim;
-  return { result: { ...report, fits: refusal === null, batches, undivided, config: { batch_size, accumulate } } };
+  const { precision: used } = shape;
+  const settings = { batch_size, accumulate };
+  return { result: { ...report, precision: used, fits: refusal === null, batches, undivided, config: settings } };
 }
 
 /** Limits and kernels to plan for; without an adapter those of one that has what the precision needs. */

@@ -33,8 +33,8 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
   for (const line of planSummary(report)) printer.line(line);
   printer.line(describeBatches(training));
   const precision = describePrecision(training);
-  if (precision?.refused) printer.warn(precision.line);
-  else if (precision) printer.line(precision.line);
+  if (precision?.refused) printer.warn(precision.text);
+  else if (precision) printer.line(`precision   ${precision.text}`);
   for (const line of training.searches) printer.line(`search      ${line}`);
   checkMemory(training, report);
   const init = resume ? undefined : setup.init && resolve(setup.init);
@@ -45,7 +45,9 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
     // last: a run that is resumed has them, and so all that was written before.
     if (!resume) {
       const { description: adapter, target } = gpu;
-      await writeEnvironment(run, { adapter, target, versions: packageVersions(), init: init ?? null });
+      const { precision: used } = training.shape;
+      const versions = packageVersions();
+      await writeEnvironment(run, { adapter, target, precision: used, versions, init: init ?? null });
       await writeRunConfig(run, config, process.argv.slice(2).join(' '));
     }
     const restored = resume ? await restore(setup, trainer) : null;

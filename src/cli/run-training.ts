@@ -147,7 +147,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       return;
     }
     skippedInRow++;
-    if (skippedInRow > skips) throw new NonFiniteError(skipped, values, false);
+    if (skippedInRow > skips) throw new NonFiniteError(skipped, values, false, training.shape.precision);
     printer.warn(`step ${step} was skipped: ${skipped} is not finite (${skippedInRow} of ${skips} in a row)`);
   }
 

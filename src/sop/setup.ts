@@ -26,10 +26,14 @@ export function networkShape({ model, head }: Config, channels: number): Network
   };
 }
 
-/** How a step that was asked to compute in `precision` does so on `target`: f16 needs shader-f16. */
+/** How a step that is to compute in `precision` does so on `target`: f16 needs shader-f16. */
 export function precisionOn({ f16 }: Pick<Target, 'f16'>, precision: RealType): RealType {
   return f16 ? precision : 'f32';
 }
+
+/** What to tell those who asked for f16 and get f32. */
+export const noHalf = ({ name }: Pick<Target, 'name'>): string =>
+  `computed in f32, not in f16: ${name} has no shader-f16`;
 
 /**
  * Everything that is fixed about a training step under a configuration. Each of its `optim.accumulate` batches goes through

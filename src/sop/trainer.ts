@@ -3,7 +3,7 @@ import type { NamedArray } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import type { Span } from '../gpu/profiler.js';
-import { elements, type Tensor } from '../graph/tensor.js';
+import { elements, type RealType, type Tensor } from '../graph/tensor.js';
 import { ADAMW } from '../optim/adamw.js';
 import { compile } from '../plan/compile.js';
 import { type Elements, Replay } from '../plan/replay.js';
@@ -56,17 +56,19 @@ export class NonFiniteError extends SopError {
   /**
    * @param values of the step that met it
    * @param written false where the step changed nothing: the state is the one before it
+   * @param precision of the step: numbers that are large for f16 may be none in f32
    */
   constructor(
     readonly tensor: string,
     readonly values: StepValues,
     readonly written: boolean,
+    precision: RealType = 'f32',
   ) {
     super(ExitCode.internal, {
       what: 'training met a number that is not finite',
       where: `${tensor}, step ${values.step}`,
       why: written ? 'NaN or infinity in the updated weights' : 'NaN or infinity; nothing of this step was written',
-      fix: 'start again from the last checkpoint (--init) with a lower optim.lr, or check the images',
+      fix: `start again from the last checkpoint (--init) with a lower optim.lr${precision === 'f16' ? ' or --precision f32' : ''}, or check the images`,
     });
   }
 }
@@ -224,10 +226,11 @@ export class Trainer {
     const recomputed = sums.slice(2 * packs.length, 2 * packs.length + listed.length);
     const [scale, counts, overflow] = sums.slice(2 * packs.length + listed.length);
     const skipped = flag?.[0] ? flaggedTensor(this.training.step, flag[0]) : null;
-    if (skipped !== null && !tolerate) throw new NonFiniteError(skipped, values, false);
+    const { precision } = this.training.shape;
+    if (skipped !== null && !tolerate) throw new NonFiniteError(skipped, values, false, precision);
     // By their bits, as on the device: the sum of squares of a weight that is not finite is none either.
     const written = norms.findIndex((pair) => firstNonFinite(pair as Float32Array) >= 0);
-    if (written >= 0) throw new NonFiniteError(await this.badWeight(written), values, true);
+    if (written >= 0) throw new NonFiniteError(await this.badWeight(written), values, true, precision);
     const root = (values: readonly number[]): number => Math.sqrt(values.reduce((sum, value) => sum + value, 0));
     return {
       loss: total?.[0] ?? Number.NaN,

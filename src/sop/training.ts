@@ -5,7 +5,7 @@ import type { Tensor } from '../graph/tensor.js';
 import { augment, DRAWS_WIDTH, TABLE_WIDTH } from '../ops/augment.js';
 import { BindingError, bindingLimit, mebibytes, type Plan, plan } from '../plan/plan.js';
 import { chooseSearch } from './search-choice.js';
-import { stepShape } from './setup.js';
+import { noHalf, stepShape } from './setup.js';
 import type { StepShape, TrainStep, ViewTensors } from './train-step.js';
 import { fetchedTensors, traceTrainStep } from './train-step.js';
 
@@ -152,13 +152,13 @@ function drawInputs(graph: Graph, batch: number, locals: number): Pick<ViewInput
   return { global: inputs('global', 2 * batch), local: locals > 0 ? inputs('local', locals * batch) : null };
 }
 
-/** How a training in f16 computes, for people: a line, and whether the adapter makes it f32 after all; null where f32 was asked for. */
-export function describePrecision({ config, shape, plan }: Training): { line: string; refused: boolean } | null {
+/** What becomes of `train.precision: f16`, for people: a phrase, and whether the adapter refuses it; null where f32 was asked for. */
+export function describePrecision({ config, shape, plan }: Training): { text: string; refused: boolean } | null {
   if (config.train.precision === 'f32') return null;
-  if (shape.precision === 'f32')
-    return { line: `precision   f32, not f16: ${plan.target.name} has no shader-f16`, refused: true };
   const rest = 'sums, normalisations, weights, gradients of weights, head and losses f32';
-  return { line: `precision   f16 for activations and copies of weights; ${rest}`, refused: false };
+  return shape.precision === 'f32'
+    ? { text: noHalf(plan.target), refused: true }
+    : { text: `f16 for activations and copies of weights; ${rest}`, refused: false };
 }
 
 /** How the images of a step go through the networks, for people: one line. */
