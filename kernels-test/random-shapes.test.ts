@@ -7,11 +7,11 @@ import { Random } from './declare.js';
 import { checkOnDevice } from './harness.js';
 import { opTests } from './index.js';
 import { rounds, seed } from './rounds-support.js';
-import { trace } from './traced.js';
+import { inHalf, trace } from './traced.js';
 
 /**
- * Every op that has sizes, forward and backward, at sizes nobody chose: 1 to 300, primes as often as not, the same for a
- * seed (SOP_GPU_SEED, 1). `npm run test:long` draws 200 shapes an op.
+ * Every op that has sizes, forward and backward, at sizes nobody chose, and in f16 too where it and the adapter take that:
+ * 1 to 300, primes as often as not, the same for a seed (SOP_GPU_SEED, 1). `npm run test:long` draws 200 shapes an op.
  */
 const gpu = await openNodeGpu({ quiet: true });
 
@@ -97,9 +97,12 @@ for (const op of opTests as readonly OpTest<Attributes>[]) {
     const random = new Random(seed + 1000 * opTests.indexOf(op as never));
     for (const _ of rounds(`shapes of ${name}`, 2, 200)) {
       const { dims, testCase } = drawCase(op, random);
-      await checkOnDevice(gpu, op, testCase, opTests).catch((error: unknown) => {
-        throw new Error(`at [${dims}]: ${error instanceof Error ? error.message : error}`, { cause: error });
-      });
+      const half = gpu.target.f16 && op.op.halves ? [inHalf(op, testCase)] : [];
+      for (const drawn of [testCase, ...half]) {
+        await checkOnDevice(gpu, op, drawn, opTests).catch((error: unknown) => {
+          throw new Error(`at [${dims}]: ${error instanceof Error ? error.message : error}`, { cause: error });
+        });
+      }
     }
   });
 }

@@ -21,15 +21,15 @@ export function showCase(test: AnyOpTest, { inputs }: Case<Attributes>): string 
   return `${test.op.name} ${inputs.map(({ shape, dtype }) => `${dtype === 'f16' ? 'f16 ' : ''}[${shape}]`).join(' ')}`;
 }
 
-/** The cases of an op with all the inputs in f16 that may be, and those that it declares in f16 itself. */
-export function halfCases({ op, cases, halfCases = [] }: AnyOpTest): readonly Case<Attributes>[] {
-  const { halves } = op;
-  if (!halves) return halfCases;
-  const derived = cases.map(({ inputs, attrs }) => ({
-    inputs: inputs.map((input, i) => (halves.includes(i) ? { ...input, dtype: 'f16' as const } : input)),
-    attrs,
-  }));
-  return [...derived, ...halfCases];
+/** A case with all the inputs in f16 that the op takes so. */
+export function inHalf({ op: { halves = [] } }: AnyOpTest, { inputs, attrs }: Case<Attributes>): Case<Attributes> {
+  return { inputs: inputs.map((input, i) => (halves.includes(i) ? { ...input, dtype: 'f16' } : input)), attrs };
+}
+
+/** The cases of an op in f16: all of them where it takes inputs so, and those that it declares. */
+export function halfCases(test: AnyOpTest): readonly Case<Attributes>[] {
+  const { op, cases, halfCases: declared = [] } = test;
+  return op.halves ? [...cases.map((testCase) => inHalf(test, testCase)), ...declared] : declared;
 }
 
 /** Values as f16 holds them. */

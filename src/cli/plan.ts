@@ -34,7 +34,7 @@ export async function planCommand(options: ConfigOptions, common: CommonOptions,
   const limit = `${mebibytes(bindingLimit(target))} MiB a binding`;
   printer.line(
     common.adapter === undefined
-      ? `limits: WebGPU's defaults, which every adapter has (${limit}); --adapter plans for those of one`
+      ? `limits: WebGPU's defaults, which every adapter has${target.f16 ? ', with shader-f16' : ''} (${limit}); --adapter plans for those of one`
       : `limits: those of ${target.name} (${limit})`,
   );
   printer.line(
