@@ -13,7 +13,8 @@ of d numbers, T tasks of K anchors with k neighbours each. Rows are view-major: 
   patch_rows [B] i32                 the patch of its second global view that each image gives to memory.patch
   keep.<block>.{attn,mlp} [V B]      optional, 0 or 1: stochastic depth; kept branches are divided by 1 - rate of the block
 Settings: keys of the configuration (model.heads, model.drop_path, sop.cls.neighbours, optim.lr as used in this step, ...),
-momentum, and step (from 1, for AdamW's bias correction). train.precision=f16 with train.loss_scale: as train --precision f16. Sizes follow from the tensors; those that are given must agree.
+momentum, and step (from 1, for AdamW's bias correction). Sizes follow from the tensors; those that are given must agree.
+train.precision f16 computes as train --precision f16 does, with train.loss_scale; gradients come out divided by it.
 
 Output: loss, loss_cls, loss_patch [1]; student.cls [V B, d], student.patch [masked, d], teacher.cls [2 B, d],
 teacher.patch [2 B, L, d]; where k > 0 neighbours.cls [T, K, k] i32 and scores.cls, cosines, and the same of patch;
