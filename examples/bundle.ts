@@ -18,7 +18,7 @@ const wgsl: Plugin = {
     onLoad({ filter: /[/\\]shaders[/\\].*\.ts$/ }, async ({ path }) => {
       const text = await readFile(path, 'utf8');
       const code = text.replace(/(^|\s)\/\/ .*$/gm, '').replace(/^ +/gm, '');
-      return { loader: 'ts', contents: code.replace(/ ?([=+*<>,:;{}]) ?/g, '$1') };
+      return { loader: 'ts', contents: code.replace(/ ?([-=+*/<>&|?!,:;{}]) ?/g, '$1') };
     });
   },
 };

@@ -132,7 +132,8 @@ test('parts of a product, to be added, stay within one binding', () => {
       [768, 3072],
       [8192, 8192],
     ] as const) {
-      const sizes = { batch: 1, rows, columns, inner, transA: true, transB: false, sums: false };
+      const types = { operands: 'f32', y: 'f32' } as const;
+      const sizes = { batch: 1, rows, columns, inner, transA: true, transB: false, sums: false, types };
       const { splits } = chooseTiling(sizes, target);
       assert.ok(
         splits === 1 || 4 * splits * rows * columns <= target.maxBindingBytes,

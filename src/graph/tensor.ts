@@ -63,8 +63,8 @@ export function real(like: Spec | undefined, ...shape: number[]): Spec {
 }
 
 /** Bytes of some tensors together: what an op that reads and writes each of them once moves. */
-export function moved(...specs: readonly (readonly Spec[])[]): number {
-  return specs.flat().reduce((sum, spec) => sum + bytes(spec), 0);
+export function moved(...specs: readonly (Spec | undefined)[]): number {
+  return specs.reduce((sum, spec) => sum + (spec ? bytes(spec) : 0), 0);
 }
 
 /** A u32 spec. */

@@ -30,5 +30,5 @@ export const add = defineOp<Record<string, never>>({
     ];
   },
   derivative: (_graph, _node, [dy]) => [dy ?? null, dy ?? null],
-  cost: (inputs, outputs) => ({ flops: elements(outputs[0]?.shape ?? []), bytes: moved(inputs, outputs) }),
+  cost: (inputs, outputs) => ({ flops: elements(outputs[0]?.shape ?? []), bytes: moved(...inputs, ...outputs) }),
 });

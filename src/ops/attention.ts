@@ -147,6 +147,6 @@ function cost(products: number, specs: readonly Spec[], { heads, segments }: Att
   const scores = segments.reduce((sum, { count, length }) => sum + count * length * length, 0);
   return {
     flops: scores * (2 * products * width + 5 * heads),
-    bytes: moved(specs),
+    bytes: moved(...specs),
   };
 }

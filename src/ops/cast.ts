@@ -28,5 +28,5 @@ export const cast: Op<CastAttributes> = defineOp<CastAttributes>({
     if (!dy || dy.dtype === x?.dtype) return [dy ?? null];
     return [graph.one(cast, [dy], { dtype: realType(x) })];
   },
-  cost: (inputs, outputs) => ({ flops: 0, bytes: moved(inputs, outputs) }),
+  cost: (inputs, outputs) => ({ flops: 0, bytes: moved(...inputs, ...outputs) }),
 });

@@ -48,7 +48,7 @@ export const columnSum = defineOp<Record<string, never>>({
       columnSumLaunch(scratch(0), output(0), spans, columns, spans),
     ];
   },
-  cost: ([x]) => ({ flops: elements(x?.shape ?? []), bytes: moved(x ? [x] : []) }),
+  cost: ([x]) => ({ flops: elements(x?.shape ?? []), bytes: moved(x) }),
 });
 
 /** With spans of sqrt(rows) rows both launches have the same, shortest serial part. */

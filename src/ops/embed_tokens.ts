@@ -103,7 +103,7 @@ export const embedTokens = defineOp<EmbedAttributes>({
     const gradients = graph.add(embedTokensBackward, [dtokens, ...mask], attrs);
     return inputs.map((_, i) => gradients[i] ?? null);
   },
-  cost: (_inputs, [tokens]) => ({ flops: elements(tokens?.shape ?? []), bytes: 2 * moved(tokens ? [tokens] : []) }),
+  cost: (_inputs, [tokens]) => ({ flops: elements(tokens?.shape ?? []), bytes: 2 * moved(tokens) }),
 });
 
 /**
@@ -136,7 +136,7 @@ export const embedTokensBackward = defineOp<EmbedAttributes>({
       ? [...perSegment, ...maskedLaunches(placed[0], columns, 2 + segments.length, type)]
       : perSegment;
   },
-  cost: ([dtokens]) => ({ flops: elements(dtokens?.shape ?? []), bytes: 3 * moved(dtokens ? [dtokens] : []) }),
+  cost: ([dtokens]) => ({ flops: elements(dtokens?.shape ?? []), bytes: 3 * moved(dtokens) }),
 });
 
 type EmbedSegment = PlacedSegment & { readonly firstPatch: number };

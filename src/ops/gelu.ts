@@ -32,7 +32,10 @@ export const gelu = defineOp<NoAttributes>({
     ];
   },
   derivative: (graph, { inputs: [x] }, [dy]) => [x && dy ? graph.one(geluBackward, [x, dy], {}) : null],
-  cost: (inputs, outputs) => ({ flops: FLOPS * elements(outputs[0]?.shape ?? []), bytes: moved(inputs, outputs) }),
+  cost: (inputs, outputs) => ({
+    flops: FLOPS * elements(outputs[0]?.shape ?? []),
+    bytes: moved(...inputs, ...outputs),
+  }),
 });
 
 /** dx = dy (Phi(x) + x phi(x)). Inputs: x, dy of one shape, stored alike. Output: dx. */
@@ -57,5 +60,8 @@ export const geluBackward = defineOp<NoAttributes>({
       },
     ];
   },
-  cost: (inputs, outputs) => ({ flops: FLOPS * elements(outputs[0]?.shape ?? []), bytes: moved(inputs, outputs) }),
+  cost: (inputs, outputs) => ({
+    flops: FLOPS * elements(outputs[0]?.shape ?? []),
+    bytes: moved(...inputs, ...outputs),
+  }),
 });

@@ -85,7 +85,7 @@ export const layernorm = defineOp<{ readonly eps: number; readonly dtype?: RealT
     const [dgamma, dbeta] = graph.add(layernormBackwardParameters, [x, stats, dy], {});
     return [dx, dgamma ?? null, dbeta ?? null];
   },
-  cost: ([x], [y]) => ({ flops: 8 * elements(x?.shape ?? []), bytes: moved([x ?? [], y ?? []].flat()) }),
+  cost: ([x], [y]) => ({ flops: 8 * elements(x?.shape ?? []), bytes: moved(x, y) }),
 });
 
 /** Inputs: x [R, W], gamma [W], stats [R, 2], dy [R, W]. Output: dx [R, W], stored as x. */
@@ -116,7 +116,7 @@ export const layernormBackwardInput = defineOp<NoAttributes>({
   },
   cost: ([x, , , dy], [dx]) => ({
     flops: 11 * elements(x?.shape ?? []),
-    bytes: moved([x ?? [], dy ?? [], dx ?? []].flat()),
+    bytes: moved(x, dy, dx),
   }),
 });
 
@@ -152,5 +152,5 @@ export const layernormBackwardParameters = defineOp<NoAttributes>({
       columnSumLaunch(scratch(1), output(1), spans, columns, spans),
     ];
   },
-  cost: ([x, , dy]) => ({ flops: 5 * elements(x?.shape ?? []), bytes: moved([x ?? [], dy ?? []].flat()) }),
+  cost: ([x, , dy]) => ({ flops: 5 * elements(x?.shape ?? []), bytes: moved(x, dy) }),
 });

@@ -124,7 +124,7 @@ export const matmul = defineOp<MatmulAttributes>({
     const inner = inputs[0]?.shape.at(transA ? -2 : -1) ?? 0;
     return {
       flops: 2 * inner * elements(y?.shape ?? []) + (sums ? elements(inputs[0]?.shape ?? []) : 0),
-      bytes: moved(inputs, outputs),
+      bytes: moved(...inputs, ...outputs),
     };
   },
 });
@@ -281,7 +281,15 @@ function candidates(sizes: Product, target: Target): Candidate[] {
     const unroll = inner % wanted === 0 ? wanted : inner % 4 === 0 ? 4 : 1;
     return {
       kernel: (y) =>
-        subgroupMatmul({ lanes, rows, columns, sums, unroll, types: { ...types, y }, ...chooseLoads(sizes, target, rows) }),
+        subgroupMatmul({
+          lanes,
+          rows,
+          columns,
+          sums,
+          unroll,
+          types: { ...types, y },
+          ...chooseLoads(sizes, target, rows),
+        }),
       unroll,
       tileRows: rows,
       tileColumns: columns * lanes,

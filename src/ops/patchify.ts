@@ -48,5 +48,5 @@ export const patchify = defineOp<{ readonly patch: number; readonly dtype?: Real
       };
     });
   },
-  cost: (images, outputs) => ({ flops: 0, bytes: moved(images, outputs) }),
+  cost: (images, outputs) => ({ flops: 0, bytes: moved(...images, ...outputs) }),
 });

@@ -64,7 +64,7 @@ export const residual = defineOp<ResidualAttributes>({
   },
   cost: ([x, branch], outputs) => ({
     flops: 2 * elements(x?.shape ?? []),
-    bytes: moved([x ?? [], branch ?? []].flat(), outputs),
+    bytes: moved(x, branch, ...outputs),
   }),
 });
 
@@ -78,5 +78,5 @@ export const residualBackward = defineOp<ResidualAttributes>({
   },
   launches: (call) =>
     launches(call.inputs[0], call, backwardKernel, { dy: input(0), keep: input(1), dbranch: output(0) }),
-  cost: ([dy], outputs) => ({ flops: elements(dy?.shape ?? []), bytes: moved(dy ? [dy] : [], outputs) }),
+  cost: ([dy], outputs) => ({ flops: elements(dy?.shape ?? []), bytes: moved(dy, ...outputs) }),
 });
