@@ -197,6 +197,11 @@ test('a run stopped before its first checkpoint begins again with the weights of
   await trainTiny(first, whole, options);
   await trainTiny(first, cut, options);
   rmSync(runFolder(cut).checkpoints, { recursive: true });
+  await fails(
+    () => trainTiny(first, cut, { ...options, init: undefined, resume: true }),
+    66,
+    /no checkpoint .*steps that were done/,
+  );
   rmSync(runFolder(cut).metrics);
   await trainTiny(first, cut, { ...options, init: undefined, resume: true });
   sameRun(cut, whole);

@@ -28,6 +28,8 @@ export interface Command<F extends Flags = Flags> {
   /** A command line that works, for `--help`. */
   readonly example: string;
   readonly flags: F;
+  /** All that it prints is in a file as well: stdout may be lost. */
+  readonly logs?: boolean;
   /** Words that are no flags, `[op...]`, where the command takes some. */
   readonly operands?: { readonly syntax: string; readonly help: string };
   /** More text at the end of `--help`. */

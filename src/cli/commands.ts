@@ -137,6 +137,7 @@ export const commands: readonly Command[] = [
   }),
   defineCommand({
     path: ['train'],
+    logs: true,
     summary: 'pre-train a Vision Transformer without labels',
     example: 'sop-gpu train --data photos/ --preset small-64 --out runs/photos',
     flags: {

@@ -1,5 +1,4 @@
 import { Argument, Option, Command as Parser } from 'commander';
-import { errorCode } from '../data/node/io-errors.js';
 import { ExitCode, SopError } from '../errors.js';
 import { silenceDrivers } from '../node/driver-chatter.js';
 import { ownVersion } from '../node/version.js';
@@ -10,6 +9,7 @@ import { type Flag, type Flags, flagName } from './flags.js';
 import { type CommonOptions, commonFlags } from './options.js';
 import { checkCreatable, writeJson } from './output-file.js';
 import { Printer } from './printer.js';
+import { lastWritesTold, surviveLostOutput } from './standard-streams.js';
 
 const program = 'sop-gpu';
 
@@ -106,11 +106,6 @@ function printFailure(message: string, stack: string | undefined, debug: boolean
   process.stderr.write(`${program}: error: ${message}\n${debug && stack !== undefined ? `${stack}\n` : ''}`);
 }
 
-/** A reader that went away (`| head`) must not end a training run: the log file still gets every line. */
-function surviveClosedPipe(error: unknown): void {
-  if (errorCode(error) !== 'EPIPE') throw error;
-}
-
 /**
  * Runs one command.
  *
@@ -120,21 +115,27 @@ function surviveClosedPipe(error: unknown): void {
 export async function main(argv: readonly string[]): Promise<number> {
   const debug = argv.includes('--debug');
   silenceDrivers();
-  const name = called(argv)?.path.join(' ') ?? program;
+  const command = called(argv);
+  const name = command?.path.join(' ') ?? program;
   const fatal = (error: unknown) => {
     const { exitCode, message, stack } = describeFailure(error, name);
     printFailure(message, stack, debug);
     process.exit(exitCode);
   };
-  // Stays for good: the news of a closed pipe may come after the last line.
-  for (const stream of [process.stdout, process.stderr]) {
-    if (!stream.listeners('error').includes(surviveClosedPipe)) stream.on('error', surviveClosedPipe);
-  }
+  let lost: SopError | undefined;
+  surviveLostOutput((failure) => {
+    const first = lost === undefined;
+    lost ??= failure;
+    if (first && command?.logs)
+      process.stderr.write(`${program}: warning: ${failure.message}; the run goes on, its log has all\n`);
+  });
   // What is thrown where no one awaits would else end with a stack and exit code 1.
   process.on('uncaughtException', fatal);
   try {
     const { failure, stoppedBy } = await parseAndRun(argv);
     if (failure) printFailure(failure.message, undefined, debug);
+    await lastWritesTold();
+    if (lost && !command?.logs && !failure && stoppedBy === undefined) throw lost;
     return failure?.exitCode ?? stoppedBy ?? 0;
   } catch (error) {
     if (isAnswered(error)) return 0;

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { fingerprint } from '../data/fingerprint.js';
 import { type CheckpointName, loadNewestValid, saveCheckpoint } from '../data/node/checkpoints.js';
 import { writeSafetensorsFile } from '../data/node/files.js';
@@ -130,7 +131,7 @@ export class Saver {
  * Loads the newest whole checkpoint of a run that goes on.
  *
  * @returns null where it was stopped before its first one
- * @throws SopError 65 damaged, 78 for another training set
+ * @throws SopError 65 damaged, 66 gone, 78 for another training set
  */
 export async function restore(
   { run, splits, gpu, printer }: TrainSetup,
@@ -138,6 +139,15 @@ export async function restore(
 ): Promise<{ readonly progress: Progress; readonly lastStep: number | null } | null> {
   const loaded = await loadNewestValid(run.folder);
   if (!loaded) {
+    // No step is done before there is a checkpoint: where there are steps, there was one.
+    if ((await stat(run.metrics).catch(() => ({ size: 0 }))).size > 0) {
+      throw new SopError(ExitCode.noInput, {
+        what: 'no checkpoint',
+        where: run.checkpoints,
+        why: 'it is empty, but metrics.jsonl tells of steps that were done',
+        fix: 'restore one from a copy, or start a new run in another folder',
+      });
+    }
     printer.warn('the run was stopped before its first checkpoint; it begins anew');
     return null;
   }
