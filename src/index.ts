@@ -51,5 +51,5 @@ export { type RunClock, runClock, runSteps, type StepRecord } from './sop/loop.j
 export { traceOnDevice } from './sop/search-check.js';
 export { networkShape } from './sop/setup.js';
 export { type TrainStep, traceTrainStep } from './sop/train-step.js';
-export { type StepResult, type StepValues, Trainer } from './sop/trainer.js';
+export { type LossScaleResult, type StepResult, type StepValues, Trainer } from './sop/trainer.js';
 export { type DataShape, type Training, traceTraining } from './sop/training.js';

@@ -7,7 +7,10 @@ import { compile } from '../plan/compile.js';
 import { plan } from '../plan/plan.js';
 import { type Elements, Replay } from '../plan/replay.js';
 
-/** A buffer of the caller's, with usage `STORAGE | COPY_SRC | COPY_DST`, and what lies in it, row-major from its start. */
+/**
+ * A buffer of the caller's, with usage `STORAGE | COPY_SRC | COPY_DST`, and what lies in it, row-major from its start. One of f16,
+ * which needs an adapter with shader-f16, has whole groups of 16 bytes.
+ */
 export interface KernelTensor {
   readonly shape: readonly number[];
   /** `f32` where left out. */

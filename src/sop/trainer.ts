@@ -42,6 +42,7 @@ export interface StepResult {
   readonly lossScale: LossScaleResult | null;
 }
 
+/** The scale of the loss after a step (`train.loss_scale`). */
 export interface LossScaleResult {
   /** For the next step. */
   readonly scale: number;
