@@ -62,6 +62,7 @@ if (chromiumWorksHere) {
       }
       for (const id of ['use-shapes', 'start', 'open-file', 'map'])
         assert.ok(reached.has(id), `Tab never comes to #${id}`);
+      await other.page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur());
       await screenshot(other, `7-phone-${scheme}`);
       quiet(other);
       await other.context.close();
@@ -74,7 +75,7 @@ if (chromiumWorksHere) {
     });
     await without.page.locator('#notice-device').waitFor();
     assert.match((await without.page.textContent('#notice-device')) ?? '', /no WebGPU\. Use a current Chrome/);
-    assert.ok(await without.page.isDisabled('#start'));
+    assert.ok(await without.page.isHidden('#start'));
     await screenshot(without, '8-no-webgpu', false);
     quiet(without);
     await without.context.close();
@@ -83,7 +84,7 @@ if (chromiumWorksHere) {
     });
     await unusable.page.locator('#notice-device').waitFor();
     assert.match((await unusable.page.textContent('#notice-device')) ?? '', /no WebGPU adapter.*Switch on graphics/is);
-    assert.ok(await unusable.page.isDisabled('#start'));
+    assert.ok(await unusable.page.isHidden('#start'));
     quiet(unusable);
     await unusable.context.close();
     const insecure = await openPage(browser, `http://insecure.test:${site.port}/`);

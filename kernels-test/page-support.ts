@@ -121,6 +121,7 @@ export function stepLines(lines: readonly MetricsLine[]): MetricsLine[] {
 }
 
 export async function screenshot({ page }: WatchedPage, name: string, fullPage = true): Promise<void> {
+  if (fullPage) await page.evaluate(() => scrollTo(0, 0)); // what sticks to the window is then at its place
   await page.screenshot({ path: `${screenshots}${name}.png`, fullPage });
 }
 

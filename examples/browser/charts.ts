@@ -106,7 +106,7 @@ class StepChart {
           { ...axis, size: 44 },
         ],
         series: [{}, ...series],
-        padding: [8, 8, 0, 0],
+        padding: [8, 14, 0, 0],
       },
       data,
       this.element,

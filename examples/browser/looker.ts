@@ -1,3 +1,4 @@
+import { collapse } from '../../src/eval/collapse.js';
 import {
   type Engine,
   type Evaluation,
@@ -45,7 +46,9 @@ export class Looker {
       .filter(({ anchor, support }) => [anchor, ...support].every(({ image }) => image !== null))
       .slice(0, SHOWN_PROTOTYPES);
     this.lookedAt = run.step;
-    return { look: { ...this.compose(features, evaluation, run.step), views, prototypes }, evaluation };
+    const entropy = run.lastRecord?.teacherEntropy ?? Number.NaN;
+    const collapsed = collapse(evaluation.spread, entropy, run.config.sop.cls.anchors);
+    return { look: { ...this.compose(features, evaluation, run.step), collapsed, views, prototypes }, evaluation };
   }
 
   /** Of weights alone: there are no views and no prototypes. */
@@ -55,8 +58,9 @@ export class Looker {
   ): Promise<{ readonly look: Look; readonly evaluation: Evaluation }> {
     const features = await encoder.embed(this.shown);
     const evaluation = await evaluateFeatures(engine.gpu, features, this.shown.labels, [10]);
+    const collapsed = collapse(evaluation.spread, Number.NaN, 1);
     const nothing = { views: { grid: 0, images: [] }, prototypes: [] };
-    return { look: { ...this.compose(features, evaluation, 0), ...nothing }, evaluation };
+    return { look: { ...this.compose(features, evaluation, 0), collapsed, ...nothing }, evaluation };
   }
 
   /** [CLS]'s attention over an image, and the images most like it. */

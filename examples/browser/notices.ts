@@ -8,11 +8,14 @@ export interface Action {
   readonly run: () => void;
 }
 
-/** Shows a sentence at the top of the page until it is closed or replaced. Trouble is read out at once. */
+/**
+ * Shows a sentence at the top of the page until it is closed or replaced; one that `stays` cannot be closed. Trouble is read
+ * out at once.
+ */
 export function notify(
   topic: Topic,
   text: string,
-  options: { trouble?: boolean; actions?: readonly Action[] } = {},
+  options: { trouble?: boolean; stays?: boolean; actions?: readonly Action[] } = {},
 ): void {
   clearNotice(topic);
   const notice = make('div', { className: options.trouble ? 'notice trouble' : 'notice', id: `notice-${topic}` });
@@ -26,9 +29,11 @@ export function notify(
     });
     notice.append(button);
   }
-  const close = make('button', { type: 'button' }, 'Close');
-  close.addEventListener('click', () => notice.remove());
-  notice.append(close);
+  if (!options.stays) {
+    const close = make('button', { type: 'button' }, 'Close');
+    close.addEventListener('click', () => notice.remove());
+    notice.append(close);
+  }
   byId('notices').append(notice);
 }
 

@@ -6,7 +6,7 @@ import { takeFiles } from './intake.js';
 import { PictureMap } from './map.js';
 import { clearNotice, notify } from './notices.js';
 import { showPrototypes, showSelection, showViews, verdict } from './panels.js';
-import type { FromWorker, Kept, Look, LookPoint, Phase, ToWorker, Trouble } from './protocol.js';
+import type { FromWorker, Kept, Look, Phase, ToWorker, Trouble } from './protocol.js';
 import { SetupForm } from './setup-form.js';
 import { Thumbs } from './thumbs.js';
 import { Umap } from './umap.js';
@@ -125,10 +125,9 @@ const withoutAdapter =
 
 /** Nothing can be computed here: said once, and nothing is offered that would not work. */
 function noDevice(text: string): void {
-  notify('device', text, { trouble: true });
+  notify('device', text, { trouble: true, stays: true });
   byId('adapter').textContent = 'This browser cannot compute here.';
-  byId('presets').replaceChildren(make('legend', {}, 'Size'), make('p', { className: 'quiet' }, 'Needs WebGPU.'));
-  for (const button of document.querySelectorAll<HTMLButtonElement>('#setup button')) button.disabled = true;
+  byId('main').hidden = true;
 }
 
 function offerKept({ step: at, steps: all, preset, set }: Kept): void {
@@ -152,7 +151,7 @@ function showStep(): void {
 function showLook(next: Look): void {
   look = next;
   charts.look(next);
-  showNumbers(next, next.width);
+  showNumbers(next);
   if (!thumbs) return;
   showViews(next, thumbs);
   showPrototypes(next, thumbs, select);
@@ -164,12 +163,12 @@ function showLook(next: Look): void {
 
 const knnMeaning = 'how often neighbours vote for the right class';
 
-function showNumbers(point: LookPoint, width: number): void {
-  byId('number-knn').textContent = point.knn === null ? 'no classes' : `${point.knn.toFixed(1)} %`;
+function showNumbers(next: Look): void {
   const { untrained } = charts;
-  const trained = point.knn !== null && untrained !== null && point.step > 0;
-  byId('number-knn-before').textContent = trained ? `${untrained.toFixed(1)} % untrained` : knnMeaning;
-  byId('verdict').textContent = verdict(point, width);
+  const before = next.step > 0 && untrained !== null ? `${untrained.toFixed(1)} % untrained` : knnMeaning;
+  byId('number-knn').textContent = next.knn === null ? 'no classes' : `${next.knn.toFixed(1)} %`;
+  byId('number-knn-before').textContent = next.knn === null ? '' : before;
+  byId('verdict').textContent = verdict(next);
 }
 
 function select(image: number): void {

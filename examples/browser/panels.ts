@@ -1,5 +1,5 @@
 import { bitmapCanvas, byId, canvasOf, make, themeColour } from './dom.js';
-import type { Look, LookPoint, Selection, SupportImage, ViewImage } from './protocol.js';
+import type { Look, Selection, SupportImage, ViewImage } from './protocol.js';
 import type { Thumbs } from './thumbs.js';
 
 /** The panels below the map: pictures made of what the worker sends. */
@@ -105,10 +105,9 @@ function member(one: SupportImage, name: string, thumbs: Thumbs, choose: (image:
 }
 
 /** What the spread of features means, in a sentence. */
-export function verdict({ featureStd, effectiveRank }: LookPoint, width: number): string {
+export function verdict({ collapsed, effectiveRank, width }: Look): string {
+  if (collapsed) return `Collapsed: ${collapsed}. Start again, with more pictures or another size.`;
   const directions = `${Math.round(effectiveRank)} of ${width} directions`;
-  if (!(featureStd > 0.1) || effectiveRank < 2)
-    return 'Collapsed: every picture looks the same to the model. Start again, with more pictures or another size.';
   if (effectiveRank < width / 10)
     return `Narrow: pictures differ in about ${directions} only. If it shrinks on, training collapses.`;
   return `Healthy: pictures differ in about ${directions}.`;

@@ -82,6 +82,8 @@ export interface ViewImage {
 }
 
 export interface Look extends LookPoint {
+  /** How the model has collapsed, in words; null where it has not. */
+  readonly collapsed: string | null;
   /** Images that were looked at, by their place in the set; the rows of everything below. */
   readonly images: Int32Array;
   /** Positions in [0, 1], [images, 2], by principal components. */
