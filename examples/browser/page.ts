@@ -44,7 +44,7 @@ function receive(message: FromWorker): void {
     case 'opened':
       byId('adapter').textContent = message.software
         ? `Computing on the processor (${message.adapter}): there is no graphics card that this browser can use, so it is slow.`
-        : `Computing on ${message.adapter}.`;
+        : `Computing on ${message.adapter.replace(/^unnamed/, 'an unnamed')}.`;
       send({ type: 'use-shapes' });
       return;
     case 'left':
@@ -115,13 +115,13 @@ function trouble(kind: Trouble, text: string): void {
   const restore = { name: 'Go on', run: () => send({ type: 'restore' }) };
   const save = { name: 'Save weights', run: () => send({ type: 'download', what: 'weights' }) };
   if (kind === 'lost') notify('device', text, { trouble: true, actions: [restore] });
-  else if (kind === 'no-adapter') noDevice(`${text} ${withoutAdapter}`);
+  else if (kind === 'no-adapter') noDevice(withoutAdapter);
   else if (kind === 'storage') notify('storage', text, { trouble: true, actions: [save] });
   else notify(kind, text, { trouble: true });
 }
 
 const withoutAdapter =
-  'Switch on graphics (hardware) acceleration in the settings of this browser, update it and the graphics driver, then reload. Chrome on Linux may need “Unsafe WebGPU Support” and “Vulkan” in chrome://flags; chrome://gpu says what is missing.';
+  'This browser has WebGPU but finds no graphics device for it. Switch on graphics (hardware) acceleration in its settings, update it and the graphics driver, then reload. On Linux Chrome may need “Unsafe WebGPU Support” and “Vulkan” in chrome://flags (chrome://gpu says what is missing), Firefox “gfx.webgpu.ignore-blocklist” in about:config.';
 
 /** Nothing can be computed here: said once, and nothing is offered that would not work. */
 function noDevice(text: string): void {
