@@ -23,6 +23,17 @@ const wgsl: Plugin = {
   },
 };
 
+/** The schema without what `--help` says of each key, the last argument of its builder: pages have no command line. */
+const schema: Plugin = {
+  name: 'schema',
+  setup({ onLoad }) {
+    onLoad({ filter: /[/\\]config[/\\]schema\.ts$/ }, async ({ path }) => {
+      const text = await readFile(path, 'utf8');
+      return { loader: 'ts', contents: text.replace(/(?:'[^'\n]*'|"[^"\n]*")(,?\s*\),\n)/g, "''$1") };
+    });
+  },
+};
+
 /** `presets/*.yaml` as objects of dotted keys: a page needs no YAML parser, and the command line's presets are its own. */
 const presets: Plugin = {
   name: 'presets',
@@ -51,5 +62,5 @@ export const browserBuild = {
   minify: true,
   metafile: true,
   logLevel: 'silent' as const,
-  plugins: [wgsl, presets] as Plugin[],
+  plugins: [wgsl, schema, presets] as Plugin[],
 } satisfies BuildOptions;

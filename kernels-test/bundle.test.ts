@@ -4,6 +4,7 @@ import { build } from 'esbuild';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { browserBuild } from '../examples/bundle.js';
+import { fields } from '../src/config/keys.js';
 import { root } from './project.js';
 
 /** What a page has to load: the size of the bundle, that nothing of Node is in it, and that unused parts fall away. */
@@ -56,6 +57,19 @@ test('WGSL comes without comments', async () => {
   const text = new TextDecoder().decode(bytes);
   assert.ok(text.includes('@compute'), 'no WGSL in the bundle');
   assert.not.match(text, /(^|\s)\/\/ /m);
+});
+
+test('of the configuration only what --help says is left out', async () => {
+  const { bytes } = await bundle(['configOf']);
+  const text = new TextDecoder().decode(bytes);
+  const helps = [...fields.values()].map(({ help }) => help);
+  assert.ok(helps.length > 70);
+  assert.equal(
+    helps.filter((help) => text.includes(help)),
+    [],
+  );
+  // Why a value is refused is said in pages too.
+  assert.ok(text.includes('since model.arch is custom'));
 });
 
 test('what is not used falls away', async () => {
