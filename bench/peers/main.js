@@ -79,8 +79,8 @@ async function makePeers(gpu, chooseAdapter) {
     wgslLanguageFeatures: new Set(),
   };
   Object.defineProperty(globalThis, 'navigator', { value: { gpu: webgpu, userAgent: 'node' }, configurable: true });
-  const { makeOurs } = await import('./ours.js');
-  const peers = [await makeOurs(gpu)];
+  const { makeOurs, makeDense } = await import('./ours.js');
+  const peers = [makeOurs(gpu), makeDense(gpu)];
   for (const [file, make] of [
     ['./tfjs.js', 'makeTfjs'],
     ['./jax.js', 'makeJax'],

@@ -11,6 +11,7 @@ import { matmul } from '../../dist/src/ops/matmul.js';
 import { neighbours } from '../../dist/src/ops/neighbours.js';
 import { softmax } from '../../dist/src/ops/softmax.js';
 import { sopProbabilities } from '../../dist/src/ops/sop_probabilities.js';
+import { weightedSum } from '../../dist/src/ops/weighted_sum.js';
 import { compile } from '../../dist/src/plan/compile.js';
 import { plan } from '../../dist/src/plan/plan.js';
 import { Replay } from '../../dist/src/plan/replay.js';
@@ -25,7 +26,7 @@ const given = defineOp({
   cost: () => ({ flops: 0, bytes: 0 }),
 });
 
-/** The graph of a work: its results, and values of inputs that are laid out in another way than the work has them. */
+/** The graph of each work, and its results. */
 const builders = {
   matmul: (graph, tensors, { transA, transB }) => [graph.one(matmul, [tensors.a, tensors.b], { transA, transB })],
   softmax: (graph, { x }) => [graph.one(softmax, [x], {})],
@@ -58,22 +59,63 @@ const builders = {
     scalars.push([tau, studentTemp], [sharp, teacherTemp]);
     const [ours] = graph.add(sopProbabilities, [student, support, shares], { members, temperature: tau });
     const [theirs] = graph.add(sopProbabilities, [teacher, support, shares], { members, temperature: sharp });
-    const [pairs, weights] = partners(images, views);
-    const partner = graph.constant('partners', [views * images, 2], pairs);
-    const weight = graph.constant('weights', [views * images], weights);
-    const loss = graph.one(crossEntropy, [ours, theirs, partner, weight], {});
+    const loss = graph.one(crossEntropy, [ours, theirs, ...partners(graph, images, views)], {});
     return differentiate(graph, loss, [student], add);
   },
 };
 
+/** Parts of Y's columns: no part exceeds what an adapter binds by WebGPU's defaults. */
+const Y_PARTS = 8;
+
+/** The SOP head as products with Y written out, all of them by our kernels: what the structure of Y saves. */
+const denseBuilders = {
+  sop_head(graph, { student, teacher, student_keys, teacher_keys, ...parts }, { images, views }) {
+    const votes = (u, keys) => graph.one(softmax, [graph.one(matmul, [u, keys], { transA: false, transB: true })], {});
+    const [ours, theirs] = [votes(student, student_keys), votes(teacher, teacher_keys)];
+    const pairs = partners(graph, images, views);
+    // The loss is a sum over prototypes, so each part of Y has its share of it.
+    const losses = Array.from({ length: Y_PARTS }, (_, i) => {
+      const [p, target] = [ours, theirs].map((of) =>
+        graph.one(matmul, [of, parts[`y${i}`]], { transA: false, transB: false }),
+      );
+      return graph.one(crossEntropy, [p, target, ...pairs], {});
+    });
+    const loss = graph.one(weightedSum, losses, { weights: losses.map(() => 1) });
+    return differentiate(graph, loss, [student], add);
+  },
+};
+
+/** Y [J, K] in parts, and the support embeddings divided by each temperature. */
+function dense({ student, teacher, support, shares }, { sops, members, studentTemp, teacherTemp }) {
+  const [rows, columns] = [sops * members, sops / Y_PARTS];
+  const part = (i) => {
+    const data = new Float32Array(rows * columns);
+    shares.data.forEach((share, j) => {
+      data.fill((1 - share) / (sops - 1), j * columns, (j + 1) * columns);
+      const own = Math.floor(j / members) - i * columns;
+      if (own >= 0 && own < columns) data[j * columns + own] = share;
+    });
+    return { shape: [rows, columns], data };
+  };
+  const over = (temperature) => ({ ...support, data: support.data.map((value) => value / temperature) });
+  return {
+    student,
+    teacher,
+    student_keys: over(studentTemp),
+    teacher_keys: over(teacherTemp),
+    ...Object.fromEntries(Array.from({ length: Y_PARTS }, (_, i) => [`y${i}`, part(i)])),
+  };
+}
+
 /** Teacher rows that each student row is held against: both views of its image, but never itself; and its weight. */
-function partners(images, views) {
+function partners(graph, images, views) {
   const none = 0xffffffff;
   const pairs = Uint32Array.from({ length: 2 * views * images }, (_, at) => {
     const [row, view] = [at >> 1, at % 2];
     return Math.floor(row / images) === view ? none : view * images + (row % images);
   });
-  return [pairs, new Float32Array(views * images).fill(1 / (images * (2 * views - 2)))];
+  const weights = new Float32Array(views * images).fill(1 / (images * (2 * views - 2)));
+  return [graph.constant('partners', [views * images, 2], pairs), graph.constant('weights', [views * images], weights)];
 }
 
 /** q, k, v [S, L, W] side by side, as our attention reads them. */
@@ -89,11 +131,18 @@ function interleaved({ q, k, v }) {
 }
 
 /** sop-gpu as one of the peers. */
-export async function makeOurs(gpu) {
+export const makeOurs = (gpu) => makePeer(gpu, 'ours', builders, { attention: interleaved });
+
+/** What some works take without the structure that sop-gpu makes use of. */
+export const makeDense = (gpu) => makePeer(gpu, 'ours-dense', denseBuilders, { sop_head: dense });
+
+/** @param arranged inputs of a work as its builder wants them, where that is not as the work has them. */
+function makePeer(gpu, name, builders, arranged) {
   return {
-    name: 'ours',
+    name,
     async prepare(work, drawn) {
-      const inputs = work.op === 'attention' ? interleaved(drawn) : drawn;
+      if (!builders[work.op]) return null;
+      const inputs = arranged[work.op]?.(drawn, work.settings) ?? drawn;
       const graph = new Graph();
       const scalars = [];
       const tensors = Object.fromEntries(
