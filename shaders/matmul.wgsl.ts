@@ -1,7 +1,7 @@
 // matmul: y = op(a) op(b) + bias for each matrix of a batch, op the identity or the transpose.
 //
 //   a      [batch, rows, inner] or [batch, inner, rows]      element (r, k) at batch a_batch + r a_row + k a_inner
-//   b      [batch, inner, columns] or [batch, columns, inner]                               k b_inner + c b_column
+//   b      [batch, inner, columns] or [batch, columns, inner]        b_first + batch b_batch + k b_inner + c b_column
 //   bias   [columns], added where `bias_on` is 1; else anything may be bound
 //   y      [splits, batch, rows, columns]: split s holds the sum over k in [s span, (s + 1) span), split 0 the bias
 //   sums   [splits, batch, rows], where asked for: the sum of op(a) over k. With a = dy^T that is the gradient of a bias,
@@ -38,6 +38,9 @@ const PARAMS = {
   b_batch: 'u32',
   b_inner: 'u32',
   b_column: 'u32',
+  /** Elements of b and y before the first of this product. */
+  b_first: 'u32',
+  y_first: 'u32',
   bias_on: 'u32',
   /** Tiles of rows in dispatches before this one. */
   first_tile: 'u32',
@@ -50,7 +53,7 @@ const PLACE = wgsl`
   let begin = split * params.span;
   let end = min(params.inner, begin + params.span);
   let batches = groups.z / params.splits;
-  let y_batch = (split * batches + batch) * params.rows * params.columns;
+  let y_batch = params.y_first + (split * batches + batch) * params.rows * params.columns;
   let sums_batch = (split * batches + batch) * params.rows;
   let biased = params.bias_on != 0u && split == 0u;
 `;
@@ -140,7 +143,7 @@ function side(
         : { slot: Math.floor(r / lanes), lane: r % lanes },
     place,
     start: `  let ${step} = params.${step}${across ? ' / 4u' : ''};
-  let ${begin} = batch * params.${name}_batch + begin * params.${step};
+  let ${begin} = ${name === 'b' ? 'params.b_first + ' : ''}batch * params.${name}_batch + begin * params.${step};
 ${times(vectors, (i) => `  var ${name}_at${i} = ${start(i)};`)}`,
     load: `${times(vectors, (i) => times(steps, (u) => `    let ${name}${i}_${u} = ${value(i, u)};`))}
 ${times(vectors, (i) => `    ${name}_at${i} += ${along ? `${steps}u` : `${unroll}u * ${step}`};`)}`,
@@ -300,7 +303,7 @@ ${PLACE}
   let top = (params.first_tile + workgroup.y) * ${tile}u;
   let left = workgroup.x * ${tile}u;
   let a_start = batch * params.a_batch;
-  let b_start = batch * params.b_batch;
+  let b_start = params.b_first + batch * params.b_batch;
 ${times(block, (i) => times(block, (j) => `  var y${i}_${j} = 0.0;`))}
 #if ${sums}
 ${times(block, (i) => `  var sum${i} = 0.0;`)}

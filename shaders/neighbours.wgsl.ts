@@ -23,7 +23,7 @@ import type { Kernel } from '../src/graph/kernel.js';
 import { each } from './lib/each.js';
 import { GRID } from './lib/grid.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
-import { type RowTile, rowTile, rowTileDeclaration, tileRows } from './lib/row-tile.js';
+import { type RowTile, rowTile, rowTileDeclaration, rowTileElement, tileRows } from './lib/row-tile.js';
 import { times } from './lib/shared-values.js';
 
 /** Score of rows that are left out: lower than any finite dot product of rows of unit norm. */
@@ -98,7 +98,7 @@ export function neighboursSearch(variant: SearchVariant): Kernel {
     label: 'neighbours.search',
     enable: subgroup ? ['subgroups'] : [],
     bindings: {
-      memory: read('f32'),
+      memory: read(rowTileElement(tile)),
       anchors: read('u32'),
       ...(marked && { marks: read('u32') }),
       ...(counted && { total: read('u32') }),
@@ -145,10 +145,7 @@ ${rowTile(tile, {
   b: 'memory',
   aStart: (r) => `${subgroup ? anchorOf(r) : `own[${r}]`} * params.width`,
   bStart: (x) => `min(first + ${x}, params.rows - 1u) * params.width`,
-  bStep: '1u',
-  begin: '0u',
-  end: 'params.width',
-  columnsContiguous: false,
+  length: 'params.width',
 })}
 #if ${stored}
 ${times(

@@ -6,9 +6,8 @@
 //   P, dP       [R, K]
 //   stats       [R] of (m, 1 / Z): largest logit and 1 / sum_j exp(l_j - m)
 //   partial     [R, tiles, 3] of a tile of SOPs: its largest logit m, z = sum exp(l - m), c = sum exp(l - m) r   (scratch)
-//   weights     [R, span]     dL/dl_j / tau of a span of j   (scratch of backward, reused for every span)
+//   weights     [R, stride]   dL/dl_j / tau of a span of j   (scratch of backward, reused for every span)
 //   sums        [R] of (a, G): a = sum_i dP_i P_i, G = sum_i dP_i
-//   du_partial  [splits, R, d]   (scratch)
 //
 // With p_j = exp(l_j - m) / Z:  P_i = sum_{j in SOP i} p_j (s_j - r_j) + sum_j p_j r_j. Logits are computed once:
 // tiles         unnormalised sums over each SOP, relative to the largest logit of the tile, into P; partial
@@ -16,7 +15,7 @@
 // backward: du = sum_j w_j D_j,  w_j = p_j (dp_j - a) / tau,  dp_j = (s_j - r_j) dP_i(j) + r_j G; for one span of j at a time
 // row_sums      a, G
 // weights       logits of the span again, and from them w
-// accumulate    du_partial[split] += its part of w D; column_sum adds the splits
+// matmul and column_sum then make du of w and D: one term a span, or more
 //
 // Rows of u are on lanes (lib/row-tile), so a row's maximum, sums and SOPs need no exchange.
 
@@ -30,6 +29,7 @@ import {
   type RowTile,
   rowTile,
   rowTileDeclaration,
+  rowTileElement,
   tileRows,
 } from './lib/row-tile.js';
 import { eachRow, type RowLayout, rowExtensions } from './lib/rows.js';
@@ -51,7 +51,7 @@ const PARAMS = {
   sops: 'u32',
   depth: 'u32',
   ...ROW_TILE_PARAMS,
-  /** Tiles of rows in dispatches before this one; in `accumulate` too. */
+  /** Tiles of rows in dispatches before this one. */
   first_tile: 'u32',
   tile_sops: 'u32',
   /** 1 / (K - 1): r_j = (1 - s_j) others. */
@@ -85,10 +85,7 @@ ${rowTile(variant, {
   b: 'd',
   aStart: (r) => `min(row0 + ${r}, params.rows - 1u) * params.depth`,
   bStart: (x) => `min(column0 + ${x}, support - 1u) * params.depth`,
-  bStep: '1u',
-  begin: '0u',
-  end: 'params.depth',
-  columnsContiguous: false,
+  length: 'params.depth',
 })}`,
   };
 }
@@ -98,12 +95,13 @@ const ARGUMENTS = `(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_
 /** Workgroups (ceil(rows / tileRows), ceil(sops / tileSops)). */
 export function tiles(variant: SopVariant): Kernel {
   const { columns, members, lanes, subgroup } = variant;
+  const element = rowTileElement(variant);
   const { declaration, code } = logits(variant, 'workgroup.y');
   const sops = tileSops(variant);
   return kernel({
     label: 'sop_probabilities.tiles',
     enable: subgroup ? ['subgroups'] : [],
-    bindings: { u: read('f32'), d: read('f32'), s: read('f32'), p: write('f32'), partial_sums: write('f32') },
+    bindings: { u: read(element), d: read(element), s: read('f32'), p: write('f32'), partial_sums: write('f32') },
     params: { ...PARAMS, tiles: 'u32' },
     scalars: true,
     code: wgsl`${declaration}
@@ -202,23 +200,24 @@ export function rowSums(layout: RowLayout): Kernel {
   });
 }
 
-/** Workgroups (ceil(rows / tileRows), tiles of the span); the span begins at tile `span_tile` and is `span` columns wide. */
+/** Workgroups (ceil(rows / tileRows), tiles of the span); the span begins at tile `span_tile`, rows of w are `stride` apart. */
 export function weights(variant: SopVariant): Kernel {
   const { columns, members, lanes, subgroup } = variant;
+  const element = rowTileElement(variant);
   const { declaration, code } = logits(variant, 'params.span_tile + workgroup.y');
   return kernel({
     label: 'sop_probabilities.weights',
     enable: subgroup ? ['subgroups'] : [],
     bindings: {
-      u: read('f32'),
-      d: read('f32'),
+      u: read(element),
+      d: read(element),
       s: read('f32'),
       stats: read('vec2<f32>'),
       sums: read('vec2<f32>'),
       dp: read('f32'),
       w: write('f32'),
     },
-    params: { ...PARAMS, span_tile: 'u32', span: 'u32' },
+    params: { ...PARAMS, span_tile: 'u32', stride: 'u32' },
     scalars: true,
     code: wgsl`${declaration}
 @compute @workgroup_size(${lanes})
@@ -237,59 +236,8 @@ ${eachTileRow(
     var own: array<f32, ${tileSops(variant)}>;
     for (var i = 0u; i < ${subgroup ? 'params.tile_sops' : `${tileSops(variant)}u`}; i++) { own[i] = dp[row * params.sops + min(sop0 + i, params.sops - 1u)]; }
 ${times(columns, (x) => `    acc[at + ${x}u] = scale * exp(acc[at + ${x}u] * inverse - m) * ((s_${x} - r_${x}) * own[${Math.floor(x / members)}] + r_${x} * all - a);`)}
-    let out = row * params.span + workgroup.y * ${columns}u;
+    let out = row * params.stride + workgroup.y * ${columns}u;
     ${eachTileColumn(variant, (x) => `if (inside && ${x} < count) { w[out + ${x}] = acc[at + ${x}]; }`)}`,
-)}
-}
-`,
-  });
-}
-
-/** Workgroups (ceil(rows / tileRows), ceil(depth / columns), splits); `count` columns of w meet D from row `first` on. */
-export function accumulate(tile: RowTile): Kernel {
-  const { columns, lanes, subgroup } = tile;
-  return kernel({
-    label: 'sop_probabilities.accumulate',
-    enable: subgroup ? ['subgroups'] : [],
-    bindings: { w: read('f32'), d: read('f32'), du: write('f32') },
-    params: {
-      rows: 'u32',
-      depth: 'u32',
-      ...ROW_TILE_PARAMS,
-      first_tile: 'u32',
-      first: 'u32',
-      count: 'u32',
-      span: 'u32',
-      split_span: 'u32',
-    },
-    code: wgsl`${rowTileDeclaration(tile)}
-@compute @workgroup_size(${lanes})
-fn accumulate${ARGUMENTS} {
-  let row0 = (params.first_tile + workgroup.x) * ${tileRows(tile)}u;
-  let column0 = workgroup.y * ${columns}u;
-  let begin = workgroup.z * params.split_span;
-  let end = min(params.count, begin + params.split_span);
-${rowTile(tile, {
-  a: 'w',
-  b: 'd',
-  aStart: (r) => `min(row0 + ${r}, params.rows - 1u) * params.span`,
-  bStart: (x) => `params.first * params.depth + min(column0 + ${x}, params.depth - 1u)`,
-  bStep: 'params.depth',
-  begin: 'begin',
-  end: 'end',
-  columnsContiguous: true,
-})}
-${eachTileRow(
-  tile,
-  (r) => `
-    let row = row0 + local + ${r} * ${lanes}u;
-    let out = (workgroup.z * params.rows + row) * params.depth + column0;
-    // The first span starts the sum, whatever the buffer held.
-    ${eachTileColumn(
-      tile,
-      (x) =>
-        `if (row < params.rows && column0 + ${x} < params.depth) { du[out + ${x}] = select(du[out + ${x}], 0.0, params.first == 0u) + acc[${r} * ${columns}u + ${x}]; }`,
-    )}`,
 )}
 }
 `,

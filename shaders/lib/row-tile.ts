@@ -1,4 +1,4 @@
-import { wgsl } from './kernel.js';
+import { elementType } from './each.js';
 import { type Lanes, times } from './shared-values.js';
 
 /**
@@ -10,25 +10,25 @@ export interface RowTile extends Lanes {
   /** Rows of an invocation. */
   readonly rows: number;
   readonly columns: number;
+  /** Steps along k at a time; 4, in a subgroup alone, loads a and b by four, whose rows then begin at multiples of 4. */
+  readonly unroll: 1 | 4;
 }
+
+/** Element type of the bindings of a and b. */
+export const rowTileElement = ({ unroll }: RowTile): string => elementType(unroll === 4);
 
 /** Rows of a workgroup's tile. */
 export const tileRows = ({ lanes, rows }: RowTile): number => lanes * rows;
 
 export interface RowTileOperands {
-  /** Names of the f32 bindings. */
+  /** Names of the bindings, whose elements are `rowTileElement`. */
   readonly a: string;
   readonly b: string;
   /** WGSL of the element at which row `r` of the tile begins in a, column `x` in b: inside the buffer for any u32. */
   aStart(r: string): string;
   bStart(x: string): string;
-  /** WGSL of the distance of neighbouring k in b; in a it is 1. */
-  readonly bStep: string;
-  /** WGSL of the first k and of the one after the last. */
-  readonly begin: string;
-  readonly end: string;
-  /** Whether neighbouring columns, not neighbouring k, are neighbours in b: says which way workgroups load it. */
-  readonly columnsContiguous: boolean;
+  /** WGSL of the number of k, which are neighbours in both. */
+  readonly length: string;
 }
 
 /** Steps along k that a workgroup loads at a time into workgroup memory. */
@@ -46,7 +46,8 @@ var<workgroup> b_slice: array<f32, ${STEPS * (tile.columns + 1)}>;`;
  * WGSL statements that leave y in `acc`, an array of rows x columns numbers, row-major. Place them in uniform control flow.
  *
  * Subgroup variant: per k an invocation loads `rows` numbers of a and its share of b, and broadcasts hand b round; the sums
- * are named scalars until the end, because arrays that are indexed by a variable later would live in memory.
+ * are named scalars until the end, because arrays that are indexed by a variable later would live in memory. Software adapters
+ * write a sum to memory under a mask each time that it changes: four steps change it once.
  */
 export function rowTile(tile: RowTile, operands: RowTileOperands): string {
   const { rows, columns } = tile;
@@ -59,45 +60,46 @@ ${times(rows, (r) => times(columns, (x) => `acc[${r * columns + x}] = ${sum(r, x
 
 type Sum = (r: number, x: number) => string;
 
-function bySubgroup({ lanes, rows, columns }: RowTile, operands: RowTileOperands, sum: Sum): string {
-  const { a, b, aStart, bStart, bStep, begin, end } = operands;
+function bySubgroup({ lanes, rows, columns, unroll }: RowTile, operands: RowTileOperands, sum: Sum): string {
+  const { a, b, aStart, bStart, length } = operands;
   const loads = Math.ceil(columns / lanes);
-  return `${times(rows, (r) => `var a_at${r} = ${aStart(`(local + ${r * lanes}u)`)} + ${begin};`)}
-${times(loads, (i) => `var b_at${i} = ${bStart(`(local + ${i * lanes}u)`)} + ${begin} * ${bStep};`)}
-for (var k = ${begin}; k < ${end}; k++) {
+  const start = (at: string): string => (unroll === 4 ? `(${at}) / 4u` : at);
+  const steps = unroll === 4 ? ['.x', '.y', '.z', '.w'] : [''];
+  const products = (r: number, x: number): string =>
+    steps.reduce((total, step, u) => `(${total} + a${r}${step} * b_${x}_${u})`, sum(r, x));
+  const handRound = (x: number): string =>
+    times(unroll, (u) => `  let b_${x}_${u} = subgroupBroadcast(b${Math.floor(x / lanes)}${steps[u]}, ${x % lanes}u);`);
+  return `${times(rows, (r) => `var a_at${r} = ${start(aStart(`(local + ${r * lanes}u)`))};`)}
+${times(loads, (i) => `var b_at${i} = ${start(bStart(`(local + ${i * lanes}u)`))};`)}
+for (var k = 0u; k < ${length}; k += ${unroll}u) {
 ${times(rows, (r) => `  let a${r} = ${a}[a_at${r}]; a_at${r} += 1u;`)}
-${times(loads, (i) => `  let b${i} = ${b}[b_at${i}]; b_at${i} += ${bStep};`)}
+${times(loads, (i) => `  let b${i} = ${b}[b_at${i}]; b_at${i} += 1u;`)}
 ${times(
   columns,
-  (x) => `  let b_${x} = subgroupBroadcast(b${Math.floor(x / lanes)}, ${x % lanes}u);
-${times(rows, (r) => `  ${sum(r, x)} += a${r} * b_${x};`)}`,
+  (x) => `${handRound(x)}
+${times(rows, (r) => `  ${sum(r, x)} = ${products(r, x)};`)}`,
 )}
 }`;
 }
 
 function byWorkgroup(tile: RowTile, operands: RowTileOperands, sum: Sum): string {
   const { lanes, rows, columns } = tile;
-  const { a, b, aStart, bStart, bStep, begin, end, columnsContiguous } = operands;
+  const { a, b, aStart, bStart, length } = operands;
   const [aPitch, bPitch] = [tileRows(tile) + 1, columns + 1];
-  return wgsl`
-for (var k0 = ${begin}; k0 < ${end}; k0 += ${STEPS}u) {
+  return `
+for (var k0 = 0u; k0 < ${length}; k0 += ${STEPS}u) {
   workgroupBarrier();
   for (var i = local; i < ${STEPS * tileRows(tile)}u; i += ${lanes}u) {
     let step = i % ${STEPS}u;
     let r = i / ${STEPS}u;
-    let value = ${a}[${aStart('r')} + min(k0 + step, ${end} - 1u)];
-    a_slice[step * ${aPitch}u + r] = select(0.0, value, k0 + step < ${end});
+    let value = ${a}[${aStart('r')} + min(k0 + step, ${length} - 1u)];
+    a_slice[step * ${aPitch}u + r] = select(0.0, value, k0 + step < ${length});
   }
   for (var i = local; i < ${STEPS * columns}u; i += ${lanes}u) {
-#if ${columnsContiguous}
-    let step = i / ${columns}u;
-    let x = i % ${columns}u;
-#else
     let step = i % ${STEPS}u;
     let x = i / ${STEPS}u;
-#endif
-    let value = ${b}[${bStart('x')} + min(k0 + step, ${end} - 1u) * ${bStep}];
-    b_slice[step * ${bPitch}u + x] = select(0.0, value, k0 + step < ${end});
+    let value = ${b}[${bStart('x')} + min(k0 + step, ${length} - 1u)];
+    b_slice[step * ${bPitch}u + x] = select(0.0, value, k0 + step < ${length});
   }
   workgroupBarrier();
   for (var k = 0u; k < ${STEPS}u; k++) {

@@ -156,43 +156,15 @@ function gradientB(
 }
 
 /** The launches of a product: tiles, then the sum over the splits where there is more than one. */
-export function matmulLaunches(
-  sizes: Product,
-  { kernel, tileRows, tileColumns, splits, span }: Tiling,
-  biased: boolean,
-  target: Target,
-): Launch[] {
-  const { batch, rows, columns, inner, transA, transB, sums, types } = sizes;
+function matmulLaunches(sizes: Product, tiling: Tiling, biased: boolean, target: Target): Launch[] {
+  const { batch, rows, columns, sums, types } = sizes;
+  const { splits } = tiling;
   const result = (index: number): Operand => (splits > 1 ? scratch(index) : output(index));
-  const written = kernel(splits > 1 ? 'f32' : types.y);
-  const parts = dispatchParts(target, Math.ceil(rows / tileRows), 2 * batch * rows * columns * inner);
-  const products = parts.map(
-    ({ first, count }): Launch => ({
-      kernel: written,
-      bindings: {
-        a: input(0),
-        b: input(1),
-        bias: input(biased ? 2 : 0),
-        y: result(0),
-        ...(sums && { sums: result(1) }),
-      },
-      params: {
-        rows,
-        columns,
-        inner,
-        span,
-        splits,
-        a_batch: rows * inner,
-        a_row: transA ? 1 : inner,
-        a_inner: transA ? rows : 1,
-        b_batch: inner * columns,
-        b_inner: transB ? 1 : columns,
-        b_column: transB ? inner : 1,
-        bias_on: biased ? 1 : 0,
-        first_tile: first,
-      },
-      workgroups: [Math.ceil(columns / tileColumns), count, batch * splits],
-    }),
+  const operands = { a: input(0), b: input(1), bias: input(biased ? 2 : 0), y: result(0) };
+  const products = productLaunches(
+    { ...sizes, operands: { ...operands, ...(sums && { sums: result(1) }) }, biased },
+    tiling,
+    target,
   );
   if (splits === 1) return products;
   const sizesOfResults = [batch * rows * columns, ...(sums ? [batch * rows] : [])];
@@ -200,6 +172,47 @@ export function matmulLaunches(
     columnSumLaunch(scratch(i), output(i), splits, size, splits, { to: i === 0 ? types.y : 'f32' }),
   );
   return [...products, ...additions];
+}
+
+/** A product and where it is computed: what an op binds to `a`, `b`, `bias` (anything, unless `biased`), `y` and `sums`. */
+export interface PlacedProduct extends Product {
+  readonly operands: Launch['bindings'];
+  readonly biased?: boolean;
+  /** Elements from one row of a to the next, where these are not neighbours. */
+  readonly rowStride?: number;
+  /** Elements of b and y before those of this product. */
+  readonly firstB?: number;
+  readonly firstY?: number;
+}
+
+/** The launches that leave the parts of a product, [splits, batch, rows, columns], in `y`; of several in f32. */
+export function productLaunches(placed: PlacedProduct, tiling: Tiling, target: Target): Launch[] {
+  const { batch, rows, columns, inner, transA, transB, types, operands, biased, rowStride, firstB, firstY } = placed;
+  const { tileRows, tileColumns, splits, span } = tiling;
+  const kernel = tiling.kernel(splits > 1 ? 'f32' : types.y);
+  const parts = dispatchParts(target, Math.ceil(rows / tileRows), 2 * batch * rows * columns * inner);
+  return parts.map(({ first, count }) => ({
+    kernel,
+    bindings: operands,
+    params: {
+      rows,
+      columns,
+      inner,
+      span,
+      splits,
+      a_batch: rows * inner,
+      a_row: transA ? 1 : (rowStride ?? inner),
+      a_inner: transA ? rows : 1,
+      b_batch: inner * columns,
+      b_inner: transB ? 1 : columns,
+      b_column: transB ? inner : 1,
+      b_first: firstB ?? 0,
+      y_first: firstY ?? 0,
+      bias_on: biased ? 1 : 0,
+      first_tile: first,
+    },
+    workgroups: [Math.ceil(columns / tileColumns), count, batch * splits],
+  }));
 }
 
 /** What a tile costs: time in ns that one workgroup spends on a step along the inner axis and on its end. */
@@ -217,9 +230,9 @@ interface Candidate {
 const MAX_SPLITS = 64;
 const MIN_SPAN = 32;
 
-/** The tiling of a variant; of the first where none is named. */
-export function chooseTiling(sizes: Product, target: Target, variant?: string): Tiling {
-  const all = tilings(sizes, target);
+/** The tiling of a variant; of the first where none is named. In at most `parts` parts. */
+export function chooseTiling(sizes: Product, target: Target, variant?: string, parts = MAX_SPLITS): Tiling {
+  const all = tilings(sizes, target, parts);
   const found = all.find((tiling) => tilingName(tiling) === variant) ?? all[0];
   if (found === undefined) throw new GraphError('matmul', `no tiling for ${target.name}`);
   return found;
@@ -236,13 +249,13 @@ const tilingName = ({ tileRows, tileColumns, splits }: Tiling): string =>
  *
  * Few tiles to choose from, so that a model compiles few pipelines for all its products.
  */
-function tilings(sizes: Product, target: Target): Tiling[] {
+function tilings(sizes: Product, target: Target, parts = MAX_SPLITS): Tiling[] {
   const { batch, rows, columns, inner } = sizes;
   const { load, launch, cache, miss, products: busy } = costsOf(target);
   const timed = candidates(sizes, target).map(({ kernel, unroll, tileRows, tileColumns, step, store }) => {
     const tiles = Math.ceil(rows / tileRows) * Math.ceil(columns / tileColumns) * batch;
     let best: { tiling: Tiling; time: number } | undefined;
-    for (let wanted = 1; wanted <= Math.min(MAX_SPLITS, Math.max(1, inner / MIN_SPAN)); wanted++) {
+    for (let wanted = 1; wanted <= Math.min(parts, Math.max(1, inner / MIN_SPAN)); wanted++) {
       const span = unroll * Math.ceil(inner / unroll / wanted);
       const splits = Math.ceil(inner / span);
       // The parts lie in one binding until they are added.

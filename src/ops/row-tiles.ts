@@ -18,12 +18,21 @@ export function rowTileVariants({ target }: { readonly target: Target }): readon
   return target.kind === 'gpu' ? [WORKGROUP, ...bySubgroup] : [...bySubgroup, WORKGROUP];
 }
 
-/** Tiles for kernels that keep rows on lanes; columns a multiple of `unit`. `variant`: a name, else the target's choice. */
-export function chooseRowTile(target: Target, rows: number, unit: number, variant?: string): RowTile {
+/**
+ * Tiles for kernels that keep rows on lanes; columns a multiple of `unit`, `inner` products a sum. `variant`: a name, else the
+ * target's choice.
+ */
+export function chooseRowTile(target: Target, rows: number, unit: number, inner: number, variant?: string): RowTile {
   const name = variant ?? rowTileVariants({ target })[0];
   const [most, columns] = SUBGROUP_TILES.find((tile) => tileName(tile) === name) ?? [0, 32];
   const wide = unit * Math.max(1, Math.floor(columns / unit));
-  if (most === 0) return { lanes: 64, rows: 1, columns: wide, subgroup: false };
+  if (most === 0) return { lanes: 64, rows: 1, columns: wide, unroll: 1, subgroup: false };
   const lanes = target.subgroupSize;
-  return { lanes, rows: Math.min(most, Math.ceil(rows / lanes)), columns: wide, subgroup: true };
+  return {
+    lanes,
+    rows: Math.min(most, Math.ceil(rows / lanes)),
+    columns: wide,
+    unroll: inner % 4 === 0 ? 4 : 1,
+    subgroup: true,
+  };
 }

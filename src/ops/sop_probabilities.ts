@@ -1,7 +1,6 @@
 import { type RowTile, rowTileParams, tileRows } from '../../shaders/lib/row-tile.js';
 import { rowGrid, rowLayout } from '../../shaders/lib/rows.js';
 import {
-  accumulate,
   normalize,
   rowSums,
   type SopVariant,
@@ -12,9 +11,9 @@ import {
 import type { Target } from '../gpu/target.js';
 import { defineOp, GraphError, input, type Launch, type OpCall, output, type Scalar, scratch } from '../graph/op.js';
 import { bytes, f32, type Spec, showShape } from '../graph/tensor.js';
-import { costsOf } from './adapters.js';
 import { columnSumLaunch } from './column_sum.js';
 import { dispatchParts } from './dispatches.js';
+import { chooseTiling, productLaunches } from './matmul.js';
 import { chooseRowTile, rowTileVariants } from './row-tiles.js';
 
 /** `members`: rows of D of each SOP, its anchor and its neighbours. `temperature`: tau. */
@@ -75,15 +74,16 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
   name: 'sop_probabilities_backward',
   infer: ([u]) => [f32(...(u?.shape ?? []))],
   scratch(call) {
-    const { rows, depth, span, splits } = backwardSizes(call);
-    const sums = [f32(rows, 2), f32(rows, span)];
-    return splits > 1 ? [...sums, f32(splits, rows, depth)] : sums;
+    const { rows, depth, stride, terms } = backwardSizes(call);
+    const sums = [f32(rows, 2), f32(rows, stride)];
+    return terms > 1 ? [...sums, f32(terms, rows, depth)] : sums;
   },
   variants: rowTileVariants,
   launches(call) {
-    const { rows, sops, depth, count, span, splits, variant, params, tile } = backwardSizes(call);
+    const { rows, sops, depth, stride, spans, terms, variant, params } = backwardSizes(call);
     const layout = rowLayout(call.target, 0);
-    const du = splits > 1 ? scratch(2) : output(0);
+    const du = terms > 1 ? scratch(2) : output(0);
+    const weigh = weights(variant);
     const launches: Launch[] = [
       {
         kernel: rowSums(layout),
@@ -92,12 +92,9 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
         workgroups: rowGrid(layout, rows),
       },
     ];
-    const [weigh, add] = [weights(variant), accumulate(tile)];
-    for (let first = 0; first < count; first += span) {
-      const width = Math.min(span, count - first);
-      const flops = 2 * rows * width * depth;
+    for (const { first, product, tiling, term } of spans) {
       launches.push(
-        ...rowParts(call.target, rows, variant, flops).map((part) => ({
+        ...rowParts(call.target, rows, variant, 2 * rows * product.inner * depth).map((part) => ({
           kernel: weigh,
           bindings: {
             u: input(0),
@@ -108,27 +105,23 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
             dp: input(5),
             w: scratch(1),
           },
-          params: { ...params, first_tile: part.first, span_tile: first / variant.columns, span },
-          workgroups: [part.count, Math.ceil(width / variant.columns), 1] as const,
+          params: { ...params, first_tile: part.first, span_tile: first / variant.columns, stride },
+          workgroups: [part.count, Math.ceil(product.inner / variant.columns), 1] as const,
         })),
-        ...rowParts(call.target, rows, tile, flops).map((part) => ({
-          kernel: add,
-          bindings: { w: scratch(1), d: input(1), du },
-          params: {
-            rows,
-            depth,
-            ...rowTileParams(tile),
-            first_tile: part.first,
-            first,
-            count: width,
-            span,
-            split_span: Math.ceil(width / splits),
+        ...productLaunches(
+          {
+            ...product,
+            operands: { a: scratch(1), b: input(1), bias: input(1), y: du },
+            rowStride: stride,
+            firstB: first * depth,
+            firstY: term * rows * depth,
           },
-          workgroups: [part.count, Math.ceil(depth / tile.columns), splits] as const,
-        })),
+          tiling,
+          call.target,
+        ),
       );
     }
-    if (splits > 1) launches.push(columnSumLaunch(scratch(2), output(0), splits, rows * depth, splits));
+    if (terms > 1) launches.push(columnSumLaunch(scratch(2), output(0), terms, rows * depth, terms));
     return launches;
   },
   cost: (inputs, outputs) => cost(4, inputs, outputs),
@@ -138,7 +131,7 @@ function sizes({ inputs: [u, d], attrs: { members, temperature }, target, varian
   const [rows = 0, depth = 0] = u?.shape ?? [];
   const [count = 0] = d?.shape ?? [];
   const sops = count / members;
-  const variant: SopVariant = { ...chooseRowTile(target, rows, members, name), members };
+  const variant: SopVariant = { ...chooseRowTile(target, rows, members, depth, name), members };
   const params = {
     rows,
     sops,
@@ -158,18 +151,29 @@ const rowParts = (target: Target, rows: number, tile: RowTile, flops: number) =>
 /** Bytes that the weights of a span may take, where one binding can hold that. */
 const SPAN_BYTES = 2 ** 24;
 
+/** The spans of D whose weights exist at a time: du is the sum of weights times D over all of them, in `terms` terms. */
 function backwardSizes(call: OpCall<SopAttributes>) {
   const { target } = call;
   const forward = sizes(call);
   const { rows, depth, count, variant } = forward;
-  const whole = Math.ceil(count / variant.columns) * variant.columns;
   const most = Math.min(SPAN_BYTES, target.maxBindingBytes) / (4 * rows * variant.columns);
-  const span = Math.min(whole, variant.columns * Math.max(1, Math.floor(most)));
-  const tile: RowTile = chooseRowTile(target, rows, 1, call.variant);
-  const groups = Math.ceil(rows / tileRows(tile)) * Math.ceil(depth / tile.columns);
-  // Enough workgroups to keep the adapter busy; each split costs another copy of du.
-  const wanted = Math.ceil(costsOf(target).splits / groups);
-  return { ...forward, span, tile, splits: Math.max(1, Math.min(wanted, Math.floor(span / 64))) };
+  // Lengths and rows of weights that are multiples of four can be loaded by four.
+  const unit = most >= 4 ? 4 * variant.columns : variant.columns;
+  const span = unit * Math.max(1, Math.min(Math.ceil(count / unit), Math.floor((most * variant.columns) / unit)));
+  // Terms of du take no more than the weights do, or one a span.
+  const [many, termBytes] = [Math.ceil(count / span), 4 * rows * depth];
+  const parts = Math.max(1, Math.floor(Math.min(SPAN_BYTES, target.maxBindingBytes) / termBytes / many));
+  let terms = 0;
+  const spans = Array.from({ length: many }, (_, i) => {
+    const inner = Math.min(span, count - i * span);
+    const types = { operands: 'f32', y: 'f32' } as const;
+    const product = { transA: false, transB: false, sums: false, batch: 1, rows, columns: depth, inner, types };
+    const tiling = chooseTiling(product, target, undefined, parts);
+    const term = terms;
+    terms += tiling.splits;
+    return { first: i * span, product, tiling, term };
+  });
+  return { ...forward, stride: 4 * Math.ceil(span / 4), spans, terms };
 }
 
 /** `products` matrix products of R x J x d. */
