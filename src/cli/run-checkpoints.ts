@@ -148,7 +148,6 @@ export async function restore(
         fix: 'restore one from a copy, or start a new run in another folder',
       });
     }
-    printer.warn('the run was stopped before its first checkpoint; it begins anew');
     return null;
   }
   const { checkpoint, name, path, notes } = loaded;

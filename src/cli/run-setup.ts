@@ -15,6 +15,7 @@ import { CountProgress } from './progress.js';
 import { type Progress, restore } from './run-checkpoints.js';
 import { readEnvironment, writeEnvironment, writeRunConfig } from './run-folder.js';
 import { describeLength } from './run-report.js';
+import { Interrupted } from './signals.js';
 import type { TrainSetup } from './train.js';
 
 /** A trainer with the state that a run begins or goes on with. */
@@ -53,6 +54,10 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
     const restored = resume ? await restore(setup, trainer) : null;
     if (restored) return { trainer, ...restored };
     const first = initial ?? (resume ? await rememberedInit(setup, training) : undefined);
+    if (resume) {
+      const from = first ? `, with the weights of ${first.path}` : '';
+      printer.warn(`the run was stopped before its first checkpoint; it begins anew${from}`);
+    }
     if (first) {
       trainer.begin(first.weights.weights);
       for (const line of initLines(first.weights, first.path)) printer.line(line);
@@ -81,13 +86,17 @@ async function rememberedInit({ run }: TrainSetup, training: Training): Promise<
   return typeof init === 'string' ? readInit(init, training) : undefined;
 }
 
-async function createTrainer({ gpu, printer }: TrainSetup, training: Training): Promise<Trainer> {
+/** @throws Interrupted where a signal came: compiling takes minutes on some machines */
+async function createTrainer({ gpu, printer, stop }: TrainSetup, training: Training): Promise<Trainer> {
   const started = performance.now();
   const lines = {
     compile: new CountProgress('shaders compiled', printer),
     'warm up': new CountProgress('shaders warmed up', printer),
   };
-  const progress: SetupProgress = (stage, done, total) => lines[stage].update(done, total);
+  const progress: SetupProgress = (stage, done, total) => {
+    if (stop?.signal) throw new Interrupted();
+    lines[stage].update(done, total);
+  };
   try {
     const trainer = await Trainer.create(gpu, training, progress);
     printer.line(`compiled in ${((performance.now() - started) / 1000).toFixed(1)} s`);

@@ -8,13 +8,19 @@ export interface StopRequest {
   readonly signal: StopSignal | null;
   /** 130 or 143 after a signal, else null. */
   readonly exitCode: 130 | 143 | null;
-  /** From now on there is something to save: until this is called the first signal leaves at once. */
+  /**
+   * From now on something has to be ended in good order, files or the work of a device: until this is called the first
+   * signal leaves at once. A later call replaces the handler.
+   */
   begin(onRequest: (signal: StopSignal) => void): void;
   /** True once after each SIGUSR1: the run saves and goes on. */
   takeSave(): boolean;
   /** Gives the signals back. Call it when the run has ended. */
   dispose(): void;
 }
+
+/** Thrown where a signal ends a run before its first step. */
+export class Interrupted extends Error {}
 
 export interface SignalOptions {
   /** Called when a signal ends a run before it began: to say that nothing is lost. */

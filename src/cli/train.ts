@@ -30,7 +30,7 @@ import {
   TrainLog,
 } from './run-folder.js';
 import { runTraining, type TrainingOutcome } from './run-training.js';
-import { type StopRequest, watchSignals } from './signals.js';
+import { Interrupted, type StopRequest, watchSignals } from './signals.js';
 import { SkippedImages } from './skipped-images.js';
 import { superviseTraining } from './supervise.js';
 
@@ -78,9 +78,14 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
   if (resume) await checkCheckpoints(out);
   if (options.init !== undefined) await readSafetensorsHeader(options.init);
   if (options.supervise) return superviseTraining(out, printer);
-  const stop = watchSignals({ onEarly: (signal) => printer.line(`${signal}: nothing was trained, nothing to save`) });
+  const early = (signal: string): void => printer.line(`${signal}: nothing was trained, nothing to save`);
+  const stop = watchSignals({ onEarly: early });
   try {
     return await trainOnData({ ...options, out, data }, config, common, printer, stop);
+  } catch (error) {
+    if (!(error instanceof Interrupted) || stop.signal === null) throw error;
+    early(stop.signal);
+    return { stoppedBy: stop.exitCode ?? undefined };
   } finally {
     stop.dispose();
   }
@@ -110,6 +115,8 @@ async function trainOnData(
     skipped.listIn(run.skipped);
     await removeStaleTemporaries(out);
     const reopen = (): Promise<Gpu> => openNodeGpu({ quiet: common.quiet, adapter: common.adapter });
+    // A process that leaves while its device is at work crashes.
+    stop.begin(() => undefined);
     const gpu = await reopen();
     const complete = await withStatistics(config, splits.train);
     return await trainInFolder({ config: complete, splits, gpu, run, resume, init, printer, profile, stop, reopen });

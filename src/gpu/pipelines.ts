@@ -7,9 +7,13 @@ export interface Pipeline {
   readonly layout: GPUBindGroupLayout;
 }
 
+/** Pipelines under way at once: more than any machine compiles in parallel, few enough to be waited for. */
+const IN_FLIGHT = 16;
+
 /**
- * One pipeline for each different kernel, by its source, all compiled in parallel; those that the device has already are
- * taken again.
+ * One pipeline for each different kernel, by its source, compiled in parallel; those that the device has already are taken
+ * again. What `progress` throws ends it, once nothing is under way any more: a process that ends in the middle of a
+ * compilation crashes.
  * Throws `SopError` (70) with the shader's name, line and text when one does not compile.
  */
 export async function createPipelines(
@@ -19,15 +23,24 @@ export async function createPipelines(
 ): Promise<Map<string, Pipeline>> {
   const bySource = new Map<string, Kernel>();
   for (const kernel of kernels) if (!bySource.has(kernel.source)) bySource.set(kernel.source, kernel);
-  let done = 0;
+  const waiting = [...bySource].reverse();
   const made = new Map<string, Pipeline>();
-  await Promise.all(
-    [...bySource].map(async ([source, kernel]) => {
+  const makeThem = async (): Promise<void> => {
+    for (let next = waiting.pop(); next; next = waiting.pop()) {
+      const [source, kernel] = next;
       made.set(source, await pipelineOf(gpu, kernel));
-      done += 1;
-      progress?.(done, bySource.size);
-    }),
+      progress?.(made.size, bySource.size);
+    }
+  };
+  const endings = await Promise.allSettled(
+    Array.from({ length: IN_FLIGHT }, () =>
+      makeThem().catch((error: unknown) => {
+        waiting.length = 0;
+        throw error;
+      }),
+    ),
   );
+  for (const ending of endings) if (ending.status === 'rejected') throw ending.reason;
   gpu.check();
   return made;
 }
