@@ -8,7 +8,7 @@ export interface Pipeline {
 }
 
 /** Pipelines under way at once: more than any machine compiles in parallel, few enough to be waited for. */
-const IN_FLIGHT = 16;
+const IN_FLIGHT = 8;
 
 /**
  * One pipeline for each different kernel, by its source, compiled in parallel; those that the device has already are taken
