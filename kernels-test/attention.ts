@@ -121,5 +121,32 @@ export const attentionTests = [
     cases: [],
     sampledRows: 16,
     tolerance: ({ specs: [qkv], attrs }) => 64 * EPSILON * Math.sqrt(qkv!.shape[1]! / (3 * attrs.heads)),
+    // A weight's error is a share of it, so a sum's is one of its largest terms: those of a key that many queries look at are
+    // far from the RMS. And dp and delta cancel where a query looks at one key alone.
+    terms({ inputs: [qkv, out, lse, dout], specs, attrs }) {
+      const width = specs[0]!.shape[1]! / 3;
+      const squares = new Float64Array(qkv!.length);
+      eachHead(attrs, width, (head, rows, headWidth) => {
+        const { q, k, v } = vectors(qkv!, width, head, rows, headWidth);
+        const d = vectors(squares, width, head, rows, headWidth);
+        const scale = 1 / Math.sqrt(headWidth);
+        rows.forEach((row, i) => {
+          const slice = (values: Values): Values =>
+            values.subarray(row * width + head * headWidth).subarray(0, headWidth);
+          const g = slice(dout!);
+          const delta = Math.abs(dot(g, slice(out!)));
+          rows.forEach((_, j) => {
+            const p = Math.exp(scale * dot(q[i]!, k[j]!) - lse![row * attrs.heads + head]!);
+            const ds = scale * p * (Math.abs(dot(g, v[j]!)) + delta);
+            for (let c = 0; c < headWidth; c++) {
+              d.q[i]![c]! += (ds * k[j]![c]!) ** 2;
+              d.k[j]![c]! += (ds * q[i]![c]!) ** 2;
+              d.v[j]![c]! += (p * g[c]!) ** 2;
+            }
+          });
+        });
+      });
+      return [squares.map(Math.sqrt)];
+    },
   }),
 ];

@@ -246,9 +246,11 @@ export const augmentTests = [
       return [views];
     },
     cases: [grey, colour, solarized, onePixel, large],
-    // Sums of at most 23 x 31 products with weights of sum 1, and of absolute sum below 2, then about 30 operations on
-    // values up to 1, the hue's quotient among them, divided by std: 1 / 0.22 against an RMS of 1 or more.
-    tolerance: () => 80 * EPSILON,
+    // Sums of products with weights of sum 1, and of absolute sum below 2 on each axis: 8 roundings. Jitter multiplies what a
+    // value is off by as it does the value (clamping only lessens it): brightness and contrast by up to 1.4, saturation by 1.2.
+    // Its own operations, the hue's quotient among them, and those that follow are 8 roundings of values up to 1. Divided by
+    // std, 1 / 0.224, against an RMS of 1 or more.
+    tolerance: () => ((8 * 1.4 * 1.4 * 1.2 + 8) / 0.224) * EPSILON,
     bench: {
       dims: ['views', 'size', 'channels?'],
       sized: drawnCase,

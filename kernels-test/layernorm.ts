@@ -156,15 +156,17 @@ export const layernormTests = [
     })),
     // 2 sqrt(R) additions in series, whose errors add up like sqrt of that; columns up to 5 RMS.
     tolerance: ({ specs: [x] }) => 5 * (4 + 2 * x!.shape[0]! ** 0.25) * EPSILON,
-    // Of dgamma: xhat is off by what the mean of its row was rounded by, in each row by itself.
-    terms({ inputs: [, stats, dy], outputs: [dgamma] }) {
+    // The sums of terms of both signs, as large as they are where these do not happen to cancel. In dgamma xhat is off by what
+    // the mean of its row was rounded by too, in each row by itself.
+    terms({ inputs: [x, stats, dy], outputs: [dgamma] }) {
       const width = dgamma!.shape[0]!;
-      const squares = new Float64Array(width);
+      const squares = [new Float64Array(width), new Float64Array(width)] as const;
       dy!.forEach((g, i) => {
-        const [mean, r] = stats!.subarray(2 * Math.floor(i / width));
-        squares[i % width]! += (g * mean! * r!) ** 2;
+        const [mean = 0, r = 0] = stats!.subarray(2 * Math.floor(i / width));
+        squares[0][i % width]! += g ** 2 * (((x![i]! - mean) * r) ** 2 + (mean * r) ** 2);
+        squares[1][i % width]! += g ** 2;
       });
-      return [squares.map(Math.sqrt), null];
+      return squares.map((sums) => sums.map(Math.sqrt));
     },
   }),
 ];

@@ -20,7 +20,7 @@ export interface LongResult extends LongRun {
   /** Tests. */
   readonly passed: number;
   readonly failed: number;
-  /** How often something was done, all rounds of it without a failure. */
+  /** How often something was done without a failure. */
   readonly counts: Readonly<Record<string, number>>;
 }
 
