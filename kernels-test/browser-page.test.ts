@@ -48,7 +48,7 @@ if (chromiumWorksHere) {
     assert.match(presets, /122 k parameters, \d+ MiB/);
     assert.match(presets, /≈ [\d.]+( [kM])? images\/s/);
     assert.match((await page.textContent('#adapter')) ?? '', /swiftshader/i);
-    assert.match((await page.textContent('#set')) ?? '', /480 built-in pictures of textured shapes, 10 classes/);
+    assert.match((await page.textContent('#set')) ?? '', /480 built-in drawings of textured shapes, 10 classes/);
     await screenshot(main, '1-ready');
   });
 

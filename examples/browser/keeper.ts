@@ -1,9 +1,11 @@
 import { CheckpointStore, type ImageSet, SopError, type TrainingRun } from '../../src/index.js';
 import { History } from './history.js';
 import { inWords } from './in-words.js';
-import { builtInSet, METRICS, type RunFacts, readFacts, readPictures, writeFacts, writePictures } from './kept-run.js';
+import { builtInSet, type RunFacts, readFacts, readPictures, writeFacts, writePictures } from './kept-run.js';
 import type { FromWorker, Kept } from './protocol.js';
 
+/** They take turns as checkpoints do: of a tab that is closed in the middle of writing, one of each is whole. */
+const METRICS = ['metrics.0.jsonl', 'metrics.1.jsonl'] as const;
 /** Seconds between two checkpoints at least; more where writing one takes long. */
 const KEEP_SECONDS = 15;
 /** Writing checkpoints takes at most this share of the time. */
@@ -27,6 +29,8 @@ export class Keeper {
   private at = 0;
   private seconds = 0;
   private refused = false;
+  /** Of METRICS, the one to write next. */
+  private turn: 0 | 1 = 0;
 
   private constructor(
     private readonly store: CheckpointStore | null,
@@ -81,8 +85,9 @@ export class Keeper {
     const { step } = run;
     this.last = { facts, step, checkpoint, history };
     await this.storing(async (store) => {
-      await store.write(METRICS, history.bytes());
+      await store.write(METRICS[this.turn], history.bytes());
       await store.save(checkpoint);
+      this.turn = this.turn === 0 ? 1 : 0;
       this.refused = false;
       this.post({ type: 'kept', step });
     });
@@ -99,10 +104,20 @@ export class Keeper {
     if (!stored) return null;
     this.facts = facts;
     this.at = performance.now();
-    const metrics = await store.read(METRICS);
-    const history = metrics ? History.read(metrics) : History.empty();
+    const history = await this.storedHistory(store);
     this.last = { facts, step: stored.step, checkpoint: stored.bytes, history };
     return this.last;
+  }
+
+  /** The longer one: what it holds beyond the checkpoint is cut where the run goes on. */
+  private async storedHistory(store: CheckpointStore): Promise<History> {
+    const [first, second] = await Promise.all(
+      METRICS.map(async (name) => History.read((await store.read(name)) ?? new Uint8Array())),
+    );
+    if (!first || !second) return History.empty();
+    const firstIsLonger = first.points().length > second.points().length;
+    this.turn = firstIsLonger ? 1 : 0;
+    return firstIsLonger ? first : second;
   }
 
   /** The pictures of a kept run; null where they could not be kept. */

@@ -16,7 +16,6 @@ export interface RunFacts {
 }
 
 const FACTS = 'run.json';
-export const METRICS = 'metrics.jsonl';
 const PICTURES = 'pictures.safetensors';
 /** Pictures of the built-in set. */
 const SHAPES = 480;

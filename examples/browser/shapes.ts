@@ -52,7 +52,7 @@ export function texturedShapes(count: number, seed = 0): ImageSet {
     const image = pixels.subarray(i * SIDE * SIDE * 3, (i + 1) * SIDE * SIDE * 3);
     drawShape(image, shapeClasses[labels[i] ?? 0] ?? '', new Draws({ seed, purpose: 'synthetic', item: i }));
   }
-  const name = `${count} built-in pictures of textured shapes`;
+  const name = `${count} built-in drawings of textured shapes`;
   return residentSet({ name, channels: 3, width: SIDE, height: SIDE, pixels, labels, classes: shapeClasses });
 }
 
