@@ -112,6 +112,15 @@ test('as few parts as fit, sizes as equal as they can be', async () => {
   assert.equal(await sizes(64, 15), [13, 13, 13, 13, 12]);
 });
 
+test('a limit just below some images: one part more may be as large, and more are tried', async () => {
+  const config = await configOf(['train.batch_size=64']);
+  for (const room of [3, 6, 9]) {
+    const target = { ...roomFor(room), maxBindingBytes: roomFor(room).maxBindingBytes - 4 };
+    const sizes = traceTraining(config, data, target).shape.batches.map(({ images }) => images);
+    assert.is(Math.max(...sizes), room - 1);
+  }
+});
+
 test('what no division makes smaller is refused', async () => {
   const refused = async (limit: number, more: readonly string[], expected: RegExp): Promise<void> => {
     const config = await configOf(more);

@@ -78,12 +78,14 @@ export function traceTraining(config: Config, data: DataShape, target: Target, o
     try {
       return { ...traceDivided(config, data, target, parts, options), undivided };
     } catch (error) {
-      if (!(error instanceof BindingError) || !error.tensor.divisible || parts === config.train.batch_size) throw error;
+      // Of the largest part: one more of them may well be as large.
+      const images = Math.ceil(config.train.batch_size / parts);
+      if (!(error instanceof BindingError) || !error.tensor.divisible || images === 1) throw error;
       if (error.tensor.bytes >= smallest) throw error;
       smallest = error.tensor.bytes;
       undivided ??= error.tensor;
-      const needed = Math.ceil((parts * error.tensor.bytes) / error.limit);
-      parts = Math.min(config.train.batch_size, Math.max(parts + 1, needed));
+      const fitting = Math.floor((images * error.limit) / error.tensor.bytes);
+      parts = Math.ceil(config.train.batch_size / Math.max(1, Math.min(images - 1, fitting)));
     }
   }
 }
