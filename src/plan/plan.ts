@@ -224,11 +224,14 @@ export class BindingError extends SopError {
     readonly limit: number,
     target: Target,
   ) {
+    const [, memory] = /^memory\.(\w+)$/.exec(tensor.label) ?? [];
     super(ExitCode.unavailable, {
       what: 'a tensor exceeds a limit of the adapter',
       where: tensor.label,
       why: `it needs ${mebibytes(tensor.bytes)} MiB in one binding (${tensor.bytes} bytes${tensor.shape ? `, shape ${showShape(tensor.shape)}` : ''}), ${target.name} allows ${mebibytes(limit)} MiB`,
-      fix: 'lower --batch-size, or the memory and anchor counts of sop.*',
+      fix: memory
+        ? `lower it by --set sop.${memory}.memory=N`
+        : 'lower --batch-size, or the memory and anchor counts of sop.*',
     });
   }
 }
