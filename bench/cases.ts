@@ -1,7 +1,7 @@
 import type { Benched, Case, OpTest } from '../kernels-test/declare.js';
 import { opTests } from '../kernels-test/index.js';
 import type { AnyOpTest } from '../kernels-test/interpreter.js';
-import { trace } from '../kernels-test/traced.js';
+import { inHalf, trace } from '../kernels-test/traced.js';
 import { configFrom } from '../src/cli/options.js';
 import { nearestName } from '../src/config/nearest.js';
 import { ExitCode, SopError } from '../src/errors.js';
@@ -17,18 +17,23 @@ export type BenchedTest = OpTest<Attributes> & { readonly bench: Benched<Attribu
 export interface BenchCase {
   readonly test: BenchedTest;
   readonly dims: readonly number[];
+  /** Whether the inputs that the op takes in f16 are so. */
+  readonly half?: boolean;
 }
 
 const isBenched = (test: AnyOpTest): test is BenchedTest => test.bench !== undefined;
 const benched: readonly BenchedTest[] = opTests.filter(isBenched);
 
-/** `12608x384x1152:NT`: a shape as rows show it and as `--shape` takes it. */
-export function showShape({ test: { bench }, dims }: BenchCase): string {
-  return dims.join('x') + (bench.form === undefined ? '' : `:${bench.form}`);
+/** `12608x384x1152:NT`: a shape as `--shape` takes it and as rows show it, with ` f16` behind it where that is. */
+export function showShape({ test: { bench }, dims, half }: BenchCase): string {
+  return `${dims.join('x')}${bench.form === undefined ? '' : `:${bench.form}`}${half ? ' f16' : ''}`;
 }
 
 /** Declared inputs and attributes of a case. */
-export const caseOf = ({ test, dims }: BenchCase): Case<Attributes> => test.bench.sized(...dims);
+export function caseOf({ test, dims, half }: BenchCase): Case<Attributes> {
+  const declared = test.bench.sized(...dims);
+  return half ? inHalf(test, declared) : declared;
+}
 
 /** For `--help`: each op and what the numbers of its shape mean. */
 export function shapesHelp(): (readonly [op: string, dims: string])[] {

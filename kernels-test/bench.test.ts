@@ -65,6 +65,22 @@ for (const found of opsNamed([])) {
   });
 }
 
+if (gpu.target.f16) {
+  for (const [name, dims] of [
+    ['matmul', [70, 50, 30]],
+    ['layernorm', [70, 50]],
+  ] as const) {
+    test(`${name} is right and timed in f16`, async () => {
+      const [found] = opsNamed([name]);
+      const rows = await benchKernel(gpu, { test: found!, dims, half: true }, ceiling, 15);
+      assert.ok(
+        rows.every((row) => holds(row) && row.shape.endsWith(' f16')),
+        JSON.stringify(rows),
+      );
+    });
+  }
+} else console.log(`NOT RUN: bench in f16: ${gpu.target.name} has no shader-f16`);
+
 test('large results are sampled, and a wrong row or a kernel that did nothing is seen', async () => {
   const [found] = opsNamed(['matmul']);
   const benchCase = { test: found!, dims: [2100, 130, 300] };

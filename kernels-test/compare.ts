@@ -56,7 +56,7 @@ export function assertClose(
 }
 
 /** Each number of `got` moved towards the expected one by at most a step of f16. */
-function oneStepNearer(got: ArrayLike<number>, expected: ArrayLike<number>): Float64Array {
+export function oneStepNearer(got: ArrayLike<number>, expected: ArrayLike<number>): Float64Array {
   return Float64Array.from(got, (value, i) => {
     const missing = (expected[i] ?? NaN) - value;
     const step = Math.max(2 ** -10 * Math.abs(expected[i] ?? NaN), 2 ** -24);

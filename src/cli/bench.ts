@@ -7,6 +7,7 @@ import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { GraphError } from '../graph/op.js';
 import { openNodeGpu } from '../node.js';
+import { noHalf, precisionOn } from '../sop/setup.js';
 import type { Outcome } from './command.js';
 import type { CommonOptions } from './options.js';
 import { checkCreatable } from './output-file.js';
@@ -17,6 +18,7 @@ import { table } from './table.js';
 export interface BenchFlags {
   readonly shape: readonly string[];
   readonly markdown: string | undefined;
+  readonly precision: 'f32' | 'f16' | undefined;
 }
 
 /** What `--json` holds. */
@@ -32,7 +34,7 @@ export interface BenchReport {
  */
 export async function benchCommand(
   operands: readonly string[],
-  { shape, markdown }: BenchFlags,
+  { shape, markdown, precision }: BenchFlags,
   { adapter }: CommonOptions,
   printer: Printer,
 ): Promise<Outcome> {
@@ -43,7 +45,11 @@ export async function benchCommand(
   const gpu = await openNodeGpu({ adapter });
   try {
     printer.line(`adapter  ${gpu.target.name}`);
-    const cases = asked.length > 0 ? asked : await modelCases(tests, gpu.target);
+    const half = precisionOn(gpu.target, precision ?? 'f32') === 'f16';
+    if (precision === 'f16' && !half) printer.warn(noHalf(gpu.target));
+    const cases = (asked.length > 0 ? asked : await modelCases(tests, gpu.target)).map(
+      (one): BenchCase => ({ ...one, half: half && one.test.op.halves !== undefined }),
+    );
     const ceiling = await progressing('loops and copies for the ceilings', printer, (update) =>
       measureCeiling(gpu, update),
     );

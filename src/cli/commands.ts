@@ -73,6 +73,7 @@ export const commands: readonly Command[] = [
         '--shape <numbers>',
         'shape to bench, 12608x384x1152; may be repeated (what they mean: below)',
       ),
+      precision: choiceFlag('--precision <type>', ['f32', 'f16'], 'how tensors are stored, where ops take f16'),
       markdown: textFlag('--markdown <file>', 'also write the table as Markdown'),
     },
     more: async () => (await import('./bench.js')).benchHelp(),
