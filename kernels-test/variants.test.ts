@@ -3,8 +3,7 @@ import { defaultTarget, type Target } from '../src/gpu/target.js';
 import { openNodeGpu } from '../src/node.js';
 import { checkOnDevice, kernelsOf, variantsOf } from './harness.js';
 import { opTests } from './index.js';
-import type { AnyOpTest } from './interpreter.js';
-import { halfCases, showCase } from './traced.js';
+import { showCase } from './traced.js';
 
 /**
  * The kernels that the present adapter does not choose, on the present adapter: plans made for other adapters within its
@@ -20,10 +19,8 @@ function preferring(variant: string): Target {
   return { ...gpu.target, tuned };
 }
 
-const casesOf = (op: AnyOpTest) => [...op.cases, ...(gpu.target.f16 ? halfCases(op) : [])];
-
 /** All variants that some op has for one of its cases on this adapter. */
-const names = opTests.flatMap((op) => casesOf(op).flatMap((testCase) => variantsOf(op, testCase, gpu.target)));
+const names = opTests.flatMap((op) => op.cases.flatMap((testCase) => variantsOf(op, testCase, gpu.target)));
 
 const targets: Record<string, Target> = {
   'a GPU without subgroups': defaultTarget,
@@ -32,12 +29,12 @@ const targets: Record<string, Target> = {
   ...Object.fromEntries([...new Set(names)].map((name) => [`the variant '${name}'`, preferring(name)])),
 };
 
-const own = opTests.flatMap((op) => casesOf(op).flatMap((testCase) => kernelsOf(op, testCase, gpu.target)));
+const own = opTests.flatMap((op) => op.cases.flatMap((testCase) => kernelsOf(op, testCase, gpu.target)));
 const seen = new Set(own.map(({ source }) => source));
 
 for (const op of opTests) {
   for (const [name, target] of Object.entries(targets)) {
-    for (const testCase of casesOf(op)) {
+    for (const testCase of op.cases) {
       const fresh = kernelsOf(op, testCase, target).filter(({ source }) => !seen.has(source));
       if (fresh.length === 0) continue;
       for (const { source } of fresh) seen.add(source);
