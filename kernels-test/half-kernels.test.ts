@@ -10,8 +10,9 @@ import type { AnyOpTest } from './interpreter.js';
 import { halfCases, showCase } from './traced.js';
 
 /**
- * Ops with tensors in f16, forward and backward, against float64 on inputs rounded so: the kernels of this adapter, then those
- * of a GPU without subgroups. Only cases that bring a kernel which none before had: shapes do not care how numbers are stored.
+ * Ops with tensors in f16, forward and backward, against float64 on inputs rounded so: the kernels of this adapter, then some
+ * of a GPU without subgroups, which software adapters take long to compile. Only cases that bring a kernel which none before
+ * had: shapes do not care how numbers are stored.
  */
 const gpu = await openNodeGpu();
 const seen = new Set<string>();
@@ -34,11 +35,12 @@ test('a kernel asks for f16 where a binding holds it, and only there', () => {
 if (!gpu.target.f16) console.log(`NOT RUN: kernels in f16: ${gpu.target.name} has no shader-f16`);
 
 for (const op of gpu.target.f16 ? opTests : []) {
-  for (const [name, target] of [
-    ['this adapter', gpu.target],
-    ['a GPU without subgroups', defaultTarget],
+  for (const [name, target, most] of [
+    ['this adapter', gpu.target, Number.POSITIVE_INFINITY],
+    ['a GPU without subgroups', defaultTarget, 2],
   ] as const) {
-    for (const testCase of halfCases(op).filter((one) => bringsKernel(op, one, target)))
+    const fresh = halfCases(op).filter((testCase) => bringsKernel(op, testCase, target));
+    for (const testCase of fresh.slice(0, most))
       test(`${showCase(op, testCase)} for ${name}`, () => checkOnDevice(gpu, op, testCase, opTests, target));
   }
 }
