@@ -7,10 +7,7 @@ import { projectFile } from './project.js';
 /** The committed results of `npm run test:long`: nothing in them failed, and what has no result yet is said here. */
 const nameOf = ({ file, adapter }: LongRun): string => (adapter ? `${adapter}/${file}` : file);
 
-/**
- * Not run to their end with their full counts yet. Of llvmpipe/random-shapes it is known that a mean of layernorm in f16 is off by
- * a half more than its tolerance in rows of 261 and 269.
- */
+/** Not run to their end with their full counts yet. */
 const open: readonly string[] = [
   'fuzz',
   ...[

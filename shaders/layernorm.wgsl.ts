@@ -39,6 +39,8 @@ export function layernormForward({ vec4, layout, registers, types }: LayernormVa
     { v: (i) => x.at(`first + ${i}`) },
     { scale: (i) => `gamma[${i}]`, shift: (i) => `beta[${i}]` },
   );
+  // Sums of as many numbers of f16 are exact in f32. Their differences to a pivot share low bits, and are all rounded alike.
+  const half = types.x === 'f16';
   return kernel({
     label: 'layernorm.forward',
     enable: rowExtensions(layout),
@@ -66,8 +68,8 @@ export function layernormForward({ vec4, layout, registers, types }: LayernormVa
 #endif
   var sum = real();
   var squares = real();
-  ${elements.loop('let d = v - pivot; sum += d; squares += d * d;')}
-  let offset = row_sum(across(sum)) / params.columns;
+  ${elements.loop(`let d = v - pivot; sum += ${half ? 'v' : 'd'}; squares += d * d;`)}
+  let offset = row_sum(across(sum)) / params.columns${half ? ' - pivot' : ''};
   let variance = row_sum(across(squares)) / params.columns - offset * offset;
   let r = inverseSqrt(max(variance, 0.0) + params.eps);
   ${elements.loop(y.put('first + i', '(v - pivot - offset) * r * scale + shift'))}
