@@ -28,7 +28,7 @@ const WARM_UP = 3;
 
 const config = await configFrom({ preset: values.preset, set: values.set });
 const channels = values.channels === '3' ? 3 : 1;
-const gpu = await openNodeGpu({});
+const gpu = await openNodeGpu({ modelWidth: config.model.width });
 const set = noise(config.model.image_size, channels);
 const training = traceTraining(
   config,

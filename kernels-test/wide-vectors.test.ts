@@ -13,10 +13,10 @@ const wide =
   process.platform === 'linux' && process.arch === 'x64' && hasWideVectors(readFileSync('/proc/cpuinfo', 'utf8'));
 
 /** Width and cache folder that a new process with these variables sets. */
-function chosen(environment: Record<string, string>): (string | undefined)[] {
+function chosen(environment: Record<string, string>, modelWidth = ''): (string | undefined)[] {
   const { LP_NATIVE_VECTOR_WIDTH: _, MESA_SHADER_CACHE_DIR: __, ...rest } = process.env;
   const script = `import { widenVectors } from ${JSON.stringify(module)};
-    widenVectors();
+    widenVectors(${modelWidth});
     console.log(JSON.stringify([process.env.LP_NATIVE_VECTOR_WIDTH, process.env.MESA_SHADER_CACHE_DIR]));`;
   const { stdout } = spawnSync(process.execPath, ['--input-type=module', '--eval', script], {
     env: { ...rest, ...environment },
@@ -37,6 +37,8 @@ test('code for each width is kept in a folder of its own, which a process passes
   const [width, folder] = chosen({ XDG_CACHE_HOME: caches });
   assert.equal([width, folder], wide ? ['512', join(caches, 'sop-gpu', 'lavapipe-512')] : [undefined, undefined]);
   if (folder) assert.ok(existsSync(folder));
+  assert.is(chosen({ XDG_CACHE_HOME: caches }, '384')[0], wide ? '512' : undefined);
+  assert.is(chosen({ XDG_CACHE_HOME: caches }, '64')[0], wide ? '256' : undefined);
 
   const own = { LP_NATIVE_VECTOR_WIDTH: '128', MESA_SHADER_CACHE_DIR: caches };
   const passedOn = { ...own, MESA_SHADER_CACHE_DIR: join(caches, 'lavapipe-128') };

@@ -144,6 +144,8 @@ export interface NodeGpuOptions {
    * exist. Without it the environment's `SOP_GPU_ADAPTER` counts, and without that the best adapter is taken.
    */
   readonly adapter?: string | undefined;
+  /** Features of a token of the model that will be run, where that is known: lavapipe's lanes are chosen by it. */
+  readonly modelWidth?: number | undefined;
   /** No line on stderr when the slow SwiftShader was taken for want of anything better. */
   readonly quiet?: boolean | undefined;
 }
@@ -155,10 +157,11 @@ export interface ChosenAdapter extends FoundAdapter {
 
 /**
  * The adapter asked for, or the best there is: hardware, then installed software (lavapipe), then the SwiftShader that
- * npm brings.
+ * npm brings. `modelWidth` as in `NodeGpuOptions`.
  * @throws SopError 69 where there is none, or none of that name.
  */
-export async function chooseAdapter(asked?: string): Promise<ChosenAdapter> {
+export async function chooseAdapter(asked?: string, modelWidth?: number): Promise<ChosenAdapter> {
+  widenVectors(modelWidth);
   const name = asked || process.env['SOP_GPU_ADAPTER'];
   if (name) {
     const reason = asked ? `--adapter ${name}` : `SOP_GPU_ADAPTER=${name}`;
@@ -176,7 +179,7 @@ export async function chooseAdapter(asked?: string): Promise<ChosenAdapter> {
  * @throws SopError 69 where there is none, or none of that name.
  */
 export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<Gpu> {
-  const { adapter, bundled } = await chooseAdapter(options.adapter);
+  const { adapter, bundled } = await chooseAdapter(options.adapter, options.modelWidth);
   const asked = options.adapter || process.env['SOP_GPU_ADAPTER'];
   if (bundled && !asked && !options.quiet) {
     console.error(

@@ -51,10 +51,10 @@ export async function planCommand(options: ConfigOptions, common: CommonOptions,
 }
 
 /** Limits and kernels to plan for; without an adapter those of one that has what the precision needs. */
-async function limitsOf(adapter: string | undefined, { train }: Config): Promise<Target> {
+async function limitsOf(adapter: string | undefined, { train, model }: Config): Promise<Target> {
   if (adapter === undefined) return { ...defaultTarget, f16: train.precision === 'f16' };
   const { chooseAdapter } = await import('../node.js');
-  return targetOf((await chooseAdapter(adapter)).adapter);
+  return targetOf((await chooseAdapter(adapter, model.width)).adapter);
 }
 
 async function shapeOfData(

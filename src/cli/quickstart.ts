@@ -36,12 +36,11 @@ export async function quickstartCommand(
   common: CommonOptions,
   printer: Printer,
 ): Promise<Outcome> {
-  const gpu = await openNodeGpu({
-    quiet: common.quiet,
-    ...(common.adapter !== undefined && { adapter: common.adapter }),
-  });
+  const preset = { preset: 'quickstart', data: 'fashion-mnist' };
+  const { model } = await configFrom(preset);
+  const gpu = await openNodeGpu({ quiet: common.quiet, adapter: common.adapter, modelWidth: model.width });
   const minutes = options.minutes ?? MINUTES[gpu.target.kind];
-  const asked = await configFrom({ preset: 'quickstart', data: 'fashion-mnist', minutes: String(minutes) });
+  const asked = await configFrom({ ...preset, minutes: String(minutes) });
   printer.line(
     'Self-supervised pre-training of a small Vision Transformer by Self-Organizing Prototypes: no labels are used.',
   );

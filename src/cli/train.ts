@@ -114,7 +114,8 @@ async function trainOnData(
     if (lock.note) printer.warn(lock.note);
     skipped.listIn(run.skipped);
     await removeStaleTemporaries(out);
-    const reopen = (): Promise<Gpu> => openNodeGpu({ quiet: common.quiet, adapter: common.adapter });
+    const asked = { quiet: common.quiet, adapter: common.adapter, modelWidth: config.model.width };
+    const reopen = (): Promise<Gpu> => openNodeGpu(asked);
     // A process that leaves while its device is at work crashes.
     stop.begin(() => undefined);
     const gpu = await reopen();

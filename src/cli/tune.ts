@@ -19,7 +19,7 @@ export async function tuneCommand(
   printer: Printer,
 ): Promise<Outcome> {
   const config = await configFrom(options);
-  const gpu = await openNodeGpu({ adapter });
+  const gpu = await openNodeGpu({ adapter, modelWidth: config.model.width });
   const progress = new CountProgress('kernels at their shapes', printer);
   try {
     printer.line(`adapter  ${gpu.target.name}`);

@@ -2,20 +2,27 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { cacheFolder } from './cache.js';
 
-/** Bits of the vectors that lavapipe is asked for; by itself it takes 256. */
-const WIDE = '512';
+/** Bits of lavapipe's vectors, 16 lanes and 8; by itself it takes the latter. */
+const [WIDE, NARROW] = ['512', '256'];
+
+/** Features of a token from which on a model gains from wide vectors: of the small presets lanes would stay idle. */
+const WIDE_FROM = 192;
 
 /**
- * Asks lavapipe for vectors of 512 bits, 16 lanes, on processors with AVX-512: it is bound by the number of instructions, and
- * wide ones do twice as much. A matrix product takes two thirds of the time. For before the first Vulkan instance of a
- * process; what `LP_NATIVE_VECTOR_WIDTH` in the environment says already counts.
+ * Asks lavapipe for vectors of 512 bits on processors with AVX-512: it is bound by the number of instructions, and wide ones
+ * do twice as much. The products of ViT-S take 0.84 of the time, in the median of twelve; a step of the quickstart, whose
+ * model is 64 wide, 1.15 of it. For before the first Vulkan instance of a process, which all others follow; what
+ * `LP_NATIVE_VECTOR_WIDTH` in the environment says already counts.
  *
  * Mesa keeps what it compiled under a name that does not tell the width, and would run the code for one width as that for
  * another: each width gets a folder of its own, inside the one that `MESA_SHADER_CACHE_DIR` names or among our caches.
+ *
+ * @param modelWidth features of a token of the model that will be run, where that is known
  */
-export function widenVectors(): void {
+export function widenVectors(modelWidth = WIDE_FROM): void {
   const { env } = process;
-  const width = env['LP_NATIVE_VECTOR_WIDTH'] ?? (widestVectors() ? WIDE : undefined);
+  const fitting = modelWidth < WIDE_FROM ? NARROW : WIDE;
+  const width = env['LP_NATIVE_VECTOR_WIDTH'] ?? (widestVectors() ? fitting : undefined);
   if (width === undefined) return;
   const [name, named] = [`lavapipe-${width}`, env['MESA_SHADER_CACHE_DIR']];
   env['LP_NATIVE_VECTOR_WIDTH'] = width;
