@@ -171,6 +171,8 @@ if (chromiumWorksHere) {
 
   test('a reload offers to resume, and goes on with the step after', async () => {
     const step = await shownStep(main);
+    // Pausing is told at once, and the step then written.
+    await page.locator('#kept', { hasText: `Step ${step} is kept` }).waitFor();
     quiet(main);
     await page.reload();
     const offer = page.locator('#notice-kept button', { hasText: `Resume at step ${step}` });
