@@ -130,8 +130,9 @@ function chooseVariant(
   }
   const lanes = target.subgroupSize;
   const most = MOST_OWNED.find((rows) => subgroupName(rows) === name) ?? 1;
-  // As many streamed rows as one load by all lanes brings: of a narrow head a single row would leave most lanes idle.
-  const tile = Math.max(1, Math.min(length, Math.floor(lanes / Math.ceil(headWidth / 4))));
+  // As many streamed rows as one load by all lanes brings: of a narrow head a single row would leave most lanes idle. Four lanes
+  // are filled by one row of any head that models have.
+  const tile = lanes < 8 ? 1 : Math.max(1, Math.min(length, Math.floor(lanes / Math.ceil(headWidth / 4))));
   return { headWidth, lanes, subgroup: true, owned: ownedRows(length, lanes, most), tile };
 }
 
