@@ -64,7 +64,7 @@ test('the child does not outlive a killed launcher', async () => {
   clearTimeout(late);
 });
 
-test('what a driver prints is kept out of pipes and files; nothing of ours is lost or written over', () => {
+test('what a driver prints is kept out of pipes, files and sockets; nothing of ours is lost or written over', () => {
   const module = pathToFileURL(join(dirname(fileURLToPath(import.meta.url)), '..', 'src', 'node', 'driver-chatter.js'));
   const script = join(folder, 'chatter.mjs');
   const noise = 'Warning: maxDynamicBuffers artificially reduced from 9 to 1.\\n - While looking\\n';
@@ -93,6 +93,10 @@ test('what a driver prints is kept out of pipes and files; nothing of ours is lo
   // One place in the file for all who write to it: the shell, stdout, and we.
   assert.is(run('>/dev/null 2> FILE'), expected(''));
   assert.is(run('> FILE 2>&1'), expected('third\n'));
+  // What Node calls a pipe is a socket. The shell that goes on has it too.
+  const command = `echo before >&2; "${process.execPath}" "${script}"; echo after >&2`;
+  const { stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] });
+  assert.is(stderr, expected(''));
 });
 
 test.run();

@@ -1,4 +1,18 @@
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 /**
  * Dawn prints two warnings about limits that we do not use whenever it looks at lavapipe, straight to stderr and with no
@@ -16,7 +30,7 @@ export function silenceDrivers(): void {
 
 /**
  * Calls `body`, which must do its native work before it returns, and keeps what Dawn prints meanwhile out of stderr,
- * whatever that is: a terminal, a pipe, a file. Only a socket cannot be opened anew, nor what was sent be taken back.
+ * whatever that is: a terminal, a pipe, a file, a socket.
  */
 export function withoutChatter<T>(body: () => T): T {
   if (!silenced) return body();
@@ -28,7 +42,8 @@ export function withoutChatter<T>(body: () => T): T {
       takeBack(at);
     }
   }
-  const copy = reopen('/proc/self/fd/2', constants.O_WRONLY | constants.O_APPEND);
+  const flags = constants.O_WRONLY | constants.O_APPEND;
+  const copy = reopen('/proc/self/fd/2', flags) ?? (pipeToSocket() ? reopen('/proc/self/fd/2', flags) : null);
   if (copy === null) return body();
   // The system gives a new file the lowest free number: closing 2 and opening another file puts that in its place.
   closeSync(2);
@@ -87,6 +102,66 @@ function seek(place: number): boolean {
     return false; // a Node without it: the lines stay
   } finally {
     process.emitWarning = emitWarning;
+  }
+}
+
+/** Milliseconds that `cat` is waited for, to begin and to end. */
+const PATIENCE = 2000;
+
+/**
+ * A socket (Node's pipes to its children, the journal of systemd) cannot be opened anew, nor what was sent be taken back. So
+ * from now on stderr is a named pipe, which can be, and `cat`, a process that no signal of ours reaches, writes what comes out
+ * of it to the socket. @returns false where stderr is no socket, or this cannot be done
+ */
+function pipeToSocket(): boolean {
+  if (!fstatSync(2).isSocket()) return false;
+  let folder: string | undefined;
+  try {
+    folder = mkdtempSync(join(tmpdir(), 'sop-gpu-stderr-'));
+    const pipe = join(folder, 'pipe');
+    if (spawnSync('mkfifo', ['-m', '600', pipe]).status !== 0) return false;
+    const script = `trap '' INT TERM HUP QUIT USR1 USR2; exec cat "$1" >&2`;
+    const copier = spawn('sh', ['-c', script, 'sh', pipe], { stdio: ['ignore', 'ignore', 'inherit'], detached: true });
+    copier.on('error', () => undefined);
+    copier.unref();
+    // Without waiting for a reader, who may never come, that it is there shows in that opening succeeds.
+    const waiting = constants.O_WRONLY | constants.O_NONBLOCK;
+    const writer = waitFor(() => reopen(pipe, waiting));
+    if (writer === null) return false;
+    closeSync(2);
+    openSync(pipe, constants.O_WRONLY | constants.O_APPEND);
+    closeSync(writer);
+    // Who waits for the end of this process finds all of stderr.
+    process.on('exit', () => {
+      closeSync(2);
+      openSync('/dev/null', 'w');
+      waitFor(() => ended(copier.pid));
+    });
+    return true;
+  } catch {
+    return false; // no folder for temporary files, no shell: the lines stay
+  } finally {
+    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Asks every millisecond until there is an answer. */
+function waitFor<T>(ask: () => T | null): T | null {
+  const clock = new Int32Array(new SharedArrayBuffer(4));
+  const end = performance.now() + PATIENCE;
+  for (let answer = ask(); ; answer = ask()) {
+    if (answer !== null || performance.now() > end) return answer;
+    Atomics.wait(clock, 0, 0, 1);
+  }
+}
+
+/** True for a child that has ended, whether Node knows already or not; else null. */
+function ended(pid: number | undefined): true | null {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return text.slice(text.lastIndexOf(')') + 2).startsWith('Z') ? true : null;
+  } catch {
+    return true;
   }
 }
 
