@@ -34,6 +34,27 @@ export function compiled(file) {
   return path;
 }
 
+/** Does nothing while somebody else handles signals. @type {(code?: number) => void} */
+let atStop = () => {};
+
+/**
+ * From now on SIGINT and SIGTERM end the program with the exit codes that they have later too, and SIGUSR1, which asks a run
+ * to save, opens no debugger: modules take a while to load.
+ */
+export function leaveAtSignals() {
+  atStop = (code) => process.exit(code);
+  process.on('SIGINT', () => atStop(130));
+  process.on('SIGTERM', () => atStop(143));
+  process.on('SIGUSR1', () => {});
+}
+
+/** Calls `body`, which handles signals by itself. @param {() => Promise<void>} body */
+export async function takingSignals(body) {
+  atStop = () => {};
+  await body();
+  atStop = () => process.exit(); // with the exit code that is set already
+}
+
 const forwarded = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'];
 
 /**
@@ -48,6 +69,7 @@ export function runAgain(environment) {
     env: { ...process.env, ...environment, SOP_GPU_LAUNCHER: String(process.pid) },
     detached: true,
   });
+  atStop = () => {};
   for (const signal of forwarded) process.on(signal, () => child.kill(signal));
   process.on('SIGTSTP', () => {
     child.kill('SIGSTOP'); // an orphaned process group ignores SIGTSTP
@@ -57,6 +79,8 @@ export function runAgain(environment) {
   child.on('error', (error) => die(70, `cannot start node again (${process.execPath}): ${error.message}`));
   child.on('exit', (code, signal) => {
     if (!signal) process.exit(code ?? 70);
+    // It had no time yet to end by them in good order.
+    if (signal === 'SIGINT' || signal === 'SIGTERM') process.exit(128 + constants.signals[signal]);
     process.removeAllListeners(signal);
     process.kill(process.pid, signal);
     // A signal that cannot kill us (blocked, or its core dump takes time) must not read as success.

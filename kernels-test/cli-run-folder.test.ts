@@ -243,7 +243,8 @@ test('signals: the first asks to stop, a second SIGINT leaves, SIGHUP is survive
     const said: string[] = [];
     const early: string[] = [];
     const left: number[] = [];
-    const stop = watchSignals({ onEarly: (signal) => early.push(signal), leave: (code) => left.push(code) });
+    const stop = watchSignals((code) => left.push(code));
+    stop.onLeave((signal) => early.push(signal));
     process.emit(name);
     assert.equal([early, left.splice(0)], [[name], [exitCode]], 'before anything can be saved it leaves');
     stop.begin((signal) => said.push(signal));

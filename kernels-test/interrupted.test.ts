@@ -1,18 +1,20 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { runFolder } from '../src/cli/run-folder.js';
 import { loadNewestValid } from '../src/data/node/checkpoints.js';
 import { lockName } from '../src/data/node/run-lock.js';
-import { temporaryFolder } from './data-support.js';
+import { numbers, temporaryFolder } from './data-support.js';
 import { projectFile } from './project.js';
+import { seed } from './rounds-support.js';
 import { greySet, metricsOf, settings } from './tiny-run.js';
 
-/** The real command under signals: while it compiles, in its steps. */
+/** The real command under signals: while it starts, while it compiles, in its steps. */
 const folder = temporaryFolder();
 const grey = greySet(join(folder, 'grey'), 96);
 const program = fileURLToPath(projectFile('bin/sop-gpu'));
@@ -41,6 +43,43 @@ async function signalled(words: readonly string[], line: string, wanted: NodeJS.
   assert.is(signal, null, `ended by ${signal}`);
   assert.ok(sent > 0, `"${line}" never came: ${err}`);
   return { code, errors: err, last: printed.trimEnd().split('\n').at(-1), seconds: (performance.now() - sent) / 1000 };
+}
+
+/** Does the process handle SIGINT yet? Before that it is Node alone, which no signal can be kept from. Linux tells. */
+function handlesSignals(pid: number | undefined): boolean {
+  const [, caught] = /^SigCgt:\s*([0-9a-f]+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+  return (BigInt(`0x${caught}`) & 2n) !== 0n;
+}
+
+const next = numbers(seed);
+const pixels = ['eval', 'knn', '--data', grey, '--pixels'];
+for (const words of [
+  ['train', '--out', out, ...fresh],
+  ['train', '--supervise', '--out', out, ...fresh],
+  pixels,
+  ['bench', 'matmul'],
+  ['tune', '--preset', 'quickstart'],
+  ['quickstart'],
+]) {
+  const wanted = next(2) === 0 ? 'SIGINT' : 'SIGTERM';
+  const delay = next(2000);
+  test(`${wanted} ${delay} ms after the start of ${words.slice(0, 2).join(' ')}: its exit code, no line, nothing left`, async () => {
+    if (process.platform !== 'linux') return console.log('NOT RUN: there is no /proc here');
+    const child = spawn(process.execPath, [program, ...words], { stdio: ['ignore', 'ignore', 'pipe'], cwd: folder });
+    let err = '';
+    child.stderr.on('data', (chunk) => {
+      err += String(chunk);
+    });
+    const exit = once(child, 'exit');
+    while (!handlesSignals(child.pid)) await sleep(2);
+    await sleep(delay);
+    child.kill(wanted);
+    const [code] = await exit;
+    // What was done before the signal came needs none.
+    if (words === pixels && code === 0) return;
+    assert.equal([code, err], [wanted === 'SIGINT' ? 130 : 143, '']);
+    assert.is(existsSync(join(out, lockName)), false);
+  });
 }
 
 test('SIGTERM while shaders are compiled: 143 at once, one line, and the folder takes a run', async () => {

@@ -148,6 +148,8 @@ export interface NodeGpuOptions {
   readonly modelWidth?: number | undefined;
   /** No line on stderr when the slow SwiftShader was taken for want of anything better. */
   readonly quiet?: boolean | undefined;
+  /** As of `openGpu`. */
+  readonly signal?: AbortSignal;
 }
 
 export interface ChosenAdapter extends FoundAdapter {
@@ -186,7 +188,7 @@ export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<Gpu> {
       `sop-gpu: no GPU found: computing on the CPU with SwiftShader. For a faster adapter ${howToGetAdapter()}`,
     );
   }
-  const gpu = await openGpu(adapter);
+  const gpu = await openGpu(adapter, options.signal && { signal: options.signal });
   if (gpu.target.kind === 'lavapipe') spreadWorkers();
   return withTuning(gpu);
 }

@@ -6,13 +6,14 @@ import { writeFileAtomic } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { GraphError } from '../graph/op.js';
-import { openNodeGpu } from '../node.js';
 import { noHalf, precisionOn } from '../sop/setup.js';
 import type { Outcome } from './command.js';
+import { openDevice } from './open-device.js';
 import type { CommonOptions } from './options.js';
 import { checkCreatable } from './output-file.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
+import type { StopRequest } from './signals.js';
 import { table } from './table.js';
 
 export interface BenchFlags {
@@ -35,14 +36,15 @@ export interface BenchReport {
 export async function benchCommand(
   operands: readonly string[],
   { shape, markdown, precision }: BenchFlags,
-  { adapter }: CommonOptions,
+  common: CommonOptions,
   printer: Printer,
+  stop: StopRequest,
 ): Promise<Outcome> {
   const tests = opsNamed(operands);
   const asked = shape.flatMap((text) => shapedCases(tests, text));
   const withReplay = operands.includes(REPLAY) || (operands.length === 0 && asked.length === 0);
   if (markdown !== undefined) await checkCreatable(markdown);
-  const gpu = await openNodeGpu({ adapter });
+  const gpu = await openDevice(common, stop);
   try {
     printer.line(`adapter  ${gpu.target.name}`);
     const half = precisionOn(gpu.target, precision ?? 'f32') === 'f16';

@@ -1,6 +1,7 @@
 import type { Flags, FlagValues } from './flags.js';
 import type { CommonOptions } from './options.js';
 import type { Printer } from './printer.js';
+import type { StopRequest } from './signals.js';
 
 /** What a command is called with. */
 export interface Invocation<F extends Flags> {
@@ -8,6 +9,7 @@ export interface Invocation<F extends Flags> {
   readonly operands: readonly string[];
   readonly common: CommonOptions;
   readonly printer: Printer;
+  readonly stop: StopRequest;
 }
 
 /** How a command ended when it did not throw. */

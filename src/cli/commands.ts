@@ -1,6 +1,7 @@
 import { type Command, defineCommand } from './command.js';
 import { choiceFlag, integersFlag, positiveFlag, repeatedFlag, requiredFlag, switchFlag, textFlag } from './flags.js';
 import { debugFlags, networkFlag, weightsFlags } from './model-flags.js';
+import { failAtSignal } from './open-device.js';
 import { badImageFlag, keysHelp, trainingFlags } from './options.js';
 
 /**
@@ -27,7 +28,8 @@ export const commands: readonly Command[] = [
       onBadImage: badImageFlag,
       pixels: switchFlag('--pixels', 'L2-normalised raw pixels instead of features; needs no weights'),
     },
-    run: async ({ flags, common, printer }) => (await import('./eval-knn.js')).evalKnnCommand(flags, common, printer),
+    run: async ({ flags, common, printer, stop }) =>
+      (await import('./eval-knn.js')).evalKnnCommand(flags, common, printer, stop),
   }),
   defineCommand({
     path: ['embed'],
@@ -41,7 +43,8 @@ export const commands: readonly Command[] = [
       split: choiceFlag('--split <name>', ['train', 'test'], 'part of a set that has both (default train)'),
       output: requiredFlag('--output <file>', 'x.npy, or x.safetensors (tensors features, labels)'),
     },
-    run: async ({ flags, common, printer }) => (await import('./embed.js')).embedCommand(flags, common, printer),
+    run: async ({ flags, common, printer, stop }) =>
+      (await import('./embed.js')).embedCommand(flags, common, printer, stop),
   }),
   defineCommand({
     path: ['export'],
@@ -77,8 +80,8 @@ export const commands: readonly Command[] = [
       markdown: textFlag('--markdown <file>', 'also write the table as Markdown'),
     },
     more: async () => (await import('./bench.js')).benchHelp(),
-    run: async ({ flags, operands, common, printer }) =>
-      (await import('./bench.js')).benchCommand(operands, flags, common, printer),
+    run: async ({ flags, operands, common, printer, stop }) =>
+      (await import('./bench.js')).benchCommand(operands, flags, common, printer, stop),
   }),
   defineCommand({
     path: ['tune'],
@@ -86,7 +89,8 @@ export const commands: readonly Command[] = [
     example: 'sop-gpu tune --preset vit-s --batch-size 16',
     flags: trainingFlags,
     more: async () => tuneHelp,
-    run: async ({ flags, common, printer }) => (await import('./tune.js')).tuneCommand(flags, common, printer),
+    run: async ({ flags, common, printer, stop }) =>
+      (await import('./tune.js')).tuneCommand(flags, common, printer, stop),
   }),
   defineCommand({
     path: ['debug', 'step'],
@@ -94,8 +98,8 @@ export const commands: readonly Command[] = [
     example: 'sop-gpu debug step --input step.safetensors --output result.safetensors',
     flags: debugFlags,
     more: async () => (await import('./debug-formats.js')).stepFormat,
-    run: async ({ flags, common, printer }) =>
-      (await import('./debug-step.js')).debugStepCommand(flags, common, printer),
+    run: async ({ flags, common, printer, stop }) =>
+      (await import('./debug-step.js')).debugStepCommand(flags, common, printer, stop),
   }),
   defineCommand({
     path: ['debug', 'augment'],
@@ -103,8 +107,8 @@ export const commands: readonly Command[] = [
     example: 'sop-gpu debug augment --input images.safetensors --output views.safetensors',
     flags: debugFlags,
     more: async () => (await import('./debug-formats.js')).augmentFormat,
-    run: async ({ flags, common, printer }) =>
-      (await import('./debug-step.js')).debugAugmentCommand(flags, common, printer),
+    run: async ({ flags, common, printer, stop }) =>
+      (await import('./debug-step.js')).debugAugmentCommand(flags, common, printer, stop),
   }),
   defineCommand({
     path: ['check-data'],
@@ -118,9 +122,9 @@ export const commands: readonly Command[] = [
     summary: 'what this machine can compute on, a self-test, and how to get what is missing',
     example: 'sop-gpu doctor',
     flags: {},
-    run: async ({ common }) => {
+    run: async ({ common, stop }) => {
       const { printDoctor, runDoctor } = await import('./doctor.js');
-      const report = await runDoctor({ adapter: common.adapter });
+      const report = await runDoctor({ adapter: common.adapter, signal: failAtSignal(stop) });
       if (!common.quiet) printDoctor(report);
       const wrong = report.selfTest.filter((test) => !test.ok).map((test) => test.name);
       const tests = `self-test failed (${wrong.join(', ')}): wrong results; choose another adapter with --adapter`;
@@ -133,8 +137,8 @@ export const commands: readonly Command[] = [
     summary: 'train a small model on Fashion-MNIST in minutes and show what it learned',
     example: 'sop-gpu quickstart --minutes 2',
     flags: { minutes: positiveFlag('--minutes <n>', 'minutes of training (default: by adapter, 2 to 5.5)') },
-    run: async ({ flags, common, printer }) =>
-      (await import('./quickstart.js')).quickstartCommand(flags, common, printer),
+    run: async ({ flags, common, printer, stop }) =>
+      (await import('./quickstart.js')).quickstartCommand(flags, common, printer, stop),
   }),
   defineCommand({
     path: ['train'],
@@ -150,7 +154,8 @@ export const commands: readonly Command[] = [
       profile: switchFlag('--profile', 'time every dispatch of some steps: a table, and a trace for chrome://tracing'),
     },
     more: keysHelp,
-    run: async ({ flags, common, printer }) => (await import('./train.js')).trainCommand(flags, common, printer),
+    run: async ({ flags, common, printer, stop }) =>
+      (await import('./train.js')).trainCommand(flags, common, printer, stop),
   }),
 ];
 

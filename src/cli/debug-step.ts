@@ -1,13 +1,14 @@
 import { readSafetensorsFile, writeSafetensorsFile } from '../data/node/files.js';
 import type { NamedArray, SafetensorsFile } from '../data/safetensors.js';
 import type { Gpu } from '../gpu/device.js';
-import { openNodeGpu } from '../node.js';
 import { debugStep, NonFiniteStep } from '../sop/debug-step.js';
 import { noHalf } from '../sop/setup.js';
 import type { Outcome } from './command.js';
+import { openDevice } from './open-device.js';
 import type { CommonOptions } from './options.js';
 import { checkCreatable } from './output-file.js';
 import type { Printer } from './printer.js';
+import type { StopRequest } from './signals.js';
 
 export interface DebugOptions {
   readonly input: string;
@@ -19,12 +20,13 @@ export async function debugStepCommand(
   options: DebugOptions,
   common: CommonOptions,
   printer: Printer,
+  stop: StopRequest,
 ): Promise<Outcome> {
   const compute = (gpu: Gpu, { tensors, metadata }: SafetensorsFile) => {
     if (metadata.get('train.precision') === 'f16' && !gpu.target.f16) printer.warn(noHalf(gpu.target));
     return debugStep(gpu, tensors, metadata, options.input);
   };
-  const { arrays, adapter } = await throughFile(options, common, compute);
+  const { arrays, adapter } = await throughFile(options, common, stop, compute);
   const value = (name: string): number | null =>
     Number(arrays.find((array) => array.name === name)?.data[0] ?? Number.NaN);
   const [loss, lossCls, lossPatch] = [value('loss'), value('loss_cls'), value('loss_patch')];
@@ -38,10 +40,11 @@ export async function debugAugmentCommand(
   options: DebugOptions,
   common: CommonOptions,
   printer: Printer,
+  stop: StopRequest,
 ): Promise<Outcome> {
   const { debugAugment } = await import('./debug-augment.js');
   const compute = (gpu: Gpu, { tensors, metadata }: SafetensorsFile) => debugAugment(gpu, tensors, metadata);
-  const { arrays, adapter } = await throughFile(options, common, compute);
+  const { arrays, adapter } = await throughFile(options, common, stop, compute);
   const shape = arrays[0]?.shape ?? [];
   printer.line(`${options.output}: views ${shape.join(' x ')}, on ${adapter}`);
   return { result: { views: shape, adapter } };
@@ -51,11 +54,12 @@ export async function debugAugmentCommand(
 async function throughFile(
   { input, output }: DebugOptions,
   common: CommonOptions,
+  stop: StopRequest,
   compute: (gpu: Gpu, file: SafetensorsFile) => Promise<readonly NamedArray[]>,
 ): Promise<{ readonly arrays: readonly NamedArray[]; readonly adapter: string }> {
   await checkCreatable(output);
   const file = await readSafetensorsFile(input);
-  const gpu = await openNodeGpu({ quiet: common.quiet, adapter: common.adapter });
+  const gpu = await openDevice(common, stop);
   try {
     const write = (arrays: readonly NamedArray[]): Promise<void> =>
       writeSafetensorsFile(output, arrays, [['adapter', gpu.target.name]]);

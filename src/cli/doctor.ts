@@ -44,6 +44,8 @@ export interface DoctorReport {
 export interface DoctorOptions {
   /** As `--adapter`. */
   readonly adapter?: string | undefined;
+  /** As of `openGpu`. */
+  readonly signal?: AbortSignal;
 }
 
 const packages = ['sop-gpu', 'webgpu', '@sparticuz/chromium', 'sharp'];
@@ -123,9 +125,8 @@ export async function runDoctor(options: DoctorOptions = {}): Promise<DoctorRepo
   let exitCode: number = chosen ? 0 : ExitCode.unavailable;
   if (chosen) {
     try {
-      const gpu = await openGpu(chosen.adapter);
-      results = await selfTest(gpu);
-      await gpu.close();
+      const gpu = await openGpu(chosen.adapter, options.signal && { signal: options.signal });
+      results = await selfTest(gpu).finally(() => gpu.close());
       if (results.some((result) => !result.ok)) exitCode = ExitCode.internal;
     } catch (error) {
       if (!(error instanceof SopError)) throw error;

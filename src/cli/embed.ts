@@ -7,13 +7,14 @@ import { ExitCode, SopError } from '../errors.js';
 import { Encoder } from '../eval/encoder.js';
 import { modelMetadata } from '../eval/export.js';
 import { encoderBatch, setFeatures } from '../eval/features.js';
-import { openNodeGpu } from '../node.js';
 import type { Outcome } from './command.js';
 import { formatFor } from './knn-rows.js';
+import { openDevice } from './open-device.js';
 import { badImagePolicy, type CommonOptions } from './options.js';
 import { checkCreatable, writeJson } from './output-file.js';
 import type { Printer } from './printer.js';
 import { CountProgress, formatRate } from './progress.js';
+import type { StopRequest } from './signals.js';
 import { SkippedImages } from './skipped-images.js';
 import { loadWeights, type WeightsOptions } from './weights-source.js';
 
@@ -28,7 +29,12 @@ export interface EmbedOptions extends WeightsOptions {
  * `sop-gpu embed`: features of a set, f32 [images, width], as they leave the final norm (not L2-normalised). Beside
  * `x.npy` or `x.safetensors` lies `x.json`: for each row its file and label.
  */
-export async function embedCommand(options: EmbedOptions, common: CommonOptions, printer: Printer): Promise<Outcome> {
+export async function embedCommand(
+  options: EmbedOptions,
+  common: CommonOptions,
+  printer: Printer,
+  stop: StopRequest,
+): Promise<Outcome> {
   const { output } = options;
   const extension = extname(output);
   if (extension !== '.npy' && extension !== '.safetensors') {
@@ -55,7 +61,7 @@ export async function embedCommand(options: EmbedOptions, common: CommonOptions,
   const skipped = new SkippedImages(printer);
   const { set, train } = await openSplit(options, printer, skipped);
   const format = await formatFor(loaded, train);
-  const gpu = await openNodeGpu({ quiet: common.quiet, adapter: common.adapter });
+  const gpu = await openDevice(common, stop);
   try {
     const encoder = await Encoder.create(gpu, loaded, encoderBatch(loaded.vit, gpu.target, set.count));
     encoder.load(loaded.weights);

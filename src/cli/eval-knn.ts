@@ -3,12 +3,13 @@ import { openDataset } from '../data/node/open.js';
 import { ExitCode, SopError } from '../errors.js';
 import { classify, standardError } from '../eval/knn.js';
 import { nearest } from '../eval/similarity.js';
-import { openNodeGpu } from '../node.js';
 import type { Outcome } from './command.js';
 import { type FeatureOptions, featureRows, pixelRows, type Sets } from './knn-rows.js';
+import { openDevice } from './open-device.js';
 import { badImagePolicy, type CommonOptions } from './options.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
+import type { StopRequest } from './signals.js';
 import { SkippedImages } from './skipped-images.js';
 import { table } from './table.js';
 
@@ -28,6 +29,7 @@ export async function evalKnnCommand(
   options: EvalKnnOptions,
   common: CommonOptions,
   printer: Printer,
+  stop: StopRequest,
 ): Promise<Outcome> {
   if (options.untrained && options.pixels) {
     const why = 'pixels need no encoder';
@@ -40,7 +42,7 @@ export async function evalKnnCommand(
   }
   const skipped = new SkippedImages(printer);
   const sets = await openSets(options, printer, skipped);
-  const gpu = await openNodeGpu({ quiet: common.quiet, adapter: common.adapter });
+  const gpu = await openDevice(common, stop);
   try {
     const rows = await (options.pixels ? pixelRows(options, sets, printer) : featureRows(options, sets, gpu, printer));
     const leaveOneOut = sets.queries === null;

@@ -9,7 +9,8 @@ import { type Flag, type Flags, flagName } from './flags.js';
 import { type CommonOptions, commonFlags } from './options.js';
 import { checkCreatable, writeJson } from './output-file.js';
 import { Printer } from './printer.js';
-import { lastWritesTold, surviveLostOutput } from './standard-streams.js';
+import { Interrupted, type StopRequest, watchSignals } from './signals.js';
+import { lastNews, surviveLostOutput } from './standard-streams.js';
 
 const program = 'sop-gpu';
 
@@ -46,18 +47,18 @@ function valuesOf(parser: Parser, flags: Flags, command: string): Record<string,
   return Object.fromEntries(entries);
 }
 
-async function execute(command: Command, parser: Parser): Promise<Outcome> {
+async function execute(command: Command, parser: Parser, stop: StopRequest): Promise<Outcome> {
   const name = `${program} ${command.path.join(' ')}`;
   const common = valuesOf(parser, commonFlags, name) as CommonOptions;
   const flags = valuesOf(parser, command.flags, name);
   if (common.json !== undefined) await checkCreatable(common.json);
   const printer = new Printer(common.quiet);
-  const outcome = await command.run({ flags, operands: parser.args, common, printer });
+  const outcome = await command.run({ flags, operands: parser.args, common, printer, stop });
   if (common.json !== undefined && outcome.result !== undefined) await writeJson(common.json, outcome.result);
   return outcome;
 }
 
-function register(root: Parser, command: Command, more: string, done: (outcome: Outcome) => void): void {
+function register(root: Parser, command: Command, more: string, run: (parser: Parser) => Promise<void>): void {
   let parent = root;
   for (const word of command.path.slice(0, -1)) {
     const found = parent.commands.find((child) => child.name() === word);
@@ -68,7 +69,7 @@ function register(root: Parser, command: Command, more: string, done: (outcome: 
   if (command.operands) parser.addArgument(new Argument(command.operands.syntax, command.operands.help));
   for (const flag of [...Object.values(command.flags), ...Object.values(commonFlags)]) addFlag(parser, flag);
   parser.addHelpText('after', `\nExample:\n  $ ${command.example}\n${more}`);
-  parser.action(async () => done(await execute(command, parser)));
+  parser.action(() => run(parser));
 }
 
 /** The command that is called, as far as the words tell: for messages, and for the one help text that is made. */
@@ -77,7 +78,7 @@ function called(argv: readonly string[]): Command | undefined {
   return commands.find(({ path }) => path.every((word, i) => words[i] === word));
 }
 
-async function parseAndRun(argv: readonly string[]): Promise<Outcome> {
+async function parseAndRun(argv: readonly string[], stop: StopRequest): Promise<Outcome> {
   const root = tame(new Parser(program), program)
     .description('Trains vision transformers without labels, by self-organizing prototypes, on WebGPU.')
     .version(ownVersion(), '-V, --version', 'show the version')
@@ -86,8 +87,8 @@ async function parseAndRun(argv: readonly string[]): Promise<Outcome> {
   const wanted = called(argv[0] === 'help' ? argv.slice(1) : argv);
   for (const command of commands) {
     const more = command === wanted && command.more ? await command.more() : '';
-    register(root, command, more, (result) => {
-      outcome = result;
+    register(root, command, more, async (parser) => {
+      outcome = await execute(command, parser, stop);
     });
   }
   const group = argv.length === 1 ? root.commands.find((child) => child.name() === argv[0]) : undefined;
@@ -131,18 +132,21 @@ export async function main(argv: readonly string[]): Promise<number> {
   });
   // What is thrown where no one awaits would else end with a stack and exit code 1.
   process.on('uncaughtException', fatal);
+  const stop = watchSignals();
   try {
-    const { failure, stoppedBy } = await parseAndRun(argv);
+    const { failure, stoppedBy } = await parseAndRun(argv, stop);
     if (failure) printFailure(failure.message, undefined, debug);
-    await lastWritesTold();
+    await lastNews();
     if (lost && !command?.logs && !failure && stoppedBy === undefined) throw lost;
     return failure?.exitCode ?? stoppedBy ?? 0;
   } catch (error) {
     if (isAnswered(error)) return 0;
+    if (error instanceof Interrupted && stop.exitCode !== null) return stop.exitCode;
     const { exitCode, message, stack } = describeFailure(error, name);
     printFailure(message, stack, debug);
     return exitCode;
   } finally {
     process.removeListener('uncaughtException', fatal);
+    stop.dispose();
   }
 }

@@ -7,15 +7,16 @@ import { type Comparison, Evaluator, type Protocol } from '../eval/evaluator.js'
 import { standardError } from '../eval/knn.js';
 import type { Gpu } from '../gpu/device.js';
 import type { TargetKind } from '../gpu/target.js';
-import { openNodeGpu } from '../node.js';
 import { initialWeights } from '../sop/initialize.js';
 import { networkShape } from '../sop/setup.js';
 import type { Outcome } from './command.js';
 import { contactSheet } from './contact-sheet.js';
+import { openDevice } from './open-device.js';
 import { type CommonOptions, configFrom } from './options.js';
 import type { Printer } from './printer.js';
 import { formatDuration, formatRate } from './progress.js';
 import { prepareRunFolder, TrainLog } from './run-folder.js';
+import type { StopRequest } from './signals.js';
 import { table } from './table.js';
 import { openImages, trainInFolder } from './train.js';
 
@@ -35,10 +36,11 @@ export async function quickstartCommand(
   options: { readonly minutes: number | undefined },
   common: CommonOptions,
   printer: Printer,
+  stop: StopRequest,
 ): Promise<Outcome> {
   const preset = { preset: 'quickstart', data: 'fashion-mnist' };
   const { model } = await configFrom(preset);
-  const gpu = await openNodeGpu({ quiet: common.quiet, adapter: common.adapter, modelWidth: model.width });
+  const gpu = await openDevice(common, stop, model.width);
   const minutes = options.minutes ?? MINUTES[gpu.target.kind];
   const asked = await configFrom({ ...preset, minutes: String(minutes) });
   printer.line(
@@ -73,6 +75,7 @@ export async function quickstartCommand(
       resume: false,
       init: undefined,
       printer,
+      stop,
       evaluator,
       brief: true,
     });
@@ -103,6 +106,7 @@ export async function quickstartCommand(
     untee();
     log.close();
     lock.release();
+    await gpu.close();
   }
 }
 

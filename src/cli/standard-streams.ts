@@ -47,5 +47,8 @@ function leaveClosedTerminal(): void {
   }
 }
 
-/** The news of what was written last may still be on its way. */
-export const lastWritesTold = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/**
+ * The news of what was written last, or of a signal, may still be on its way: a whole turn of the event loop brings it, and
+ * the current one may be past where it looks.
+ */
+export const lastNews = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));

@@ -1,10 +1,11 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { stepOf } from '../data/checkpoint.js';
 import { checkpointNames, checkpointPath } from '../data/node/checkpoints.js';
 import { readSafetensorsHeader } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Outcome } from './command.js';
 import type { Printer } from './printer.js';
+import { stops } from './signals.js';
 
 const forwarded = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'] as const;
 
@@ -19,23 +20,37 @@ interface Ending {
  */
 export async function superviseTraining(out: string, printer: Printer): Promise<Outcome> {
   const words = process.argv.slice(2).filter((word) => word !== '--supervise');
-  for (;;) {
-    const before = await newestStep(out);
-    const { code, signal } = await runChild(words);
-    // The child printed its own line, and asked signals end it in good order.
-    if (signal === null && code !== ExitCode.tryAgain) return code ? { stoppedBy: code } : {};
-    const after = await newestStep(out);
-    const how = signal === null ? 'lost its device' : `died by ${signal}`;
-    if (after <= before) {
-      throw new SopError(signal === null ? ExitCode.tryAgain : ExitCode.internal, {
-        what: `training ${how}`,
-        where: out,
-        why: `it made no progress since its last start (step ${Math.max(0, after)})`,
-        fix: 'see sop-gpu doctor, try another --adapter or a smaller --batch-size',
-      });
+  let child: ChildProcess | undefined;
+  let asked: keyof typeof stops | undefined;
+  const forward = (signal: NodeJS.Signals): void => {
+    if (signal === 'SIGINT' || signal === 'SIGTERM') asked ??= signal;
+    child?.kill(signal);
+  };
+  for (const signal of forwarded) process.on(signal, forward);
+  try {
+    for (let before = await newestStep(out); ; ) {
+      child = start(words);
+      const { code, signal } = await ending(child);
+      // The child printed its own line, and asked signals end it in good order.
+      if (signal === null && code !== ExitCode.tryAgain) return code ? { stoppedBy: code } : {};
+      const after = await newestStep(out);
+      // It died of the signal before it could do that, or the signal came when it was gone.
+      if (asked !== undefined) return { stoppedBy: stops[asked] };
+      const how = signal === null ? 'lost its device' : `died by ${signal}`;
+      if (after <= before) {
+        throw new SopError(signal === null ? ExitCode.tryAgain : ExitCode.internal, {
+          what: `training ${how}`,
+          where: out,
+          why: `it made no progress since its last start (step ${Math.max(0, after)})`,
+          fix: 'see sop-gpu doctor, try another --adapter or a smaller --batch-size',
+        });
+      }
+      printer.warn(`training ${how}: starting it again from its checkpoint of step ${after}`);
+      if (!words.includes('--resume')) words.splice(0, words.length, ...resumed(words));
+      before = after;
     }
-    printer.warn(`training ${how}: starting it again from its checkpoint of step ${after}`);
-    if (!words.includes('--resume')) words.splice(0, words.length, ...resumed(words));
+  } finally {
+    for (const signal of forwarded) process.removeListener(signal, forward);
   }
 }
 
@@ -60,23 +75,18 @@ async function newestStep(out: string): Promise<number> {
   return newest;
 }
 
-/** Runs the command in a process group of its own, so that Ctrl-C reaches it once, from here. It dies with us (bin/launch.js). */
-async function runChild(words: readonly string[]): Promise<Ending> {
-  const child = spawn(process.execPath, [...process.execArgv, process.argv[1] ?? '', ...words], {
+/** The command in a process group of its own, so that Ctrl-C reaches it once, from here. It dies with us (bin/launch.js). */
+function start(words: readonly string[]): ChildProcess {
+  return spawn(process.execPath, [...process.execArgv, process.argv[1] ?? '', ...words], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: { ...process.env, SOP_GPU_LAUNCHER: String(process.pid) },
     detached: true,
   });
-  const forward = (signal: NodeJS.Signals): void => {
-    child.kill(signal);
-  };
-  for (const signal of forwarded) process.on(signal, forward);
-  try {
-    return await new Promise((resolve, reject) => {
-      child.on('error', reject);
-      child.on('exit', (code, signal) => resolve({ code, signal }));
-    });
-  } finally {
-    for (const signal of forwarded) process.removeListener(signal, forward);
-  }
+}
+
+function ending(child: ChildProcess): Promise<Ending> {
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('exit', (code, signal) => resolve({ code, signal }));
+  });
 }

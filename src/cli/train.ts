@@ -30,7 +30,7 @@ import {
   TrainLog,
 } from './run-folder.js';
 import { runTraining, type TrainingOutcome } from './run-training.js';
-import { Interrupted, type StopRequest, watchSignals } from './signals.js';
+import { Interrupted, type StopRequest } from './signals.js';
 import { SkippedImages } from './skipped-images.js';
 import { superviseTraining } from './supervise.js';
 
@@ -45,7 +45,12 @@ export interface TrainOptions extends ConfigOptions {
 }
 
 /** `sop-gpu train`: settings, data, device, run folder, in this order; then the training itself. */
-export async function trainCommand(options: TrainOptions, common: CommonOptions, printer: Printer): Promise<Outcome> {
+export async function trainCommand(
+  options: TrainOptions,
+  common: CommonOptions,
+  printer: Printer,
+  stop: StopRequest,
+): Promise<Outcome> {
   const { out } = options;
   if (out === undefined) {
     throw new SopError(ExitCode.usage, {
@@ -77,17 +82,17 @@ export async function trainCommand(options: TrainOptions, common: CommonOptions,
   await checkRunFolder(out, { resume });
   if (resume) await checkCheckpoints(out);
   if (options.init !== undefined) await readSafetensorsHeader(options.init);
-  if (options.supervise) return superviseTraining(out, printer);
+  if (options.supervise) {
+    stop.dispose(); // signals are the child's
+    return superviseTraining(out, printer);
+  }
   const early = (signal: string): void => printer.line(`${signal}: nothing was trained, nothing to save`);
-  const stop = watchSignals({ onEarly: early });
+  stop.onLeave(early);
   try {
     return await trainOnData({ ...options, out, data }, config, common, printer, stop);
   } catch (error) {
-    if (!(error instanceof Interrupted) || stop.signal === null) throw error;
-    early(stop.signal);
-    return { stoppedBy: stop.exitCode ?? undefined };
-  } finally {
-    stop.dispose();
+    if (error instanceof Interrupted && stop.signal !== null) early(stop.signal);
+    throw error;
   }
 }
 

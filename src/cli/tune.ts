@@ -1,12 +1,13 @@
 import type { Config } from '../config/schema.js';
 import { keepTuning, readTuning } from '../node/tuning.js';
-import { openNodeGpu } from '../node.js';
 import { type TunedCall, tunePlan } from '../plan/tune.js';
 import { type DataShape, traceTraining } from '../sop/training.js';
 import type { Outcome } from './command.js';
+import { openDevice } from './open-device.js';
 import { type CommonOptions, type ConfigOptions, configFrom } from './options.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
+import type { StopRequest } from './signals.js';
 import { table } from './table.js';
 
 /**
@@ -15,11 +16,12 @@ import { table } from './table.js';
  */
 export async function tuneCommand(
   options: ConfigOptions,
-  { adapter }: CommonOptions,
+  common: CommonOptions,
   printer: Printer,
+  stop: StopRequest,
 ): Promise<Outcome> {
   const config = await configFrom(options);
-  const gpu = await openNodeGpu({ adapter, modelWidth: config.model.width });
+  const gpu = await openDevice(common, stop, config.model.width);
   const progress = new CountProgress('kernels at their shapes', printer);
   try {
     printer.line(`adapter  ${gpu.target.name}`);

@@ -29,7 +29,7 @@ export interface Gpu {
   orFail<T>(work: Promise<T>, watchdog?: Watchdog): Promise<T>;
   /**
    * Call after every wait: what the device returned before is only worth something if this is silent.
-   * @throws SopError the first GPU error (exit 70) or device loss (exit 75), if there was one.
+   * @throws SopError the first GPU error (exit 70) or device loss (exit 75), if there was one; the reason of an abort.
    */
   check(): void;
   /** Waits for the work in flight, then frees the device, unless it was given open. May be called twice. */
@@ -43,6 +43,8 @@ export interface OpenOptions {
   readonly adapterName?: string;
   /** Only used when a GPU object is given. */
   readonly powerPreference?: GPUPowerPreference;
+  /** When it aborts, the device fails with its reason: whatever waits for it ends, and can close it. */
+  readonly signal?: AbortSignal;
 }
 
 /** Milliseconds within which a browser tells that the device was lost, once work of it was refused. */
@@ -174,15 +176,15 @@ export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenO
   const description = describeAdapter(adapter);
   const target = targetOf(adapter, options.adapterName);
 
-  let firstError: SopError | undefined;
+  let firstError: Error | undefined;
   let closing = false;
-  let reject: (error: SopError) => void = () => {};
+  let reject: (error: Error) => void = () => {};
   const failed = new Promise<never>((_, fail) => {
     reject = fail;
   });
   failed.catch(() => {}); // the error is also kept for check(): nobody has to listen
-  const waiting = new Set<(error: SopError) => void>();
-  const fail = (error: SopError) => {
+  const waiting = new Set<(error: Error) => void>();
+  const fail = (error: Error) => {
     firstError ??= error;
     reject(firstError);
     for (const giveUp of waiting) giveUp(firstError);
@@ -195,6 +197,9 @@ export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenO
   void device.lost.then((info) => {
     if (!closing) fail(deviceLost(info));
   });
+  const abort = (): void => fail(options.signal?.reason as Error);
+  if (options.signal?.aborted) abort();
+  else options.signal?.addEventListener('abort', abort, { once: true });
 
   return {
     device,

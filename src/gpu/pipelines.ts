@@ -12,7 +12,7 @@ const IN_FLIGHT = 8;
 
 /**
  * One pipeline for each different kernel, by its source, compiled in parallel; those that the device has already are taken
- * again. What `progress` throws ends it, once nothing is under way any more: a process that ends in the middle of a
+ * again. A device that fails, and what `progress` throws, end it, once nothing is under way any more: a process that ends in the middle of a
  * compilation crashes.
  * Throws `SopError` (70) with the shader's name, line and text when one does not compile.
  */
@@ -29,6 +29,7 @@ export async function createPipelines(
     for (let next = waiting.pop(); next; next = waiting.pop()) {
       const [source, kernel] = next;
       made.set(source, await pipelineOf(gpu, kernel));
+      gpu.check();
       progress?.(made.size, bySource.size);
     }
   };
@@ -41,7 +42,6 @@ export async function createPipelines(
     ),
   );
   for (const ending of endings) if (ending.status === 'rejected') throw ending.reason;
-  gpu.check();
   return made;
 }
 
