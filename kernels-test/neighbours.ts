@@ -86,6 +86,15 @@ function signs(count: number, width: number, random: Random): Float32Array {
 const spreadRows = (count: number, n: number): number[] =>
   Array.from({ length: count }, (_, i) => Math.floor((i * n) / count));
 
+/** A search of any size, of rows with exact similarities. */
+const exactCase = (count: number, n: number, width: number, k = 8): Case<NeighboursAttributes> => ({
+  inputs: [
+    { shape: [n, width], fill: (random) => signs(n * width, width, random) },
+    { shape: [count], dtype: 'u32', fill: () => spreadRows(count, n) },
+  ],
+  attrs: { k, search: 'all' },
+});
+
 export const neighboursTests = [
   opTest<NeighboursAttributes>({
     op: neighbours,
@@ -107,18 +116,14 @@ export const neighboursTests = [
       neighboursCase([50, 5, 3, 16]),
       neighboursCase([97, 33, 66, 8], 'non-anchors'),
       neighboursCase([333, 8, 40, 8], 'non-anchors', 2),
+      // Work enough for the largest tile of every adapter.
+      exactCase(70, 12001, 240),
     ],
     // One sum of `width` products in series, of RMS 1 / sqrt(width) all told, against scores of at least that RMS.
     tolerance: ({ specs: [memory] }) => 2 * Math.sqrt(memory!.shape[1]!) * EPSILON,
     bench: {
       dims: ['anchors', 'rows', 'width', 'k?'],
-      sized: (count, n, width, k = 8) => ({
-        inputs: [
-          { shape: [n, width], fill: (random) => signs(n * width, width, random) },
-          { shape: [count], dtype: 'u32', fill: () => spreadRows(count, n) },
-        ],
-        attrs: { k, search: 'all' },
-      }),
+      sized: exactCase,
       shapesOf: ({ inputs: [memory, anchors], attrs: { k } }) => [[anchors!.shape[0]!, ...memory!.shape, k]],
     },
     sampledRows: 8,

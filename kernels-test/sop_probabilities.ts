@@ -56,6 +56,7 @@ export const sopProbabilitiesTests = [
       sopCase(33, 20, 5, 16, 0.04),
       sopCase(9, 5, 17, 20, 0.1),
       sopCase(35, 70, 1, 8, 0.01),
+      sopCase(67, 23, 3, 12, 0.1),
     ],
     tolerance,
     gradient: { inputs: [0], outputs: [0] },

@@ -26,7 +26,7 @@ export interface SearchPlan {
 /** Plans searches for about `anchors` anchors each. */
 export function planSearch(memory: Spec | undefined, k: number, anchors: number, target: Target): SearchPlan {
   const [rows = 1, width = 1] = memory?.shape ?? [];
-  const tile = chooseRowTile(target, anchors, 1, width);
+  const tile = chooseRowTile(target, { rows: anchors, columns: rows, inner: width, unit: 1 });
   const tiles = Math.ceil(anchors / tileRows(tile));
   const blocks = Math.ceil(rows / tile.columns);
   const span = tile.columns * Math.ceil(blocks / Math.min(blocks, Math.ceil(BUSY[target.kind] / tiles)));

@@ -14,7 +14,7 @@ import { bytes, f32, type Spec, showShape } from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
 import { dispatchParts } from './dispatches.js';
 import { chooseTiling, productLaunches } from './matmul.js';
-import { chooseRowTile, rowTileVariants } from './row-tiles.js';
+import { chooseRowTile, type RowProducts, rowTileVariants } from './row-tiles.js';
 
 /** `members`: rows of D of each SOP, its anchor and its neighbours. `temperature`: tau. */
 export type SopAttributes = { readonly members: number; readonly temperature: Scalar };
@@ -42,7 +42,7 @@ export const sopProbabilities = defineOp<SopAttributes>({
     const { rows, tiles } = sizes(call);
     return [f32(rows, tiles, 3)];
   },
-  variants: rowTileVariants,
+  variants: (call) => rowTileVariants(call.target, products(call)),
   launches(call) {
     const { rows, sops, depth, count, tiles, variant, params } = sizes(call);
     const layout = rowLayout(call.target, 0);
@@ -78,7 +78,7 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
     const sums = [f32(rows, 2), f32(rows, stride)];
     return terms > 1 ? [...sums, f32(terms, rows, depth)] : sums;
   },
-  variants: rowTileVariants,
+  variants: (call) => rowTileVariants(call.target, products(call)),
   launches(call) {
     const { rows, sops, depth, stride, spans, terms, variant, params } = backwardSizes(call);
     const layout = rowLayout(call.target, 0);
@@ -127,11 +127,19 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
   cost: (inputs, outputs) => cost(4, inputs, outputs),
 });
 
-function sizes({ inputs: [u, d], attrs: { members, temperature }, target, variant: name }: OpCall<SopAttributes>) {
-  const [rows = 0, depth = 0] = u?.shape ?? [];
-  const [count = 0] = d?.shape ?? [];
+function products({
+  inputs: [u, d],
+  attrs: { members },
+}: Pick<OpCall<SopAttributes>, 'inputs' | 'attrs'>): RowProducts {
+  const [rows = 0, inner = 0] = u?.shape ?? [];
+  return { rows, columns: d?.shape[0] ?? 0, inner, unit: members };
+}
+
+function sizes(call: OpCall<SopAttributes>) {
+  const { members, temperature } = call.attrs;
+  const { rows, columns: count, inner: depth } = products(call);
   const sops = count / members;
-  const variant: SopVariant = { ...chooseRowTile(target, rows, members, depth, name), members };
+  const variant: SopVariant = { ...chooseRowTile(call.target, products(call), call.variant), members };
   const params = {
     rows,
     sops,
