@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { appendFileSync, copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -22,7 +22,7 @@ import { stepFiles } from '../src/sop/step-file.js';
 import { type StepValues, Trainer } from '../src/sop/trainer.js';
 import { traceTraining } from '../src/sop/training.js';
 import { fails, temporaryFolder } from './data-support.js';
-import { atStep, greySet, idxSet, metricsOf, sameRun, tinySetup, trainTiny } from './tiny-run.js';
+import { atStep, greySet, idxSet, interruptAt, metricsOf, sameRun, tinySetup, trainTiny } from './tiny-run.js';
 
 /** Faults that are brought about while a run is under way: what it says, what it keeps, and that it goes on. */
 const folder = temporaryFolder();
@@ -190,8 +190,9 @@ test('any step of a run can be written down and gives the same numbers again', a
   }
 });
 
-test('a run stopped before its first checkpoint begins again with the weights of --init', async () => {
-  const init = runFolder(join(folder, 'skipped')).exported;
+test('a run stopped before its first checkpoint begins again with the weights of --init, if they are the same', async () => {
+  const init = join(folder, 'init.safetensors');
+  copyFileSync(runFolder(join(folder, 'skipped')).exported, init);
   const [whole, cut] = [join(folder, 'init'), join(folder, 'init-cut')];
   const options = { data: grey, length: { steps: '2' }, init };
   await trainTiny(first, whole, options);
@@ -203,8 +204,26 @@ test('a run stopped before its first checkpoint begins again with the weights of
     /no checkpoint .*steps that were done/,
   );
   rmSync(runFolder(cut).metrics);
-  await trainTiny(first, cut, { ...options, init: undefined, resume: true });
+  const resume = () => trainTiny(first, cut, { ...options, init: undefined, resume: true });
+  const own = readFileSync(init);
+  copyFileSync(runFolder(whole).exported, init);
+  await fails(resume, 78, /weights to begin with have changed \(.*init\.safetensors\)/);
+  rmSync(init);
+  await fails(resume, 66, /cannot read \(.*init\.safetensors\): it does not exist/);
+  writeFileSync(init, own);
+  await resume();
   sameRun(cut, whole);
+});
+
+test('a run that has a checkpoint goes on without the file that it began with', async () => {
+  const init = join(folder, 'gone.safetensors');
+  copyFileSync(runFolder(join(folder, 'skipped')).exported, init);
+  const out = join(folder, 'init-gone');
+  const options = { data: grey, length: { steps: '2' }, init };
+  await trainTiny(first, out, { ...options, onLine: interruptAt(1) });
+  rmSync(init);
+  await trainTiny(first, out, { ...options, init: undefined, resume: true });
+  sameRun(out, join(folder, 'init'));
 });
 
 test('SIGUSR1 saves and the run goes on; a half-written line of metrics is repaired', async () => {

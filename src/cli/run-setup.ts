@@ -1,4 +1,6 @@
 import { resolve } from 'node:path';
+import { crc32 } from '../data/crc32.js';
+import { bytesOf } from '../data/dtype.js';
 import { readSafetensorsFile } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
 import { Evaluator, quickProtocol } from '../eval/evaluator.js';
@@ -48,7 +50,8 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
       const { description: adapter, target } = gpu;
       const { precision: used } = training.shape;
       const versions = packageVersions();
-      await writeEnvironment(run, { adapter, target, precision: used, versions, init: init ?? null });
+      const from = { init: initial?.path ?? null, init_crc32: initial?.checksum ?? null };
+      await writeEnvironment(run, { adapter, target, precision: used, versions, ...from });
       await writeRunConfig(run, config, process.argv.slice(2).join(' '));
     }
     const restored = resume ? await restore(setup, trainer) : null;
@@ -72,18 +75,38 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
 interface Init {
   readonly path: string;
   readonly weights: InitialFrom;
+  /** Of names and values, 8 hexadecimal digits. */
+  readonly checksum: string;
 }
 
 /** `--init`: first weights from a file. */
 async function readInit(path: string, training: Training): Promise<Init> {
   const { tensors } = await readSafetensorsFile(path);
-  return { path, weights: initFrom(tensors, studentSpecs(training.shape.network), path) };
+  const weights = initFrom(tensors, studentSpecs(training.shape.network), path);
+  let crc = 0;
+  for (const [name, values] of weights.weights) {
+    crc = crc32(bytesOf(values), crc32(new TextEncoder().encode(name), crc));
+  }
+  return { path, weights, checksum: crc.toString(16).padStart(8, '0') };
 }
 
-/** A run that was stopped before its first checkpoint begins with the weights that it was started with. */
+/**
+ * A run that was stopped before its first checkpoint begins with the weights that it was started with; any other has them in
+ * its checkpoint.
+ *
+ * @throws SopError 66 where their file is gone, 78 where it holds others now
+ */
 async function rememberedInit({ run }: TrainSetup, training: Training): Promise<Init | undefined> {
-  const { init } = await readEnvironment(run);
-  return typeof init === 'string' ? readInit(init, training) : undefined;
+  const { init: path, init_crc32: checksum } = await readEnvironment(run);
+  if (typeof path !== 'string') return undefined;
+  const init = await readInit(path, training);
+  if (init.checksum === checksum) return init;
+  throw new SopError(ExitCode.config, {
+    what: 'the weights to begin with have changed',
+    where: path,
+    why: 'they are not those that the run was started with',
+    fix: 'put that file back, or start a new run in another folder',
+  });
 }
 
 /** @throws Interrupted where a signal came: compiling takes minutes on some machines */
