@@ -23,11 +23,12 @@ import {
   stepLines,
   type WatchedPage,
 } from './page-support.js';
+import { long, rounds } from './rounds-support.js';
 import { runCommand } from './run-command.js';
 
 /**
  * The page of examples/browser in a real browser: a run from its start to its end, with everything that may come in between,
- * quiet and quick. Pictures of the main states go to dist/screenshots. With SOP_GPU_LONG=1 it also learns.
+ * quiet and quick. Pictures of the main states go to dist/screenshots. In `npm run test:long` it also learns.
  */
 if (chromiumWorksHere) {
   const folder = temporaryFolder();
@@ -248,14 +249,14 @@ if (chromiumWorksHere) {
     quiet(main);
   });
 
-  if (process.env['SOP_GPU_LONG']) {
+  if (long) {
     test('300 steps of the smallest size teach it the built-in set: k-NN rises by ten points at least', async () => {
       const other = await openPage(browser, address);
       other.page.setDefaultTimeout(20 * PATIENCE);
       await ready(other);
       await other.page.check('input[value=nano]');
       await other.page.click('#start');
-      await reaches(other, 300);
+      for (const step of rounds('steps of the page', 0, 300)) await reaches(other, step + 1);
       await other.page.click('#pause');
       await says(other, 'Paused.');
       await other.page.waitForSelector('#number-knn-before:has-text("untrained")');

@@ -28,7 +28,7 @@ export interface LongResult extends LongRun {
 export function longRuns(files: readonly string[]): LongRun[] {
   return files.flatMap((file): LongRun[] => {
     const source = readFileSync(projectFile(`kernels-test/${file}.test.ts`), 'utf8');
-    if (!/from '\.\/(rounds|fuzz)-support\.js'/.test(source)) return [];
+    if (!/\brounds\(|from '\.\/fuzz-support\.js'/.test(source)) return [];
     if (!source.includes('openNodeGpu(')) return [{ file, adapter: null }];
     return [
       { file, adapter: 'swiftshader' },

@@ -9,7 +9,7 @@ const nameOf = ({ file, adapter }: LongRun): string => (adapter ? `${adapter}/${
 
 /** Not run to their end with their full counts yet. */
 const open: readonly string[] = [
-  'fuzz',
+  ...['browser-page', 'fuzz'],
   ...[
     'swiftshader/killed-command',
     'swiftshader/long-runs',
