@@ -1,15 +1,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { availableMemory } from '../src/cli/host-memory.js';
 import { runFolder } from '../src/cli/run-folder.js';
 import type { TrainingOutcome } from '../src/cli/run-training.js';
 import { loadNewestValid } from '../src/data/node/checkpoints.js';
 import { decodeSafetensors } from '../src/data/safetensors.js';
 import { openNodeGpu } from '../src/node.js';
+import { bindingLimit } from '../src/plan/plan.js';
 import { failsWith } from './cli-support.js';
 import { fails, picture, temporaryFolder, writeTree } from './data-support.js';
 import { projectFile } from './project.js';
@@ -126,6 +128,31 @@ test('SIGINT to the command: saved, 130; --resume finishes the run with the same
   assert.match(resumed.out, new RegExp(`after step ${loaded?.checkpoint.step}\n`));
   assert.is(JSON.parse(readFileSync(join(folder, 'result.json'), 'utf8')).steps, STEPS);
   sameRun(out, join(folder, 'whole'));
+});
+
+test('a model beyond the memory of the machine or a binding of the adapter is refused before anything is allocated', async () => {
+  const out = join(folder, 'too-large');
+  const model = (width: number, depth: number): string[] => {
+    const own = [`model.width=${width}`, `model.depth=${depth}`];
+    const kept = settings.filter((setting) => !/^model\.(width|depth)=/.test(setting));
+    return ['train', '--data', grey, '--out', out, '--steps', '1', '--batch-size', '8'].concat(
+      [...kept, ...own].flatMap((setting) => ['--set', setting]),
+    );
+  };
+  const { target } = gpu;
+  // Whatever the adapter binds, the matrix of queries, keys and values is larger.
+  const side = 2 * Math.ceil(Math.sqrt(bindingLimit(target) / 24));
+  const bytes = `${12 * side ** 2} bytes, shape \\[${3 * side}, ${side}\\]`;
+  await failsWith(69, model(side, 1), new RegExp(`student\\.blocks\\.0\\.attn\\.qkv.*${bytes}.*model\\.width=N`));
+  if (target.kind === 'gpu') return console.log('NOT RUN: the memory of a GPU cannot be asked for');
+  // Weights, gradients, both moments, teacher: 960 MiB a block.
+  const depth = Math.ceil(availableMemory() / (960 * 2 ** 20));
+  await failsWith(
+    69,
+    model(2048, depth),
+    /does not fit into memory .* needs [\d.]+ MiB, most for .*lower model\.width/,
+  );
+  assert.is(existsSync(runFolder(out).config), false);
 });
 
 test('what cannot be trained is said in one line, before any work', async () => {

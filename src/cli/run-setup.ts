@@ -10,7 +10,7 @@ import { describePlan, type PlanReport, planSummary } from '../plan/report.js';
 import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
 import { describeBatches, describePrecision, type Training } from '../sop/training.js';
-import { besideTheStep } from './beside-memory.js';
+import { besideTheStep, HOST_STATE } from './beside-memory.js';
 import { packageVersions } from './doctor.js';
 import { availableMemory } from './host-memory.js';
 import { CountProgress } from './progress.js';
@@ -138,14 +138,22 @@ export async function quickEvaluator(
   return Evaluator.create(gpu, shape.network, { ...data, size: config.model.image_size }, protocol);
 }
 
+/** Groups of `describePlan` that the size of the model decides, not that of a batch. */
+const ofTheModel: ReadonlySet<string> = new Set(['weights', 'gradients', 'moments', 'teacher', HOST_STATE]);
+
 /** Software adapters hand out memory that the machine does not have, and die when it is touched: refused before step 1. */
-function checkMemory({ plan }: Training, { memory: { total } }: PlanReport): void {
+function checkMemory({ plan }: Training, { memory: { total, groups } }: PlanReport): void {
   const available = availableMemory();
   if (plan.target.kind === 'gpu' || total <= available) return;
+  const [[group, most] = ['', 0]] = groups;
   throw new SopError(ExitCode.unavailable, {
     what: 'the step does not fit into memory',
     where: plan.target.name,
-    why: `it needs ${mebibytes(total)} MiB, ${mebibytes(available)} MiB are free`,
-    fix: 'lower --batch-size, or set train.checkpoint_blocks=true',
+    why: `it needs ${mebibytes(total)} MiB, most for ${group} (${mebibytes(most)} MiB), and ${mebibytes(available)} MiB are free`,
+    fix: ofTheModel.has(group)
+      ? 'lower model.width, model.depth or head.hidden'
+      : group === 'memories'
+        ? 'lower sop.cls.memory and sop.patch.memory'
+        : 'lower --batch-size, or set train.checkpoint_blocks=true',
   });
 }

@@ -224,16 +224,22 @@ export class BindingError extends SopError {
     readonly limit: number,
     target: Target,
   ) {
-    const [, memory] = /^memory\.(\w+)$/.exec(tensor.label) ?? [];
     super(ExitCode.unavailable, {
       what: 'a tensor exceeds a limit of the adapter',
       where: tensor.label,
       why: `it needs ${mebibytes(tensor.bytes)} MiB in one binding (${tensor.bytes} bytes${tensor.shape ? `, shape ${showShape(tensor.shape)}` : ''}), ${target.name} allows ${mebibytes(limit)} MiB`,
-      fix: memory
-        ? `lower it by --set sop.${memory}.memory=N`
-        : 'lower --batch-size, or the memory and anchor counts of sop.*',
+      fix: adviceFor(tensor.label),
     });
   }
+}
+
+/** The keys that make a tensor as large as it is. */
+function adviceFor(label: string): string {
+  const [, memory] = /^memory\.(\w+)$/.exec(label) ?? [];
+  if (memory) return `lower it by --set sop.${memory}.memory=N`;
+  if (/^student\.head\./.test(label)) return 'lower it by --set head.hidden=N and head.out=N';
+  if (/^student\./.test(label)) return 'lower it by --set model.width=N';
+  return 'lower --batch-size, or the memory and anchor counts of sop.*';
 }
 
 function checkLimits(buffers: readonly PlannedBuffer[], target: Target, graph: Graph): void {

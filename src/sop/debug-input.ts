@@ -1,12 +1,11 @@
 import type { NamedArray } from '../data/safetensors.js';
 import type { Target } from '../gpu/target.js';
 import type { RealType } from '../graph/tensor.js';
-import { bindingLimit } from '../plan/plan.js';
 import { DebugSettings } from './debug-settings.js';
 import { DebugTensors } from './debug-tensors.js';
 import { type NetworkShape, studentSpecs, teacherSpecs } from './networks.js';
 import type { PrototypeOptions, TaskShape } from './prototypes.js';
-import { precisionOn } from './setup.js';
+import { packLimit, precisionOn } from './setup.js';
 import type { StepShape } from './train-step.js';
 
 /** What a `debug step` file says, checked: sizes from its tensors, settings from its metadata. */
@@ -84,7 +83,7 @@ export function readDebugInput(
     precision: precisionOn(target, settings.word<RealType>('train.precision')),
     clip: settings.number('optim.clip'),
     anchors: 'given',
-    maxElements: Math.floor(bindingLimit(target) / 4),
+    maxElements: packLimit(network, target),
   };
   return {
     where,

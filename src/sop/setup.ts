@@ -2,9 +2,9 @@ import type { Config } from '../config/schema.js';
 import type { Target } from '../gpu/target.js';
 import type { RealType } from '../graph/tensor.js';
 import { gridSide } from '../nn/vit.js';
-import { bindingLimit } from '../plan/plan.js';
+import { BindingError, bindingLimit } from '../plan/plan.js';
 import { maxMasked } from './masks.js';
-import type { NetworkShape } from './networks.js';
+import { type NetworkShape, studentSpecs } from './networks.js';
 import { chooseSearch } from './search-choice.js';
 import type { BatchShape, StepShape } from './train-step.js';
 
@@ -44,8 +44,9 @@ export function stepShape(config: Config, channels: number, target: Target, part
   const sizes = Array.from({ length: optim.accumulate }, () => evenParts(train.batch_size, parts)).flat();
   const [first, ...others] = sizes.map((images) => batchShape(config, images));
   if (!first) throw new RangeError('a step has at least one batch');
+  const network = networkShape(config, channels);
   return {
-    network: networkShape(config, channels),
+    network,
     batches: [first, ...others],
     prototypes: { contributions: sop.contributions, smoothing: sop.smoothing, search: sop.search },
     cls: { ...sop.cls, listed: chooseSearch(config, 'cls', sizes, target).listed },
@@ -57,8 +58,23 @@ export function stepShape(config: Config, channels: number, target: Target, part
     precision: precisionOn(target, train.precision),
     clip: optim.clip,
     anchors: anchorSource(config),
-    maxElements: Math.floor(bindingLimit(target) / 4),
+    maxElements: packLimit(network, target),
   };
+}
+
+/**
+ * Elements that a flat buffer of parameters holds at most.
+ *
+ * @throws BindingError (69) for a parameter that alone has more
+ */
+export function packLimit(network: NetworkShape, target: Target): number {
+  const limit = bindingLimit(target);
+  for (const { name, shape } of studentSpecs(network)) {
+    const bytes = 4 * shape.reduce((product, side) => product * side, 1);
+    if (bytes > limit)
+      throw new BindingError({ label: `student.${name}`, bytes, shape, divisible: false }, limit, target);
+  }
+  return Math.floor(limit / 4);
 }
 
 function batchShape({ model, mask }: Config, images: number): BatchShape {
