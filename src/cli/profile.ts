@@ -8,7 +8,7 @@ import { table } from './table.js';
 
 /** Steps that are timed; a dispatch counts with its median. */
 const STEPS = 5;
-/** Kernels that are named in the table. */
+/** Lines of a table. */
 const ROWS = 20;
 
 /** A dispatch of the plan and its median time. */
@@ -19,39 +19,64 @@ interface Timed {
 }
 
 /**
- * Times every dispatch of some steps after the training, prints a table by kernel and writes `profile.json`, a trace for
- * chrome://tracing or Perfetto, into the run folder. The steps run on the last batch and are part of no checkpoint.
+ * Times every dispatch of some steps after the training, prints tables by part of the network and by kernel and writes
+ * `profile.json`, a trace for chrome://tracing or Perfetto, into the run folder. The steps run on the last batch and are part
+ * of no checkpoint. `stepSeconds` are those of the training's own steps, whose share the kernels are is told too.
  * Returns the path of the trace.
  */
-export async function profileSteps(trainer: Trainer, folder: string, printer: Printer): Promise<string> {
+export async function profileSteps(
+  trainer: Trainer,
+  folder: string,
+  printer: Printer,
+  stepSeconds: readonly number[],
+): Promise<string> {
   const steps: Span[][] = [];
   for (let i = 0; i < STEPS; i++) steps.push(await trainer.profile());
   const { plan } = trainer.training;
   const timed = plan.launches.map((launch, i): Timed => {
-    const times = steps.map((spans) => spans[i]!.end - spans[i]!.begin).sort((a, b) => a - b);
-    return { launch, span: steps.at(-1)![i]!, ms: times[Math.floor(STEPS / 2)]! };
+    const times = steps.map((spans) => spans[i]!.end - spans[i]!.begin);
+    return { launch, span: steps.at(-1)![i]!, ms: median(times) };
   });
-  for (const line of kernelTable(plan, timed)) printer.line(line);
+  const parts = tableBy('part', ({ node }) => partOf(node.scope), plan, timed);
+  const kernels = tableBy('kernel', ({ kernel }) => kernel.label, plan, timed);
+  for (const line of [...parts, '', ...kernels]) printer.line(line);
+  const [all, step] = [timed.reduce((sum, { ms }) => sum + ms, 0), 1000 * median(stepSeconds)];
+  const share = ((100 * all) / step).toFixed(0);
+  printer.line(
+    `step     ${step.toFixed(1)} ms in the training, median of ${stepSeconds.length}: its kernels are ${share} % of that`,
+  );
   const path = join(folder, 'profile.json');
   await writeFileAtomic(path, [new TextEncoder().encode(JSON.stringify(chromeTrace(timed)))]);
   printer.line(`trace    ${path}`);
   return path;
 }
 
-function kernelTable(plan: Plan, timed: readonly Timed[]): string[] {
-  const kernels = new Map<string, { ms: number; count: number; flops: number }>();
+/** `student attn`, `teacher mlp`, `sop.cls`, ...: blocks and layers together; what has no name of its own are the losses. */
+function partOf(scope: string): string {
+  const network = /^(student|teacher)\.(?:blocks\.\d+\.)?([a-z_]+)/.exec(scope);
+  return network ? `${network[1]} ${network[2]}` : scope || 'losses';
+}
+
+/** Time of the dispatches with one key, the longest first. */
+function tableBy(
+  title: string,
+  keyOf: (launch: PlannedLaunch) => string,
+  plan: Plan,
+  timed: readonly Timed[],
+): string[] {
+  const sums = new Map<string, { ms: number; count: number; flops: number }>();
   const counted = new Set<number>();
   for (const { launch, ms } of timed) {
-    const { label } = launch.kernel;
-    const sum = kernels.get(label) ?? { ms: 0, count: 0, flops: 0 };
+    const key = keyOf(launch);
+    const sum = sums.get(key) ?? { ms: 0, count: 0, flops: 0 };
     // A node of several dispatches has its work counted with the first one.
     const { index } = launch.node;
     const flops = counted.has(index) ? 0 : (plan.costs[index]?.flops ?? 0);
     counted.add(index);
-    kernels.set(label, { ms: sum.ms + ms, count: sum.count + 1, flops: sum.flops + flops });
+    sums.set(key, { ms: sum.ms + ms, count: sum.count + 1, flops: sum.flops + flops });
   }
   const total = timed.reduce((sum, { ms }) => sum + ms, 0);
-  const sorted = [...kernels].sort(([, a], [, b]) => b.ms - a.ms);
+  const sorted = [...sums].sort(([, a], [, b]) => b.ms - a.ms);
   const rest = sorted
     .slice(ROWS)
     .reduce((sum, [, { ms, count }]) => ({ ms: sum.ms + ms, count: sum.count + count }), { ms: 0, count: 0 });
@@ -63,7 +88,7 @@ function kernelTable(plan: Plan, timed: readonly Timed[]): string[] {
     flops > 0 ? (flops / ms / 1e6).toFixed(2) : '',
   ];
   return table(
-    ['kernel', 'ms', '%', 'dispatches', 'GFLOP/s'],
+    [title, 'ms', '%', 'dispatches', 'GFLOP/s'],
     [
       ...sorted.slice(0, ROWS).map(([label, { ms, count, flops }]) => row(label, ms, count, flops)),
       ...(rest.count > 0 ? [row('others', rest.ms, rest.count, 0)] : []),
@@ -75,6 +100,11 @@ function kernelTable(plan: Plan, timed: readonly Timed[]): string[] {
       ),
     ],
   );
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? Number.NaN;
 }
 
 /** Trace events (complete events, microseconds) of the last timed step. */

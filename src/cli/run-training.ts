@@ -79,9 +79,11 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       },
     };
     let rate = 0;
+    const stepSeconds: number[] = [];
     for await (const record of runSteps(trainer, feed, clock, options)) {
       progress.step = record.step;
       progress.elapsed += record.seconds;
+      if (setup.profile) stepSeconds.push(record.seconds);
       progress.teacherEntropy = record.teacherEntropy;
       past.add(record.values, saver.savedStep);
       rate = rate > 0 ? 0.9 * rate + (0.1 * record.images) / record.seconds : record.images / record.seconds;
@@ -114,7 +116,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
       `done     ${progress.step} steps in ${formatDuration(progress.elapsed)}, ${formatRate((progress.step * config.train.batch_size * config.optim.accumulate) / progress.elapsed)} images/s`,
     );
     printer.line(`weights  ${run.exported}`);
-    if (setup.profile) await profileSteps(trainer, run.folder, printer);
+    if (setup.profile) await profileSteps(trainer, run.folder, printer, stepSeconds);
     const { step: steps, elapsed: seconds } = progress;
     const result = { steps, seconds, knn: final.comparison?.knn.top1 ?? null, ...final.spread, ...recomputed };
     return { result, steps, seconds, evaluation: final };
