@@ -18,6 +18,8 @@ import { atStep, greySet, metricsOf, trainTiny } from './tiny-run.js';
 /** Devices that stop answering: in a step, an evaluation, a read-back, a search. */
 const folder = temporaryFolder();
 const grey = greySet(join(folder, 'grey'), 96);
+/** On which the runs that hung go on. */
+const sound = await openNodeGpu({ quiet: true });
 
 /** A device of its own that answers nothing any more once it is told to, of buffers whose label begins like that. */
 async function hanging(label: string): Promise<{ readonly gpu: Gpu; hang(): void }> {
@@ -75,9 +77,7 @@ for (const [what, label, step, options] of [
     await gpu.close(); // at once, though work is in flight
     const last = (await loadNewestValid(out))?.checkpoint.step ?? -1;
     assert.ok(last >= 0 && last <= step, `a checkpoint of step ${last}`);
-    const other = await openNodeGpu({ quiet: true });
-    assert.is((await trainTiny(other, out, { ...run, resume: true })).steps, 14);
-    await other.close();
+    assert.is((await trainTiny(sound, out, { ...run, resume: true })).steps, 14);
     const { stepLines, evaluations } = metricsOf(out);
     assert.equal(
       [stepLines, evaluations].map((lines) => lines.map((line) => line.step)),
@@ -181,5 +181,7 @@ test('time in which the process was stopped is not the time of the device', asyn
   assert.is(await work(true), 'answered');
   assert.is(await work(false), 'hung, 75');
 });
+
+test.after(() => sound.close());
 
 test.run();

@@ -18,7 +18,9 @@ export const settings = [
   ...['model.arch=custom', 'model.width=16', 'model.depth=1', 'model.heads=2', 'model.drop_path=0.1'],
   ...['model.patch_size=14', 'model.image_size=28', 'model.local_size=14', 'mask.ratio=0.5', 'views.local_count=2'],
   ...['head.hidden=16', 'head.layers=2', 'head.out=8', 'sop.cls.memory=50', 'sop.cls.anchors=8', 'sop.cls.tasks=1'],
-  ...['sop.cls.neighbours=2', 'sop.patch.memory=50', 'sop.patch.anchors=8', 'optim.warmup=0.1', 'eval.k=1,3'],
+  // [CLS] and patches have the same shapes, hence the same kernels: of those each process compiles its own.
+  ...['sop.cls.neighbours=2', 'sop.patch.memory=50', 'sop.patch.anchors=8', 'sop.patch.neighbours=2'],
+  ...['optim.warmup=0.1', 'eval.k=1,3'],
   ...['log.every=1', 'train.seed=7'],
 ];
 export interface TinyOptions extends Partial<Pick<TrainSetup, 'evaluator' | 'init' | 'reopen'>> {
