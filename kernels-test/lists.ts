@@ -7,7 +7,7 @@ export interface Found {
 }
 
 /** Score of an entry that is none. */
-export const EMPTY = Math.fround(-3e38);
+const EMPTY = Math.fround(-3e38);
 export const NO_ROW = 0xffffffff;
 
 /** Rows of small whole numbers: dot products are exact in f32, equal ones are common, and so are equal rows. */

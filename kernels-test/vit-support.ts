@@ -78,7 +78,7 @@ function attention(qkv: Float64Array, width: number, heads: number): Float64Arra
 }
 
 /** Tokens after the final norm [1 + patches, width] of one image, f32 [C, size, size]; row 0 is [CLS]. */
-export function referenceTokens(vit: VitShape, weights: readonly NamedArray[], image: Values): Float64Array {
+function referenceTokens(vit: VitShape, weights: readonly NamedArray[], image: Values): Float64Array {
   const { width, patch, channels, imageSize: size } = vit;
   const get = (name: string): Float32Array => weights.find((array) => array.name === name)?.data as Float32Array;
   const side = size / patch;

@@ -38,7 +38,7 @@ function inPeriod(pixels: number): number {
   return periods - Math.floor(periods);
 }
 
-export const shapeClasses: readonly string[] = Object.keys(textures).flatMap((texture) =>
+const shapeClasses: readonly string[] = Object.keys(textures).flatMap((texture) =>
   Object.keys(outlines).map((outline) => `${texture} ${outline}`),
 );
 
