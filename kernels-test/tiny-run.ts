@@ -23,7 +23,7 @@ export const settings = [
   ...['optim.warmup=0.1', 'eval.k=1,3'],
   ...['log.every=1', 'train.seed=7'],
 ];
-export interface TinyOptions extends Partial<Pick<TrainSetup, 'evaluator' | 'init' | 'reopen'>> {
+export interface TinyOptions extends Partial<Pick<TrainSetup, 'evaluator' | 'init' | 'profile' | 'reopen'>> {
   readonly data: string;
   readonly checkpointSeconds?: number;
   /** Flag and value of the run's length. */

@@ -80,8 +80,15 @@ test('a run stopped in the middle of an epoch goes on with the same bits', async
   const { stoppedBy, steps } = await train(out, { onLine: interruptAt(15) });
   assert.is(stoppedBy, 130);
   assert.ok(steps >= 15 && steps <= 17, `stopped after ${steps}`);
-  assert.is((await train(out, { resume: true })).steps, STEPS);
+  const lines: string[] = [];
+  assert.is((await train(out, { resume: true, profile: true, onLine: (line) => lines.push(line) })).steps, STEPS);
   sameRun(out, join(folder, 'whole'));
+  // Both tables of the profile add up to the same, and the trace has every dispatch.
+  const totals = lines.flatMap((line) => /^ *one step +([\d.]+) +100\.0 +(\d+) /.exec(line)?.slice(1, 3) ?? []);
+  const { traceEvents } = JSON.parse(readFileSync(join(out, 'profile.json'), 'utf8')) as { traceEvents: unknown[] };
+  assert.equal([totals.length, totals.slice(0, 2), totals[1]], [4, totals.slice(2), String(traceEvents.length)]);
+  assert.ok(lines.some((line) => /^ *student attn +[\d.]/.test(line)));
+  assert.ok(lines.some((line) => /^step +[\d.]+ ms in the training.* \d+ % of it$/.test(line)));
 });
 
 test('a finished run that is resumed stays as it is', async () => {

@@ -21,7 +21,8 @@ interface Timed {
 /**
  * Times every dispatch of some steps after the training, prints tables by part of the network and by kernel and writes
  * `profile.json`, a trace for chrome://tracing or Perfetto, into the run folder. The steps run on the last batch and are part
- * of no checkpoint. `stepSeconds` are those of the training's own steps, whose share the kernels are is told too.
+ * of no checkpoint. `stepSeconds` are those of the training's own steps: what
+ * share of them the kernels take is told too.
  * Returns the path of the trace.
  */
 export async function profileSteps(
@@ -40,11 +41,14 @@ export async function profileSteps(
   const parts = tableBy('part', ({ node }) => partOf(node.scope), plan, timed);
   const kernels = tableBy('kernel', ({ kernel }) => kernel.label, plan, timed);
   for (const line of [...parts, '', ...kernels]) printer.line(line);
-  const [all, step] = [timed.reduce((sum, { ms }) => sum + ms, 0), 1000 * median(stepSeconds)];
-  const share = ((100 * all) / step).toFixed(0);
-  printer.line(
-    `step     ${step.toFixed(1)} ms in the training, median of ${stepSeconds.length}: its kernels are ${share} % of that`,
-  );
+  // A finished run that is resumed has no step of its own.
+  if (stepSeconds.length > 0) {
+    const [kernelMs, stepMs] = [timed.reduce((sum, { ms }) => sum + ms, 0), 1000 * median(stepSeconds)];
+    const share = ((100 * kernelMs) / stepMs).toFixed(0);
+    printer.line(
+      `step     ${stepMs.toFixed(1)} ms in the training, in the median; the kernels' times add up to ${share} % of it`,
+    );
+  }
   const path = join(folder, 'profile.json');
   await writeFileAtomic(path, [new TextEncoder().encode(JSON.stringify(chromeTrace(timed)))]);
   printer.line(`trace    ${path}`);
