@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -71,6 +71,18 @@ test('names of files with line breaks and escape sequences are shown on one line
   const warned: string[] = [];
   new Printer(true, process.stdout, { write: (text: string) => warned.push(text) } as never).warn('a\nb\u001b[1m');
   assert.equal(warned, ['sop-gpu: warning: a b [1m\n']);
+});
+
+test('check-data says in its one line what is wrong with the first bad file', async () => {
+  const cut = writeTree(join(folder, 'cut'), { 'b.png': png.subarray(0, 40) });
+  await failsWith(65, ['check-data', '--data', cut], /\(.*b\.png\): 1 of 1 cannot be decoded, this first: [^;]+;/);
+  const set = writeTree(join(folder, 'unnameable'), { 'a.png': png });
+  try {
+    writeFileSync(Buffer.concat([Buffer.from(`${set}/`), Buffer.from([0xff, 0xfe]), Buffer.from('.png')]), png);
+  } catch (error) {
+    return console.log(`NOT RUN: a name that is not UTF-8: ${String(error)}`);
+  }
+  await failsWith(65, ['check-data', '--data', set], /1 of 2 cannot be decoded, this first: its name is not UTF-8;/);
 });
 
 test('an error nobody foresaw is 70 and one line, the stack only where it is asked for', async () => {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
@@ -128,6 +128,11 @@ test('SIGINT to the command: saved, 130; --resume finishes the run with the same
 
   await failsWith(78, ['train', '--out', out, '--resume', '--set', 'optim.lr=0.5'], /optim\.lr was 0\.0005, is 0\.5/);
   await failsWith(64, ['train', '--out', out, '--resume', '--init', 'x.safetensors'], /--resume with --init/);
+  const { config } = runFolder(out);
+  const own = readFileSync(config, 'utf8');
+  writeFileSync(config, own.replace(/^( *clip:).*$/m, '$1 7'));
+  await failsWith(78, ['train', '--out', out, '--resume'], /config\.yaml\): optim\.clip was 3, is 7;/);
+  writeFileSync(config, own);
   await failsWith(73, words(out), /it holds another run/, /--resume/);
 
   const resumed = await runCommand('train', '--out', out, '--resume', '--json', join(folder, 'result.json'));

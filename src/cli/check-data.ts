@@ -41,6 +41,6 @@ export async function checkDataCommand({ data }: CheckDataOptions, printer: Prin
   if (bad.length > shown) printer.line(`... and ${bad.length - shown} more`);
   if (bad.length === 0) return { result: report };
   const total = report.images + bad.length;
-  const message = `bad images (${oneLine(bad[0]!.file)}): ${bad.length} of ${total} cannot be decoded, this first; replace or remove them`;
+  const message = `bad images (${oneLine(bad[0]!.file)}): ${bad.length} of ${total} cannot be decoded, this first: ${oneLine(bad[0]!.reason).replaceAll(';', ',')}; replace or remove them`;
   return { result: report, failure: { exitCode: ExitCode.data, message } };
 }

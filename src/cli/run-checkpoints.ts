@@ -6,6 +6,7 @@ import { runMetadata } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Trainer } from '../sop/trainer.js';
 import type { MetricsFile } from './metrics-file.js';
+import { checkUnedited, definingSettings } from './run-folder.js';
 import type { TrainSetup } from './train.js';
 
 /** What a run remembers besides its tensors. */
@@ -111,6 +112,7 @@ export class Saver {
     const { config, splits, run, gpu } = this.setup;
     const metadata = new Map([
       ...runMetadata(config, this.trainer.training),
+      ...definingSettings(config),
       ['elapsed', String(elapsed)],
       ['best', String(best)],
       ['teacher_entropy', String(teacherEntropy)],
@@ -131,10 +133,10 @@ export class Saver {
  * Loads the newest whole checkpoint of a run that goes on.
  *
  * @returns null where it was stopped before its first one
- * @throws SopError 65 damaged, 66 gone, 78 for another training set
+ * @throws SopError 65 damaged, 66 gone, 78 for other settings or another training set
  */
 export async function restore(
-  { run, splits, gpu, printer }: TrainSetup,
+  { config, run, splits, gpu, printer }: TrainSetup,
   trainer: Trainer,
 ): Promise<{ readonly progress: Progress; readonly lastStep: number | null } | null> {
   const loaded = await loadNewestValid(run.folder);
@@ -153,6 +155,7 @@ export async function restore(
   const { checkpoint, name, path, notes } = loaded;
   for (const note of notes) printer.warn(note);
   const { metadata, step } = checkpoint;
+  checkUnedited(metadata, config, run.config);
   if (metadata.get('data.fingerprint') !== fingerprint(splits.train)) {
     throw new SopError(ExitCode.config, {
       what: 'the training set has changed',

@@ -2,7 +2,7 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { access, constants, readdir, readFile } from 'node:fs/promises';
 import { arch, cpus, hostname, platform, release, totalmem } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { diffConfig, formatValue } from '../config/keys.js';
+import { diffConfig, flattenConfig, formatValue } from '../config/keys.js';
 import { resolveConfig } from '../config/resolve.js';
 import type { Config } from '../config/schema.js';
 import { formatConfig, yamlLayer } from '../config/yaml.js';
@@ -147,11 +147,35 @@ export function checkSameRun(saved: Config, wanted: Config, where: string): void
   const different = diffConfig(saved, wanted).filter(({ key }) => !free.has(key));
   if (different.length === 0) return;
   const list = different.map(({ key, before, after }) => `${key} was ${formatValue(before)}, is ${formatValue(after)}`);
-  throw new SopError(ExitCode.config, {
+  throw anotherRun(list, where);
+}
+
+/** The settings that define a run, as its checkpoints keep them: by key, in words. */
+export function definingSettings(config: Config): [key: string, value: string][] {
+  const settings = [...flattenConfig(config)].filter(([key]) => !free.has(key));
+  return settings.map(([key, value]) => [`config.${key}`, formatValue(value)]);
+}
+
+/**
+ * Holds settings against those that a checkpoint was written with: `config.yaml` can be edited. Keys that its program did not
+ * know yet say nothing.
+ *
+ * @throws SopError (78) listing each key with its old and new value
+ */
+export function checkUnedited(metadata: ReadonlyMap<string, string>, config: Config, where: string): void {
+  const list = definingSettings(config).flatMap(([key, value]) => {
+    const before = metadata.get(key) ?? value;
+    return before === value ? [] : [`${key.slice('config.'.length)} was ${before}, is ${value}`];
+  });
+  if (list.length > 0) throw anotherRun(list, where);
+}
+
+function anotherRun(list: readonly string[], where: string): SopError {
+  return new SopError(ExitCode.config, {
     what: 'resume with another configuration',
     where,
     why: list.join(', '),
-    fix: 'resume without these settings, or start a new run with --init',
+    fix: 'put these settings back, or start a new run with --init',
   });
 }
 

@@ -33,7 +33,10 @@ function why(error: unknown): string {
 
 /** What a reader throws for a file or folder that cannot be read: exit 66. */
 export function cannotRead(path: string, error: unknown, fix = 'check the path and its permissions'): SopError {
-  return new SopError(ExitCode.noInput, { what: 'cannot read', where: path, why: why(error), fix }, { cause: error });
+  // Node replaces what is no UTF-8 in names that it lists, and then cannot find them.
+  const unnameable = errorCode(error) === 'ENOENT' && path.includes('\ufffd');
+  const complaint = unnameable ? { why: 'its name is not UTF-8', fix: 'rename it' } : { why: why(error), fix };
+  return new SopError(ExitCode.noInput, { what: 'cannot read', where: path, ...complaint }, { cause: error });
 }
 
 const full = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 'EIO']);
