@@ -38,14 +38,15 @@ export function compiled(file) {
 let atStop = () => {};
 
 /**
- * From now on SIGINT and SIGTERM end the program with the exit codes that they have later too, and SIGUSR1, which asks a run
- * to save, opens no debugger: modules take a while to load.
+ * From now on SIGINT and SIGTERM end the program with the exit codes that they have later too, SIGUSR1, which asks a run to
+ * save, opens no debugger, and SIGHUP is survived: modules take a while to load.
  */
 export function leaveAtSignals() {
   atStop = (code) => process.exit(code);
   process.on('SIGINT', () => atStop(130));
   process.on('SIGTERM', () => atStop(143));
   process.on('SIGUSR1', () => {});
+  process.on('SIGHUP', () => {});
 }
 
 /** Calls `body`, which handles signals by itself. @param {() => Promise<void>} body */

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -45,10 +46,13 @@ async function signalled(words: readonly string[], line: string, wanted: NodeJS.
   return { code, errors: err, last: printed.trimEnd().split('\n').at(-1), seconds: (performance.now() - sent) / 1000 };
 }
 
-/** Does the process handle SIGINT yet? Before that it is Node alone, which no signal can be kept from. Linux tells. */
+/**
+ * Does the process handle signals yet? Before that it is Node alone, which ends by SIGINT and SIGTERM after restoring the
+ * terminal: so it catches these two from its start on, but not SIGHUP. Linux tells what a process catches.
+ */
 function handlesSignals(pid: number | undefined): boolean {
   const [, caught] = /^SigCgt:\s*([0-9a-f]+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
-  return (BigInt(`0x${caught}`) & 2n) !== 0n;
+  return (BigInt(`0x${caught}`) & (1n << BigInt(constants.signals.SIGHUP - 1))) !== 0n;
 }
 
 const next = numbers(seed);
