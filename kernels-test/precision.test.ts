@@ -166,9 +166,15 @@ testInHalf(
       assert.match(String(why), /^gradient of student\./);
       assert.is(update_norm, 0);
     }
-    // Nothing but the scale changes in a skipped step: the parameters are those of the start.
-    assert.equal([...new Set(skipped.map(({ param_norm }) => param_norm))].length, 1);
-    assert.ok(last['param_norm'] !== skipped[0]?.['param_norm']);
+    // Nothing but the scale changes in a skipped step: the norm of the parameters after it is that after the step before.
+    const still = stepLines
+      .slice(1)
+      .filter(({ step, param_norm }) => stepLines[step - 2]!['param_norm'] === param_norm);
+    const later = skipped.filter(({ step }) => step > 1);
+    assert.equal(
+      still.map(({ step }) => step),
+      later.map(({ step }) => step),
+    );
     assert.is(
       lines.filter((line) => /step \d+ was skipped: gradient of \S+ overflows at loss scale \d+, now \d+/.test(line))
         .length,
