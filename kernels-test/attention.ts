@@ -29,6 +29,14 @@ function vectors(qkv: Values, width: number, head: number, rows: readonly number
   return { q: part(0), k: part(1), v: part(2) };
 }
 
+/** Weights of the keys for one query, and the logarithm of the sum of the exponentials of its scores. */
+function softmaxOf(query: Values, keys: readonly Values[]): { p: readonly number[]; total: number } {
+  const scores = keys.map((key) => dot(query, key) / Math.sqrt(query.length));
+  const most = Math.max(...scores);
+  const total = most + Math.log(scores.reduce((sum, score) => sum + Math.exp(score - most), 0));
+  return { p: scores.map((score) => Math.exp(score - total)), total };
+}
+
 const cases = [
   { width: 4, heads: 1, segments: [{ count: 1, length: 1 }] },
   { width: 10, heads: 2, segments: [{ count: 2, length: 7 }] },
@@ -63,13 +71,10 @@ export const attentionTests = [
         const { q, k, v } = vectors(qkv!, width, head, rows, headWidth);
         rows.forEach((row, i) => {
           if (!wanted(row)) return;
-          const scores = k.map((key) => dot(q[i]!, key) / Math.sqrt(headWidth));
-          const most = Math.max(...scores);
-          const total = most + Math.log(scores.reduce((sum, score) => sum + Math.exp(score - most), 0));
+          const { p, total } = softmaxOf(q[i]!, k);
           lse[row * attrs.heads + head] = total;
-          scores.forEach((score, j) => {
-            const p = Math.exp(score - total);
-            for (let c = 0; c < headWidth; c++) result[row * width + head * headWidth + c]! += p * v[j]![c]!;
+          p.forEach((pj, j) => {
+            for (let c = 0; c < headWidth; c++) result[row * width + head * headWidth + c]! += pj * v[j]![c]!;
           });
         });
       });
@@ -79,6 +84,21 @@ export const attentionTests = [
     // A score of a few units is off by EPSILON sqrt(head width) of itself, exp by 10 ULP; both scale a weight. The error is
     // taken relative to the RMS of averages over up to 197 values, a tenth of a value, and to the worst of its elements.
     tolerance: ({ specs: [qkv], attrs }) => 64 * EPSILON * Math.sqrt(qkv!.shape[1]! / (3 * attrs.heads)),
+    // A weight's error is a share of it: a query that looks at few keys has terms far above the RMS of averages.
+    terms({ inputs: [qkv], outputs: [out], attrs, wanted }) {
+      const [rowCount, width] = out!.shape as [number, number];
+      const squares = new Float64Array(rowCount * width);
+      eachHead(attrs, width, (head, rows, headWidth) => {
+        const { q, k, v } = vectors(qkv!, width, head, rows, headWidth);
+        rows.forEach((row, i) => {
+          if (!wanted(row)) return;
+          softmaxOf(q[i]!, k).p.forEach((pj, j) => {
+            for (let c = 0; c < headWidth; c++) squares[row * width + head * headWidth + c]! += (pj * v[j]![c]!) ** 2;
+          });
+        });
+      });
+      return [squares.map(Math.sqrt), null];
+    },
     gradient: { inputs: [0], outputs: [0] },
     bench: {
       dims: ['sequences', 'length', 'head-width', 'heads?'],

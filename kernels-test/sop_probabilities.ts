@@ -1,6 +1,6 @@
 import type { Scalar } from '../src/graph/op.js';
-import { sopProbabilities, sopProbabilitiesBackward } from '../src/ops/sop_probabilities.js';
-import { EPSILON, opTest, type Random, type Values } from './declare.js';
+import { type SopAttributes, sopProbabilities, sopProbabilitiesBackward } from '../src/ops/sop_probabilities.js';
+import { EPSILON, opTest, type Random, type ReferenceCall, type Values } from './declare.js';
 
 /** softmax(u D^T / tau) of one row, with the largest logit and the inverse of the sum of exponentials. */
 function softmaxRow(u: Values, d: Values, tau: number): { p: Values; most: number; inverse: number } {
@@ -71,34 +71,61 @@ export const sopProbabilitiesTests = [
   }),
   opTest({
     op: sopProbabilitiesBackward,
-    reference({ inputs: [u, d, s, , , dp], specs, attrs, scalar, wanted }) {
-      const [rows, depth] = specs[0]!.shape as [number, number];
-      const sops = specs[5]!.shape[1]!;
-      const tau = scalar(attrs.temperature);
-      const du = new Float64Array(rows * depth);
-      for (let row = 0; row < rows; row++) {
-        if (!wanted(row)) continue;
-        const { p } = softmaxRow(u!.subarray(row * depth, (row + 1) * depth), d!, tau);
-        // dL/dp = dP Y^T, then through the softmax.
-        const g = dp!.subarray(row * sops, (row + 1) * sops);
-        const slopes = p.map((_, j) => {
-          const other = (1 - s![j]!) / (sops - 1);
-          return g.reduce((sum, value, i) => sum + value * (i === Math.floor(j / attrs.members) ? s![j]! : other), 0);
-        });
-        const mean = p.reduce((sum, pj, j) => sum + pj * slopes[j]!, 0);
-        p.forEach((pj, j) => {
-          const w = (pj * (slopes[j]! - mean)) / tau;
-          for (let c = 0; c < depth; c++) du[row * depth + c]! += w * d![j * depth + c]!;
-        });
-      }
-      return [du];
-    },
+    reference: (call) => [
+      sumOfWeighted(
+        call,
+        (p, slope, mean) => p * (slope - mean),
+        (sum, term) => sum + term,
+      ),
+    ],
     // Exercised through the cases of `sop_probabilities`: stats and P must belong to u.
     cases: [],
     sampledRows: 2,
     tolerance,
+    // Where all logits of weight are alike, as those of unit rows of one number are, what is subtracted is the whole.
+    terms: (call) => {
+      const squares = sumOfWeighted(
+        call,
+        (p, slope, mean) => p * (Math.abs(slope) + Math.abs(mean)),
+        (sum, term) => sum + term ** 2,
+      );
+      return [squares.map(Math.sqrt)];
+    },
   }),
 ];
+
+/**
+ * For each row of du the sum over j of `weight` D_j / tau, added up by `add`. `slope` is dL/dp_j, the row of dP Y^T, and `mean`
+ * what p makes of all of them.
+ */
+function sumOfWeighted(
+  { inputs: [u, d, s, , , dp], specs, attrs, scalar, wanted }: ReferenceCall<SopAttributes>,
+  weight: (p: number, slope: number, mean: number) => number,
+  add: (sum: number, term: number) => number,
+): Float64Array {
+  const [rows, depth] = specs[0]!.shape as [number, number];
+  const sops = specs[5]!.shape[1]!;
+  const tau = scalar(attrs.temperature);
+  const du = new Float64Array(rows * depth);
+  for (let row = 0; row < rows; row++) {
+    if (!wanted(row)) continue;
+    const { p } = softmaxRow(u!.subarray(row * depth, (row + 1) * depth), d!, tau);
+    const g = dp!.subarray(row * sops, (row + 1) * sops);
+    const slopes = p.map((_, j) => {
+      const other = (1 - s![j]!) / (sops - 1);
+      return g.reduce((sum, value, i) => sum + value * (i === Math.floor(j / attrs.members) ? s![j]! : other), 0);
+    });
+    const mean = p.reduce((sum, pj, j) => sum + pj * slopes[j]!, 0);
+    p.forEach((pj, j) => {
+      const w = weight(pj, slopes[j]!, mean) / tau;
+      for (let c = 0; c < depth; c++) {
+        const at = row * depth + c;
+        du[at] = add(du[at]!, w * d![j * depth + c]!);
+      }
+    });
+  }
+  return du;
+}
 
 /** 1 / tau of the sharpest case. */
 const SHARPEST = 100;
