@@ -128,6 +128,7 @@ export async function writeRunConfig(run: RunFolder, config: Config, command: st
  */
 const free: ReadonlySet<string> = new Set([
   'data.path',
+  'sop.neighbour_search',
   'train.on_nonfinite',
   'train.stop_on_collapse',
   'train.checkpoint_minutes',
