@@ -52,9 +52,10 @@ export function chooseRowTile(target: Target, products: RowProducts, variant?: s
 function tiles({ kind, subgroupSize: lanes }: Target, { rows, columns, inner }: RowProducts): Map<string, TileSize> {
   const workgroup = [WORKGROUP, [0, 32]] as const;
   if (lanes === 0) return new Map([workgroup]);
-  const large = kind === 'lavapipe' && Math.min(rows, columns) >= LARGE.side;
-  const sizes = large ? [...SUBGROUP_TILES, [LARGE.side / lanes, LARGE.side] as const] : [...SUBGROUP_TILES];
-  if (rows * columns * inner >= LARGE.from) sizes.unshift(...sizes.splice(SUBGROUP_TILES.length));
+  const large: TileSize = [Math.min(8, LARGE.side / lanes), LARGE.side];
+  const fills = kind === 'lavapipe' && Math.min(rows, columns) >= LARGE.side;
+  const first = fills && rows * columns * inner >= LARGE.from;
+  const sizes = [...(first ? [large] : []), ...SUBGROUP_TILES, ...(fills && !first ? [large] : [])];
   const named = sizes.map((size) => [tileName(size), size] as const);
   return new Map(kind === 'gpu' ? [workgroup, ...named] : [...named, workgroup]);
 }
