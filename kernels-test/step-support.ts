@@ -1,7 +1,7 @@
 import type { Graph } from '../src/graph/graph.js';
 import type { Tensor } from '../src/graph/tensor.js';
 import { maskInputs } from '../src/sop/masks.js';
-import type { MicroBatch, StepShape, TrainStep, ViewTensors } from '../src/sop/train-step.js';
+import type { MicroBatch, StepShape, TrainStep, ViewTensors } from '../src/sop/step-shape.js';
 import { Random } from './declare.js';
 import { draw } from './traced.js';
 

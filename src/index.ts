@@ -50,6 +50,7 @@ export { initialWeights } from './sop/initialize.js';
 export { type RunClock, runClock, runSteps, type StepRecord } from './sop/loop.js';
 export { traceOnDevice } from './sop/search-check.js';
 export { networkShape } from './sop/setup.js';
-export { type TrainStep, traceTrainStep } from './sop/train-step.js';
+export type { TrainStep } from './sop/step-shape.js';
+export { traceTrainStep } from './sop/train-step.js';
 export { type LossScaleResult, type StepResult, type StepValues, Trainer } from './sop/trainer.js';
 export { type DataShape, type Training, traceTraining } from './sop/training.js';

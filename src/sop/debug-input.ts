@@ -4,9 +4,9 @@ import type { RealType } from '../graph/tensor.js';
 import { DebugSettings } from './debug-settings.js';
 import { DebugTensors } from './debug-tensors.js';
 import { type NetworkShape, studentSpecs, teacherSpecs } from './networks.js';
-import type { PrototypeOptions, TaskShape } from './prototypes.js';
+import { type PrototypeOptions, TASK_NAMES, type TaskName, type TaskShape } from './prototypes.js';
 import { packLimit, precisionOn } from './setup.js';
-import type { StepShape } from './train-step.js';
+import type { StepShape } from './step-shape.js';
 
 /** What a `debug step` file says, checked: sizes from its tensors, settings from its metadata. */
 export interface DebugInput {
@@ -160,7 +160,7 @@ function viewSide(
 function taskOf(
   tensors: DebugTensors,
   settings: DebugSettings,
-  name: 'cls' | 'patch',
+  name: TaskName,
   width: number,
   search: PrototypeOptions['search'],
 ): TaskShape {
@@ -207,7 +207,7 @@ function checkKept(tensors: DebugTensors, depth: number, sequences: number): voi
 /** All parameters of both networks, moments in pairs, and nothing beside them. */
 function checkParameters(tensors: DebugTensors, network: NetworkShape): void {
   const known = new Set(['views.global', 'views.local', 'masks', 'patch_rows', 'teacher.masked_embed']);
-  for (const name of ['cls', 'patch'])
+  for (const name of TASK_NAMES)
     for (const key of [`anchors.${name}`, `memory.${name}`, `memory.${name}_pointer`]) known.add(key);
   for (let block = 0; block < network.vit.depth; block++)
     for (const branch of BRANCHES) known.add(`keep.${block}.${branch}`);

@@ -11,9 +11,12 @@ import { type Elements, Replay } from '../plan/replay.js';
 import { type DebugInput, readDebugInput } from './debug-input.js';
 import { maskInputs } from './masks.js';
 import { studentSpecs } from './networks.js';
+import { TASK_NAMES } from './prototypes.js';
 import { dropPathRates } from './setup.js';
 import { elementsFor, stateEntries } from './state.js';
-import { flaggedTensor, type MicroBatch, type TrainStep, traceTrainStep } from './train-step.js';
+import { flaggedTensor } from './step-result.js';
+import type { MicroBatch, TrainStep } from './step-shape.js';
+import { traceTrainStep } from './train-step.js';
 
 /**
  * One training step with everything given: weights, views, masks, anchors, memories (interface.md, `debug step`). Returns
@@ -152,7 +155,7 @@ function writeInputs(replay: Replay, { inputs }: MicroBatch, given: DebugInput):
 }
 
 function writeAnchors(replay: Replay, graph: Graph, given: DebugInput): void {
-  for (const name of ['cls', 'patch'] as const) {
+  for (const name of TASK_NAMES) {
     const { tasks, anchors, memory } = given.shape[name];
     const rows = given.tensors.indices(`anchors.${name}`, memory);
     for (let task = 0; task < tasks; task++) {

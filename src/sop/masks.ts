@@ -83,7 +83,7 @@ export interface MaskInputsOptions {
   readonly layout: 'train' | 'all';
 }
 
-/** Contents of the step's inputs of the same names (train-step.ts, `BatchInputs`). */
+/** Contents of the step's inputs of the same names (step-inputs.ts, `BatchInputs`). */
 export interface MaskInputs {
   /** [2 B, L]. */
   readonly mask: Uint32Array<ArrayBuffer>;

@@ -2,7 +2,7 @@ import type { Graph } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
 import { updateFifo } from '../ops/update_fifo.js';
 import { declareLists, type NeighbourLists, updateLists } from './neighbour-lists.js';
-import type { TaskShape } from './prototypes.js';
+import type { TaskName, TaskShape } from './prototypes.js';
 
 /** A FIFO memory of embeddings (method.md section 1: E_C, E_P). */
 export interface Memory {
@@ -15,7 +15,7 @@ export interface Memory {
 }
 
 /** The memory of a kind of task, for embeddings of `width`. */
-export function declareMemory(graph: Graph, name: 'cls' | 'patch', task: TaskShape, width: number): Memory {
+export function declareMemory(graph: Graph, name: TaskName, task: TaskShape, width: number): Memory {
   const { memory: size, neighbours, listed } = task;
   return {
     rows: graph.state(`memory.${name}`, [size, width]),

@@ -7,6 +7,10 @@ import { support } from '../ops/support.js';
 import type { Memory } from './memory.js';
 import { type Found, fullSearch, listedSearch, type Search } from './neighbour-lists.js';
 
+/** The kinds of task, each with a memory of its own: views as wholes, and masked patches. */
+export const TASK_NAMES = ['cls', 'patch'] as const;
+export type TaskName = (typeof TASK_NAMES)[number];
+
 /** How the prototypes of a task are made (method.md section 3). */
 export interface TaskShape {
   /** N, rows of the memory. */

@@ -9,7 +9,7 @@ import { type Plan, plan } from '../plan/plan.js';
 import { si } from '../plan/report.js';
 import { declareMemory, insert, type Memory } from './memory.js';
 import { type Found, listCapacity } from './neighbour-lists.js';
-import { prepareSearch, type TaskShape } from './prototypes.js';
+import { prepareSearch, type TaskName, type TaskShape } from './prototypes.js';
 
 /** How the neighbours of a memory's rows are found, and why, in one line. */
 export interface SearchChoice {
@@ -56,12 +56,7 @@ export function traceSearch(
  * Decides for one memory by `sop.neighbour_search`: `auto` by the planned cost of either way on `target` over the run.
  * `batches`: rows of each micro-batch of a step, which go into the memory one after the other.
  */
-export function chooseSearch(
-  config: Config,
-  name: 'cls' | 'patch',
-  batches: readonly number[],
-  target: Target,
-): SearchChoice {
+export function chooseSearch(config: Config, name: TaskName, batches: readonly number[], target: Target): SearchChoice {
   const { sop, head } = config;
   const { memory, anchors, neighbours, tasks } = sop[name];
   if (neighbours === 0) return { listed: false, reason: null };

@@ -5,8 +5,9 @@ import { gridSide } from '../nn/vit.js';
 import { BindingError, bindingLimit } from '../plan/plan.js';
 import { maxMasked } from './masks.js';
 import { type NetworkShape, studentSpecs } from './networks.js';
-import { chooseSearch } from './search-choice.js';
-import type { BatchShape, StepShape } from './train-step.js';
+import type { TaskName } from './prototypes.js';
+import type { SearchChoice } from './search-choice.js';
+import type { BatchShape, StepShape } from './step-shape.js';
 
 /** Sizes of the networks that a configuration describes, for images of `channels`. */
 export function networkShape({ model, head }: Config, channels: number): NetworkShape {
@@ -36,12 +37,27 @@ export const noHalf = ({ name }: Pick<Target, 'name'>): string =>
   `computed in f32, not in f16: ${name} has no shader-f16`;
 
 /**
- * Everything that is fixed about a training step under a configuration. Each of its `optim.accumulate` batches goes through
- * the networks in `parts` micro-batches, sizes as equal as they can be.
+ * Images of each micro-batch of a step: each of its `optim.accumulate` batches goes through the networks in `parts`, as equal
+ * as they can be.
  */
-export function stepShape(config: Config, channels: number, target: Target, parts = 1): StepShape {
+export function microBatchSizes({ train, optim }: Config, parts: number): number[] {
+  return Array.from({ length: optim.accumulate }, () => evenParts(train.batch_size, parts)).flat();
+}
+
+/**
+ * Everything that is fixed about a training step under a configuration.
+ *
+ * @param sizes images of each micro-batch
+ * @param search how the neighbours of each memory are found
+ */
+export function stepShape(
+  config: Config,
+  channels: number,
+  target: Target,
+  sizes: readonly number[],
+  search: Readonly<Record<TaskName, SearchChoice>>,
+): StepShape {
   const { sop, loss, optim, train, model } = config;
-  const sizes = Array.from({ length: optim.accumulate }, () => evenParts(train.batch_size, parts)).flat();
   const [first, ...others] = sizes.map((images) => batchShape(config, images));
   if (!first) throw new RangeError('a step has at least one batch');
   const network = networkShape(config, channels);
@@ -49,8 +65,8 @@ export function stepShape(config: Config, channels: number, target: Target, part
     network,
     batches: [first, ...others],
     prototypes: { contributions: sop.contributions, smoothing: sop.smoothing, search: sop.search },
-    cls: { ...sop.cls, listed: chooseSearch(config, 'cls', sizes, target).listed },
-    patch: { ...sop.patch, listed: chooseSearch(config, 'patch', sizes, target).listed },
+    cls: { ...sop.cls, listed: search.cls.listed },
+    patch: { ...sop.patch, listed: search.patch.listed },
     clsWeight: loss.cls_weight,
     patchWeight: loss.patch_weight,
     dropPath: model.drop_path > 0,
@@ -85,7 +101,7 @@ function batchShape({ model, mask }: Config, images: number): BatchShape {
 }
 
 /** `total` as a sum of `parts` whole numbers that differ by at most 1, larger ones first. */
-export function evenParts(total: number, parts: number): number[] {
+function evenParts(total: number, parts: number): number[] {
   return Array.from({ length: parts }, (_, i) => Math.floor(total / parts) + (i < total % parts ? 1 : 0));
 }
 

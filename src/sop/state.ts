@@ -6,7 +6,8 @@ import type { Elements, Replay } from '../plan/replay.js';
 import { isLossScaleName } from './loss-scale.js';
 import { isListName } from './neighbour-lists.js';
 import { type NetworkShape, studentSpecs } from './networks.js';
-import type { TrainStep } from './train-step.js';
+import { TASK_NAMES } from './prototypes.js';
+import type { TrainStep } from './step-shape.js';
 
 /** A tensor of the training state under the name and shape that files give it. */
 export interface StateEntry {
@@ -30,7 +31,7 @@ export function stateEntries(step: TrainStep, network: NetworkShape): StateEntry
       shape: shapes.get(name) ?? tensor.shape,
       tensor,
     }));
-  const memory = (['cls', 'patch'] as const).flatMap((name) => {
+  const memory = TASK_NAMES.flatMap((name) => {
     const { rows, pointer, lists } = step.memory[name];
     const kept = lists ? [lists.index, lists.score, lists.length] : [];
     return [

@@ -7,10 +7,11 @@ import type { Tensor } from '../graph/tensor.js';
 import { compile } from '../plan/compile.js';
 import { plan } from '../plan/plan.js';
 import { type Elements, Replay } from '../plan/replay.js';
+import { drawAnchors } from './anchors.js';
 import { drawPatchRows, Feed } from './feed.js';
 import { declareMemory } from './memory.js';
+import { TASK_NAMES } from './prototypes.js';
 import { stateEntries } from './state.js';
-import { drawAnchors } from './train-step.js';
 import type { StepValues } from './trainer.js';
 import { type Training, traceViews, type ViewDraws } from './training.js';
 
@@ -98,7 +99,7 @@ class Drawn {
     const scalars = { seed: graph.scalar('seed', 'u32'), step: graph.scalar('step', 'u32') };
     const memories: [string, Tensor][] = [];
     const anchors = new Map<string, readonly Tensor[]>();
-    for (const name of ['cls', 'patch'] as const) {
+    for (const name of TASK_NAMES) {
       const memory = declareMemory(graph, name, { ...shape[name], listed: false }, shape.network.head.out);
       memories.push([`memory.${name}`, memory.rows]);
       anchors.set(`anchors.${name}`, drawAnchors(graph, shape, name, memory, scalars).anchors);

@@ -9,7 +9,7 @@ import { compile } from '../plan/compile.js';
 import { type Elements, Replay } from '../plan/replay.js';
 import { initialMemory, initialWeights } from './initialize.js';
 import { elementsFor, isOptional, readEntries, type StateEntry, stateEntries } from './state.js';
-import { fetchedTensors, flaggedTensor } from './train-step.js';
+import { fetchedTensors, flaggedTensor } from './step-result.js';
 import type { Training } from './training.js';
 
 /** The numbers of one step that schedules decide. */

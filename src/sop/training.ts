@@ -4,10 +4,12 @@ import { Graph } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
 import { augment, DRAWS_WIDTH, TABLE_WIDTH } from '../ops/augment.js';
 import { BindingError, bindingLimit, mebibytes, type Plan, plan } from '../plan/plan.js';
+import { TASK_NAMES } from './prototypes.js';
 import { chooseSearch } from './search-choice.js';
-import { noHalf, stepShape } from './setup.js';
-import type { StepShape, TrainStep, ViewTensors } from './train-step.js';
-import { fetchedTensors, traceTrainStep } from './train-step.js';
+import { microBatchSizes, noHalf, stepShape } from './setup.js';
+import { fetchedTensors } from './step-result.js';
+import type { StepShape, TrainStep, ViewTensors } from './step-shape.js';
+import { traceTrainStep } from './train-step.js';
 
 /** What a step must know of its images. */
 export interface DataShape {
@@ -62,7 +64,7 @@ export interface TraceOptions {
 export const UPLOAD_AREA = 6.25;
 
 /** Bytes of an uploaded image at most. */
-export function uploadBytes(config: Config, channels: number): number {
+function uploadBytes(config: Config, channels: number): number {
   return Math.ceil((UPLOAD_AREA * config.model.image_size ** 2 * channels) / 4) * 4;
 }
 
@@ -98,11 +100,16 @@ function traceDivided(
   { watched = false }: TraceOptions,
 ): Omit<Training, 'undivided'> {
   const graph = new Graph();
-  const shape = stepShape(config, data.channels, target, parts);
+  const sizes = microBatchSizes(config, parts);
+  const search = {
+    cls: chooseSearch(config, 'cls', sizes, target),
+    patch: chooseSearch(config, 'patch', sizes, target),
+  };
+  const shape = stepShape(config, data.channels, target, sizes, search);
   const resident = data.residentBytes === null ? null : pixelInput(graph, data.residentBytes);
   const views: ViewInputs[] = [];
   const images: ViewTensors[] = [];
-  for (const { images: count } of shape.batches) {
+  for (const count of sizes) {
     const pixels = resident ?? pixelInput(graph, count * uploadBytes(config, data.channels));
     const { global, local } = drawInputs(graph, count, config.views.local_count);
     views.push({ pixels, global, local });
@@ -110,13 +117,8 @@ function traceDivided(
   }
   const step = traceTrainStep(graph, shape, images);
   const kept = [...fetchedTensors(step), ...(watched ? watchedTensors(step, images[0]) : [])];
-  const searches = (['cls', 'patch'] as const).flatMap((name) => {
-    const { reason } = chooseSearch(
-      config,
-      name,
-      shape.batches.map(({ images }) => images),
-      target,
-    );
+  const searches = TASK_NAMES.flatMap((name) => {
+    const { reason } = search[name];
     return reason === null ? [] : [`${name === 'cls' ? '[CLS]' : 'patches'} ${reason}`];
   });
   return { config, data, shape, graph, step, views, images, plan: plan(graph, target, kept), searches };
