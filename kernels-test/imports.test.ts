@@ -1,11 +1,11 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { posix } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { projectFile } from './project.js';
 
 /**
- * What each part may import, most basic first (design.md, "Imports point one way"): a part imports only what stands above
+ * What each part may import, most basic first (imports point one way): a part imports only what stands above
  * it, but for `types`, which vanish when compiled. A new part is a new line here, with thought.
  */
 const parts: Readonly<Record<string, { readonly values: readonly string[]; readonly types?: readonly string[] }>> = {
@@ -42,11 +42,11 @@ interface Import {
 }
 
 const folders = ['src', 'shaders', 'bench', 'kernels-test', 'examples'];
-const files = folders.flatMap((folder) =>
+const filesOf = (folder: string): string[] =>
   readdirSync(projectFile(folder), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))
-    .map((name) => `${folder}/${name}`),
-);
+    .filter((name) => !name.includes('node_modules'))
+    .map((name) => `${folder}/${name}`);
+const files = folders.flatMap(filesOf).filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'));
 
 /** `import ... from`, `export ... from`, `import '...'`, `import(...)`, of one or many lines. */
 const statement =
@@ -156,6 +156,22 @@ test('files that browsers load use no globals of Node', () => {
       );
     });
   assert.equal(used, []);
+});
+
+test('comments name no page that is missing here', () => {
+  const sources = [...folders, 'bin', 'presets']
+    .flatMap(filesOf)
+    .filter((file) => /\.(ts|js|py|yaml)$|^bin\//.test(file));
+  const mentions = sources.flatMap((file) =>
+    [...readFileSync(projectFile(file), 'utf8').matchAll(/^\s*(?:\/?\*|\/\/|#).*$/gm)].flatMap(([comment]) =>
+      [...comment.matchAll(/[\w./-]+\.md\b/g)].map(([page]) => ({ file, page })),
+    ),
+  );
+  assert.ok(mentions.some(({ page }) => page === 'examples/reference.md'));
+  assert.equal(
+    mentions.filter(({ page }) => !existsSync(projectFile(page))),
+    [],
+  );
 });
 
 test.run();

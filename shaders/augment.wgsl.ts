@@ -1,4 +1,4 @@
-// augment: views of u8 images (method.md section 5): crop-resize, flip, jitter, greyscale, blur, solarize, normalise.
+// augment: views of u8 images, as iBOT makes them: crop-resize, flip, jitter, greyscale, blur, solarize, normalise.
 //
 //   pixels   u32 [words]               u8 images [h, w, channels], packed little-endian, at any byte offsets
 //   table    u32 [n, 8]                a row a view: see TABLE

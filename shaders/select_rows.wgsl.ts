@@ -1,4 +1,4 @@
-// select_rows: K of M candidates without replacement, those whose neighbours are alike more often (method.md section 3).
+// select_rows: K of M candidates without replacement, those whose neighbours are alike more often (`low-energy`).
 //
 //   candidates  [M]      u32, rows of a memory
 //   score       [M, k]   similarities of each candidate's neighbours

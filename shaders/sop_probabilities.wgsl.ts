@@ -1,4 +1,4 @@
-// sop_probabilities: P = softmax(u D^T / tau) Y, Y given by one number s_j for each row of D (method.md section 3, step 5).
+// sop_probabilities: P = softmax(u D^T / tau) Y, Y given by one number s_j for each row of D (the paper's Section 2.2.1).
 //
 //   u, du       [R, d]        embeddings
 //   D           [J, d]        support embeddings, SOP after SOP: SOP i owns rows i members ... (i + 1) members - 1

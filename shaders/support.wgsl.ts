@@ -1,4 +1,4 @@
-// support: the support embeddings of K SOPs and what each contributes (method.md section 3, steps 3 and 4).
+// support: the support embeddings of K SOPs and what each contributes (the paper's Section 2.2.1).
 //
 //   memory         [N, d]
 //   anchors        [K]          rows of the memory

@@ -103,8 +103,8 @@ function boxMuller([a, b]: Words): number {
 }
 
 /**
- * Normal of mean 0 and deviation `std` given that it lies in [-2, 2]: absolute bounds, as PyTorch's `trunc_normal_`
- * (method.md section 2). By rejection, so `std` should not be far above 2. `counter` below 2^32.
+ * Normal of mean 0 and deviation `std` given that it lies in [-2, 2]: absolute bounds, as PyTorch's `trunc_normal_`.
+ * By rejection, so `std` should not be far above 2. `counter` below 2^32.
  */
 export function truncatedNormal(key: Key, counter: number, std: number): number {
   for (let attempt = 0; ; attempt++) {

@@ -14,7 +14,7 @@ const SIGMA_LIMIT = 1000;
 /**
  * `sop-gpu debug augment`: the augmentation of given images with given draws, one view an image.
  *
- * @param tensors as interface.md, "debug augment", has them: `images` u8 [B, H, W, C], `crop`, `flip`, `grey`, ...
+ * @param tensors as `sop-gpu debug augment --help` has them: `images` u8 [B, H, W, C], `crop`, `flip`, `grey`, ...
  * @param metadata `size`, `mean`, `std`
  * @returns `views` f32 [B, C, size, size]
  * @throws SopError 65 naming the tensor or setting that is missing or malformed

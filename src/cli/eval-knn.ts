@@ -21,10 +21,10 @@ export interface EvalKnnOptions extends FeatureOptions {
   readonly pixels: boolean;
 }
 
-/** Numbers of neighbours of the protocol (method.md section 6). */
+/** Numbers of neighbours of the protocol (the paper's Section 3.1). */
 const PROTOCOL_K = [10, 20, 100, 200] as const;
 
-/** `sop-gpu eval knn`: weighted k-NN classification with frozen features (method.md section 6). */
+/** `sop-gpu eval knn`: weighted k-NN classification with frozen features (the paper's Section 3.1). */
 export async function evalKnnCommand(
   options: EvalKnnOptions,
   common: CommonOptions,

@@ -40,7 +40,7 @@ export interface ViewParameters {
   readonly solarize: boolean;
 }
 
-/** First global view, second global view, any local view: their distributions differ (method.md section 5). */
+/** First global view, second global view, any local view: they differ in size, scale, blur and solarization. */
 export type ViewKind = 'global0' | 'global1' | 'local';
 
 /** The two sections of the configuration that say how views are drawn. */

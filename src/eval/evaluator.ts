@@ -43,7 +43,7 @@ export function quickProtocol(train: ImageSet, test: ImageSet | null, k: readonl
   return { gallery: some(train, GALLERY, 0), queries: test?.labels && train.labels ? some(test, QUERIES, 1) : null, k };
 }
 
-/** Measures an encoder by the k-NN protocol (method.md section 6) and by the spread of its features. Browser-safe. */
+/** Measures an encoder by the k-NN protocol (the paper's Section 3.1) and by the spread of its features. Browser-safe. */
 export class Evaluator {
   private constructor(
     private readonly gpu: Gpu,

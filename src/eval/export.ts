@@ -36,7 +36,7 @@ export interface HuggingFaceExport {
   readonly metadata: ReadonlyMap<string, string>;
   /** `config.json` */
   readonly config: Readonly<Record<string, unknown>>;
-  /** `preprocessor_config.json`: the evaluation protocol (method.md section 6). */
+  /** `preprocessor_config.json`: the evaluation protocol, as `preprocess` follows it. */
   readonly preprocessor: Readonly<Record<string, unknown>>;
 }
 

@@ -7,7 +7,7 @@ export interface KnnResult {
   readonly bestK: number;
 }
 
-/** Temperature of the vote (DINO, iBOT; method.md section 6). */
+/** Temperature of the vote (DINO, iBOT). */
 const VOTE_TEMPERATURE = 0.07;
 
 /**

@@ -10,7 +10,7 @@ export interface ImageFormat {
   readonly std: readonly number[];
 }
 
-/** The protocol's resize for a crop of 224: shorter side to 256 (method.md section 6). */
+/** The protocol's resize for a crop of 224: shorter side to 256. */
 const RESIZE_OVER_CROP = 256 / 224;
 
 /** Contribution of consecutive source pixels to one target pixel. */

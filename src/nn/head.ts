@@ -22,7 +22,7 @@ export function headSpecs(width: number, { hidden, layers, out }: HeadShape, ini
   ).flat();
 }
 
-/** Projection head: x [R, W] -> embeddings [R, d] of unit norm. One head serves [CLS] and patch tokens (section 2). */
+/** Projection head: x [R, W] -> embeddings [R, d] of unit norm. One head serves [CLS] and patch tokens. */
 export function head(graph: Graph, { layers }: HeadShape, parameters: Parameters, x: Tensor): Tensor {
   let hidden = x;
   for (let i = 0; i < layers; i++) {

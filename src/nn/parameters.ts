@@ -18,7 +18,7 @@ export interface ParameterSpec {
   /** Shape in the graph, of as many elements: weights are matrices [outputs, inputs], tokens are rows. */
   readonly graphShape: readonly number[];
   readonly initial: Initial;
-  /** No weight decay on biases and other tensors that are 1-D in PyTorch (method.md section 5). */
+  /** No weight decay on biases and other tensors that are 1-D in PyTorch. */
   readonly decay: boolean;
 }
 

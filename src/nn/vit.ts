@@ -33,7 +33,7 @@ export interface VitShape {
   readonly initStd: InitStd;
 }
 
-/** Name of the vector that stands for masked patches; the teacher has none (method.md section 2). */
+/** Name of the vector that stands for masked patches; the teacher has none (e_[MASK] of the paper's Section 2.3). */
 export const MASKED_EMBED = 'masked_embed';
 
 /** Patches along a side. */
@@ -119,9 +119,9 @@ export function segmentsOf(vit: VitShape, images: readonly Tensor[]): Segment[] 
 }
 
 /**
- * The encoder (method.md section 2). Images of all sizes go through together: every layer but attention treats rows alike,
- * so global and local views are rows of one tensor and each weight is used once. Where the matrices of `parameters` are f16
- * (`halfMatrices`), so is all that flows between the layers, and its gradients.
+ * The encoder: a Vision Transformer as in DINO, iBOT and timm. Images of all sizes go through together: every layer but
+ * attention treats rows alike, so global and local views are rows of one tensor and each weight is used once. Where the
+ * matrices of `parameters` are f16 (`halfMatrices`), so is all that flows between the layers, and its gradients.
  */
 export function encode(graph: Graph, vit: VitShape, parameters: Parameters, views: Views): Encoded {
   const segments = segmentsOf(vit, views.images);

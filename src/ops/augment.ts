@@ -28,7 +28,7 @@ export type AugmentAttributes = Attributes & {
 const MEAN_TERMS = 256;
 
 /**
- * Augmented views of u8 images (method.md section 5, "Augmentation"): crop-resize, flip, jitter, greyscale, blur, solarize,
+ * Augmented views of u8 images, as iBOT makes them: crop-resize, flip, jitter, greyscale, blur, solarize,
  * normalise, each as the row of `table` and `draws` says.
  *
  * Inputs: pixels u32 [words], images [h, w, channels] in any places; table u32 [n, 8] (`TABLE`) and draws f32 [n, 5]

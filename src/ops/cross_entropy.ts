@@ -33,7 +33,7 @@ function variant(width: number): { readonly vec4: boolean; readonly width: numbe
 }
 
 /**
- * Cross-entropy of teacher and student distributions over chosen pairs of rows (method.md section 4, eq. 2 and 4):
+ * Cross-entropy of teacher and student distributions over chosen pairs of rows (the paper's equations 2 and 4):
  * - sum_r weights[r] sum_{b in partners[r]} sum_i Pt[b, i] log Ps[r, i].
  * Inputs: student [R, K], teacher [Rt, K], partners u32 [R, 2] (0xffffffff: none), weights [R]. Output: loss [1].
  * A row of weight 0 contributes exactly 0; a NaN or infinity in any other row makes the loss NaN. Probabilities below the

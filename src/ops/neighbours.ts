@@ -14,8 +14,8 @@ export type NeighboursAttributes = Attributes & {
 };
 
 /**
- * The k rows of a memory most similar to each anchor: exact, the anchor's own row left out, ties to the lower row (section 3
- * step 2 of the method). Rows have unit norm, so that the score, their dot product, is the cosine; it is not clamped.
+ * The k rows of a memory most similar to each anchor: exact, the anchor's own row left out, ties to the lower row (the
+ * paper's Section 2.2.1). Rows have unit norm, so that the score, their dot product, is the cosine; it is not clamped.
  *
  * Inputs: memory [N, d], anchors u32 [K], different rows of the memory. Outputs: index u32 [K, k], score f32 [K, k], most
  * similar first. A score that is not a number is never found; where fewer than k are left an entry is row 0 with -3e38.

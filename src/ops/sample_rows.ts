@@ -14,7 +14,7 @@ export type SampleRowsAttributes = {
 };
 
 /**
- * `count` different rows of `from`, uniform without replacement (method.md section 3, step 1). No inputs.
+ * `count` different rows of `from`, uniform without replacement (anchors: the paper's Section 2.2.1). No inputs.
  * Output: index u32 [count].
  */
 export const sampleRows = defineOp<SampleRowsAttributes>({

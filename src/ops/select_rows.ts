@@ -13,7 +13,8 @@ export type SelectRowsAttributes = {
 
 /**
  * `count` of M candidates, drawn without replacement with weights 1 / (std / (|mean| + 1e-8) + 1e-8) of their k scores,
- * population std (method.md section 3, low-energy anchors).
+ * population std: `sop.anchor_selection` low-energy, after the authors' release (whose weights are all equal, since it takes
+ * the mean for the std).
  *
  * Inputs: candidates u32 [M], score f32 [M, k], k >= 2. Output: anchors u32 [count], in the order in which a draw one after
  * the other would have found them. No derivative.

@@ -20,8 +20,8 @@ import { chooseRowTile, type RowProducts, rowTileVariants } from './row-tiles.js
 export type SopAttributes = { readonly members: number; readonly temperature: Scalar };
 
 /**
- * P(u) = softmax(u D^T / tau) Y: what each embedding has to do with each of K self-organizing prototypes (method.md section
- * 3, step 5). Y [J, K] is given by s: row j gives s_j to its own SOP and (1 - s_j) / (K - 1) to every other.
+ * P(u) = softmax(u D^T / tau) Y: what each embedding has to do with each of K self-organizing prototypes (the paper's
+ * Section 2.2.1). Y [J, K] is given by s: row j gives s_j to its own SOP and (1 - s_j) / (K - 1) to every other.
  *
  * Inputs: u [R, d], D [J, d], s [J], J = K members. Outputs: P [R, K]; stats [R, 2], kept for backward: the largest logit of
  * the row and the inverse of the sum of exponentials relative to it. Only u has a gradient. Neither the logits nor Y are

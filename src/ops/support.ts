@@ -7,7 +7,7 @@ import { elements, f32, sameShape, showShape } from '../graph/tensor.js';
 export type SupportAttributes = { readonly contributions: 'soft' | 'one-hot'; readonly smoothing: number };
 
 /**
- * Support embeddings of K SOPs, and the share s_j of each that goes to its own SOP (method.md section 3, steps 3 and 4).
+ * Support embeddings of K SOPs, and the share s_j of each that goes to its own SOP: D and Y of the paper's Section 2.2.1.
  *
  * Inputs: memory [N, d], anchors u32 [K] and, unless SOPs are anchors alone, index u32 [K, k] and score [K, k] as
  * `neighbours` returns them. Outputs: D [K (k + 1), d], each anchor followed by its neighbours; s [K (k + 1)] in [1 / K, 1].

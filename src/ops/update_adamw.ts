@@ -25,7 +25,7 @@ export const DECAYS = 0x80000000;
 const spans = (flat: Spec | undefined): number => Math.ceil(elements(flat?.shape ?? []) / ADAMW_SPAN);
 
 /**
- * Clips each gradient tensor by its own norm, then AdamW (method.md section 5), unless the flag is up.
+ * Clips each gradient tensor by its own norm, then AdamW, unless the flag is up.
  * Inputs: flag u32 [1], parameters, gradients, moment1, moment2 [n] each, squares [T] (`pack_norms`), table u32 [n / 64]:
  * tensor of each 64 elements, `DECAYS` added where it is decayed, `NO_TENSOR` for what is to be left alone.
  * Changes parameters and both moments. Output: norms [2], sums of squares of the parameters after it and of the update

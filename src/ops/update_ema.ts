@@ -5,8 +5,8 @@ import { elements, showShape } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
 /**
- * Exponential moving average of the teacher (method.md section 5): target = m target + (1 - m) source, unless the flag is
- * up. Inputs: flag u32 [1], target of n elements (changed), source of at least n, of which the first n count. No outputs.
+ * Exponential moving average of the teacher (the paper's Appendix C.5): target = m target + (1 - m) source, unless the flag
+ * is up. Inputs: flag u32 [1], target of n elements (changed), source of at least n, of which the first n count. No outputs.
  */
 export const updateEma = defineOp<{ readonly momentum: Scalar }>({
   name: 'update_ema',

@@ -4,8 +4,8 @@ import { defineOp, GraphError, input } from '../graph/op.js';
 import { elements, showShape } from '../graph/tensor.js';
 
 /**
- * Inserts rows into a FIFO memory (method.md section 5), unless the flag is up: row i goes to (pointer + i) mod N, of more
- * than N rows the last N; then pointer = (pointer + B) mod N.
+ * Inserts rows into a FIFO memory (the paper's Appendix A), unless the flag is up: row i goes to (pointer + i) mod N, of
+ * more than N rows the last N; then pointer = (pointer + B) mod N.
  * Inputs: flag u32 [1], memory [N, d] (changed), pointer u32 [1] (changed), rows [B, d]. No outputs.
  */
 export const updateFifo = defineOp<Record<string, never>>({

@@ -1,5 +1,5 @@
 /**
- * Schedules (method.md section 5) as functions of a position in the run: the number of the iteration, counted from 0; or
+ * Schedules as functions of a position in the run: the number of the iteration, counted from 0; or
  * the share of the run that is done, for runs that last a given time. With `iteration` = 1 a schedule takes at whole
  * positions the values of the formula; with `iteration` = 0 it is the limit of ever more iterations.
  */

@@ -27,7 +27,7 @@ export interface RunClock {
 }
 
 /**
- * The schedules of a configuration over its run (method.md section 5). For runs by time they follow the share that is
+ * The schedules of a configuration over its run. For runs by time they follow the share that is
  * over; that these have no warm-up in epochs is checked with the configuration.
  */
 export function runClock(config: Config, stepsPerEpoch: number): RunClock {

@@ -24,7 +24,7 @@ export function maxMasked({ ratio, ratioVar }: MaskRatio, [h, w]: Grid): number 
 }
 
 /**
- * A mask over a grid of patches (method.md section 2, "Masks"), u8 [h w], 1 = masked.
+ * A mask over a grid of patches (the paper's Appendix C.3), u8 [h w], 1 = masked.
  * `random`: exactly floor(share n) patches. `block`: rectangles, together at most that many.
  */
 export function drawMask(draws: Draws, { kind, ratio, ratioVar }: MaskOptions, grid: Grid): Uint8Array {

@@ -4,7 +4,7 @@ import { updateFifo } from '../ops/update_fifo.js';
 import { declareLists, type NeighbourLists, updateLists } from './neighbour-lists.js';
 import type { TaskName, TaskShape } from './prototypes.js';
 
-/** A FIFO memory of embeddings (method.md section 1: E_C, E_P). */
+/** A FIFO memory of embeddings (E_C and E_P of the paper, Section 2 and Appendix A). */
 export interface Memory {
   /** [N, d], rows of unit norm. */
   readonly rows: Tensor;

@@ -11,7 +11,7 @@ import { type Found, fullSearch, listedSearch, type Search } from './neighbour-l
 export const TASK_NAMES = ['cls', 'patch'] as const;
 export type TaskName = (typeof TASK_NAMES)[number];
 
-/** How the prototypes of a task are made (method.md section 3). */
+/** How the prototypes of a task are made (the paper's Section 2.2.1). */
 export interface TaskShape {
   /** N, rows of the memory. */
   readonly memory: number;
@@ -81,7 +81,7 @@ export function selectLowEnergy(
   return graph.one(selectRows, [candidates, score], { count, stream, seed, step });
 }
 
-/** Search, gather and contribute: steps 2 to 4 of section 3. */
+/** Searches the neighbours of the anchors, gathers D and weighs its rows: D and Y of the paper's Section 2.2.1. */
 export function organize(
   graph: Graph,
   memory: Memory,
@@ -98,7 +98,7 @@ export function organize(
   return { anchors, neighbours: found, support: rows, contributions: shares, members: k + 1 };
 }
 
-/** P(u) = softmax(u D^T / temperature) Y (step 5). u [R, d] -> [R, K], rows summing to 1. */
+/** P(u) = softmax(u D^T / temperature) Y. u [R, d] -> [R, K], rows summing to 1. */
 export function predict(graph: Graph, prototypes: Prototypes, embeddings: Tensor, temperature: Scalar): Tensor {
   const { support: rows, contributions, members } = prototypes;
   const [probabilities] = graph.add(sopProbabilities, [embeddings, rows, contributions], { members, temperature });

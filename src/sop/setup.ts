@@ -109,7 +109,7 @@ function anchorSource({ sop }: Config): StepShape['anchors'] {
   return sop.anchor_selection === 'uniform' ? 'sampled' : sop.anchor_selection;
 }
 
-/** Rate of stochastic depth of each block: linear from 0 to `rate`, i / (depth - 1) (method.md section 2). */
+/** Rate of stochastic depth of each block: linear from 0 to `rate`, rate i / (depth - 1). */
 export function dropPathRates(rate: number, depth: number): number[] {
   return Array.from({ length: depth }, (_, i) => (depth > 1 ? (rate * i) / (depth - 1) : 0));
 }

@@ -15,7 +15,7 @@ import { stateEntries } from './state.js';
 import type { StepValues } from './trainer.js';
 import { type Training, traceViews, type ViewDraws } from './training.js';
 
-/** What `debug step` takes (interface.md). */
+/** What `debug step` takes (`sop-gpu debug step --help`). */
 export interface StepFile {
   readonly tensors: readonly NamedArray[];
   readonly metadata: ReadonlyMap<string, string>;

@@ -19,7 +19,7 @@ import { batchInputs, type StepScalars, stepScalars } from './step-inputs.js';
 import type { BatchShape, MicroBatch, StepShape, TrainStep, ViewTensors } from './step-shape.js';
 
 /**
- * The SOP training step (method.md section 5, the paper's pseudo-code A.1), in its order. More than one micro-batch is
+ * The SOP training step (the paper's pseudo-code, Appendix A.1), in its order. More than one micro-batch is
  * gradient accumulation: the anchors of the step serve all of them and the memories are filled once, at the end. Both losses
  * are means over images, so the step is the same, within rounding, however its images are divided.
  * `views` has those of each micro-batch.
