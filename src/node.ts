@@ -18,11 +18,14 @@ export * from './index.js';
  */
 const instances: GPU[] = [];
 
+/** Dawn rounds the device's times to 65.536 us, for the sake of web pages that must not spy on each other. */
+const EXACT_TIMES = 'disable-dawn-features=timestamp_quantization';
+
 function createInstance(options: string[] = []): GPU {
   Object.assign(globalThis, globals); // GPUBufferUsage and its like, which browsers have anyway
   pollPatiently();
   widenVectors();
-  const instance = create(options);
+  const instance = create([EXACT_TIMES, ...options]);
   instances.push(instance);
   return instance;
 }
