@@ -1,35 +1,20 @@
-import { compare, oneStepNearer } from '../kernels-test/compare.js';
+import { boundFor, compareAs } from '../kernels-test/compare.js';
 import { type OpTest, Random, type Values } from '../kernels-test/declare.js';
 import { opTests } from '../kernels-test/index.js';
 import type { AnyOpTest } from '../kernels-test/interpreter.js';
-import { type Traced, toElements } from '../kernels-test/traced.js';
+import type { Traced } from '../kernels-test/traced.js';
 import type { Node } from '../src/graph/graph.js';
-import type { Attributes } from '../src/graph/op.js';
+import type { Attributes, Scalar } from '../src/graph/op.js';
 import { elements, type Spec, type Tensor } from '../src/graph/tensor.js';
 import type { Replay } from '../src/plan/replay.js';
 
-/** How far a kernel is from its float64 reference, in units of the RMS, and how far it may be. */
+/** How far a kernel is from its float64 reference, in units of the RMS or of the terms of its sums, and how far it may be. */
 export interface Deviation {
   readonly error: number;
   readonly tolerance: number;
 }
 
 const references: ReadonlyMap<string, AnyOpTest> = new Map(opTests.map((test) => [test.op.name, test]));
-
-/** NaN as f32 and as two f16. */
-const NAN_BITS = 0x7fc17e5d;
-
-/** Fills all buffers with NaN, so that a kernel that does nothing is found out, then writes inputs and scalars. */
-export function prepare(replay: Replay, traced: Traced, values: ReadonlyMap<Tensor, Values>): void {
-  const { plan, buffers, gpu } = replay.compiled;
-  plan.buffers.forEach(({ bytes, group }, i) => {
-    const buffer = buffers[i];
-    if (buffer && group !== 'constant')
-      gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(bytes / 4).fill(NAN_BITS));
-  });
-  for (const [tensor, data] of values) replay.write(tensor, toElements(tensor, data));
-  for (const [scalar, value] of traced.scalars) replay.setScalar(scalar, value);
-}
 
 /**
  * Holds what a node left on the device against its reference, fed with what the device fed the node: so each kernel is
@@ -51,27 +36,29 @@ export async function checkNode(
     inputs.map(async (tensor) => values.get(tensor)?.slice() ?? Float64Array.from(await replay.read(tensor))),
   );
   const rows = sampledRows(test, node);
-  const expected = test.reference({
+  const call = {
     inputs: given,
     specs: inputs,
     outputs,
     attrs,
-    scalar: (scalar) => traced.scalars.get(scalar) ?? Number.NaN,
-    wanted: (row) => rows === undefined || rows.has(row),
-  });
-  const results: [Tensor, Values | undefined][] = [
-    ...outputs.map((tensor, i): [Tensor, Values | undefined] => [tensor, expected[i]]),
-    ...(op.updates ?? []).map((i): [Tensor, Values | undefined] => [inputs[i]!, given[i]]),
+    scalar: (scalar: Scalar) => traced.scalars.get(scalar) ?? Number.NaN,
+    wanted: (row: number) => rows === undefined || rows.has(row),
+  };
+  const terms = test.terms?.(call);
+  const expected = test.reference(call);
+  const results = [
+    ...outputs.map((tensor, i) => ({ tensor, wanted: expected[i]!, terms: terms?.[i] })),
+    ...(op.updates ?? []).map((i) => ({ tensor: inputs[i]!, wanted: given[i]!, terms: undefined })),
   ];
   const tolerance = test.tolerance({ specs: inputs, outputs, attrs });
   let worst: Deviation = { error: 0, tolerance };
-  for (const [tensor, wanted] of results) {
+  for (const { tensor, wanted, terms } of results) {
     const got = await replay.read(tensor);
     // Outputs of other rows than the first, such as sums over rows, are checked as a whole.
     const looked = outputs[0] && rowCount(tensor) === rowCount(outputs[0]) ? rows : undefined;
-    const [values, correct] = [onlyRows(got, tensor, looked), onlyRows(wanted ?? [], tensor, looked)];
-    const { error } = compare(tensor.dtype === 'f16' ? oneStepNearer(values, correct) : values, correct);
-    const deviation = { error, tolerance: /^f/.test(tensor.dtype) ? tolerance : 0 };
+    const [values, correct] = [onlyRows(got, tensor, looked), onlyRows(wanted, tensor, looked)];
+    const { error } = compareAs(tensor, values, correct, terms && onlyRows(terms, tensor, looked));
+    const deviation = { error, tolerance: boundFor(tensor, tolerance) };
     // Beyond its tolerance beats within; NaN is beyond any.
     if (!holds(deviation) || (holds(worst) && error > worst.error)) worst = deviation;
   }

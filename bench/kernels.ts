@@ -1,4 +1,4 @@
-import { drawAll, trace } from '../kernels-test/traced.js';
+import { drawAll, prepare, trace } from '../kernels-test/traced.js';
 import type { Gpu } from '../src/gpu/device.js';
 import type { Node } from '../src/graph/graph.js';
 import { compile } from '../src/plan/compile.js';
@@ -7,7 +7,7 @@ import { Replay } from '../src/plan/replay.js';
 import { withVariant } from '../src/plan/variants.js';
 import { type BenchCase, caseOf, showShape } from './cases.js';
 import type { Ceiling } from './ceilings.js';
-import { checkNode, type Deviation, holds, prepare } from './check.js';
+import { checkNode, type Deviation, holds } from './check.js';
 
 /** One line of the benchmark. */
 export interface BenchRow {
@@ -79,14 +79,16 @@ export async function benchKernel(
 /** All samples of a pass together, ms, and how many they are: so each lasts long enough for its submit not to count. */
 const PASS_MS = 450;
 const MOST_SAMPLES = 15;
+/** Also of work that lasts longer than all samples should. */
+const LEAST_SAMPLES = 3;
 
-/** Median and spread of the time of one repetition; where that is done but once or twice more, its first run counts too. */
+/** Median and spread of the time of one repetition. @param first its first run, which says how many there can be */
 async function sample(first: number, passMs: number, time: (repeats: number) => Promise<number>) {
   const sampleMs = passMs / MOST_SAMPLES;
   const repeats = Math.max(1, Math.min(1000, Math.round(sampleMs / first)));
-  // Work that lasts longer than all samples should is done again once or twice, work of seconds not at all.
-  const samples = Math.min(MOST_SAMPLES, Math.floor((2 * passMs) / Math.max(sampleMs, first)));
-  const times: number[] = samples < 3 ? [first] : [];
+  const fitting = Math.floor((2 * passMs) / Math.max(sampleMs, first));
+  const samples = Math.max(LEAST_SAMPLES, Math.min(MOST_SAMPLES, fitting));
+  const times: number[] = [];
   for (let i = 0; i < samples; i++) times.push((await time(repeats)) / repeats);
   times.sort((a, b) => a - b);
   const middle = times.length >> 1;

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type BenchCase, type BenchedTest, caseOf, modelCases, opsNamed, showShape } from '../bench/cases.js';
-import { checkNode, holds, prepare } from '../bench/check.js';
+import { checkNode, holds } from '../bench/check.js';
 import { benchKernel } from '../bench/kernels.js';
 import { speedTables, withTables } from '../bench/readme.js';
 import { openNodeGpu } from '../src/node.js';
@@ -15,7 +15,7 @@ import { Replay } from '../src/plan/replay.js';
 import { failsWith, succeeds } from './cli-support.js';
 import { temporaryFolder } from './data-support.js';
 import { projectFile } from './project.js';
-import { drawAll, trace } from './traced.js';
+import { drawAll, prepare, trace } from './traced.js';
 
 const gpu = await openNodeGpu({ quiet: true });
 const folder = temporaryFolder();
@@ -64,6 +64,30 @@ for (const found of opsNamed([])) {
     }
   });
 }
+
+test('a gradient whose terms cancel is held against them, as the tests hold it', async () => {
+  const [found] = opsNamed(['sop_probabilities']);
+  const rows = await benchKernel(gpu, { test: found!, dims: [64, 16, 3, 1] }, ceiling, 15);
+  assert.ok(rows.length === 2 && rows.every(holds), JSON.stringify(rows));
+});
+
+if (gpu.target.timestamps) {
+  test("the device's times are not rounded to the 65.536 us that web pages get", async () => {
+    const [found] = opsNamed(['layernorm']);
+    const { graph, outputs } = trace(found!, caseOf(oddCase(found!)));
+    const replay = new Replay(await compile(gpu, plan(graph, gpu.target, outputs)));
+    try {
+      const spans = [...(await replay.profile()), ...(await replay.profile())];
+      const ticks = spans.map(({ begin, end }) => (1000 * (end - begin)) / 65.536);
+      assert.ok(
+        ticks.some((count) => Math.abs(count - Math.round(count)) > 0.01),
+        `${ticks}`,
+      );
+    } finally {
+      replay.destroy();
+    }
+  });
+} else console.log(`NOT RUN: the device's times: ${gpu.target.name} has no timestamp-query`);
 
 if (gpu.target.f16) {
   for (const [name, dims] of [

@@ -33,9 +33,22 @@ export function compare(
 }
 
 /**
- * Throws unless `got` is within `tolerance` of `expected`; integer tensors must be equal. In f16 an element may be one step
- * farther, 2^-10 of itself and 2^-24 at least: where two numbers differ, however little, the ends they round to may do so.
+ * `compare` for the contents of a tensor. In f16 an element may be one step farther, 2^-10 of itself and 2^-24 at least: where
+ * two numbers differ, however little, the ends they round to may do so.
  */
+export function compareAs(
+  { dtype }: Spec,
+  got: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  terms?: ArrayLike<number> | null,
+): Comparison {
+  return compare(dtype === 'f16' ? oneStepNearer(got, expected) : got, expected, terms);
+}
+
+/** What a tensor may be off where reals may be `tolerance`: integers must be equal. */
+export const boundFor = ({ dtype }: Spec, tolerance: number): number => (/^f/.test(dtype) ? tolerance : 0);
+
+/** Throws unless `got` is within `tolerance` of `expected`. */
 export function assertClose(
   label: string,
   spec: Spec,
@@ -44,9 +57,8 @@ export function assertClose(
   tolerance: number,
   terms?: ArrayLike<number> | null,
 ): void {
-  const half = spec.dtype === 'f16';
-  const worst = compare(half ? oneStepNearer(got, expected) : got, expected, terms);
-  const bound = half || spec.dtype === 'f32' ? tolerance : 0;
+  const worst = compareAs(spec, got, expected, terms);
+  const bound = boundFor(spec, tolerance);
   if (worst.error <= bound) return;
   const { index, error } = worst;
   throw new Error(
@@ -56,7 +68,7 @@ export function assertClose(
 }
 
 /** Each number of `got` moved towards the expected one by at most a step of f16. */
-export function oneStepNearer(got: ArrayLike<number>, expected: ArrayLike<number>): Float64Array {
+function oneStepNearer(got: ArrayLike<number>, expected: ArrayLike<number>): Float64Array {
   return Float64Array.from(got, (value, i) => {
     const missing = (expected[i] ?? NaN) - value;
     const step = Math.max(2 ** -10 * Math.abs(expected[i] ?? NaN), 2 ** -24);

@@ -9,10 +9,7 @@ import { Replay } from '../src/plan/replay.js';
 import { assertClose } from './compare.js';
 import { type Case, Random, type Values } from './declare.js';
 import { type AnyOpTest, Interpreter } from './interpreter.js';
-import { drawAll, showCase, type Traced, toElements, trace } from './traced.js';
-
-/** NaN as f32 and as two f16. */
-const NAN_BITS = 0x7fc17e5d;
+import { drawAll, NAN_BITS, prepare, showCase, type Traced, trace } from './traced.js';
 
 function interpret(traced: Traced, values: ReadonlyMap<Tensor, Values>, tests: readonly AnyOpTest[]): Interpreter {
   const interpreter = new Interpreter(traced.graph, tests);
@@ -159,14 +156,7 @@ async function runPoisoned(
   traced: Traced,
   values: ReadonlyMap<Tensor, Values>,
 ): Promise<Uint32Array[]> {
-  const { compiled } = replay;
-  compiled.plan.buffers.forEach(({ bytes, group }, i) => {
-    const buffer = compiled.buffers[i];
-    if (buffer && group !== 'constant')
-      compiled.gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(bytes / 4).fill(NAN_BITS));
-  });
-  for (const [tensor, data] of values) replay.write(tensor, toElements(tensor, data));
-  for (const [scalar, value] of traced.scalars) replay.setScalar(scalar, value);
+  prepare(replay, traced, values);
   await replay.run();
   await replay.settled();
   const updated = (traced.graph.nodes[0]?.op.updates ?? []).flatMap((i) => traced.inputs[i] ?? []);

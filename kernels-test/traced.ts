@@ -2,7 +2,7 @@ import { Graph } from '../src/graph/graph.js';
 import { halfToNumber, numberToHalf, packHalves } from '../src/graph/half.js';
 import type { Attributes, Scalar } from '../src/graph/op.js';
 import { bytes, elements, type Tensor } from '../src/graph/tensor.js';
-import type { Elements } from '../src/plan/replay.js';
+import type { Elements, Replay } from '../src/plan/replay.js';
 import { type Case, type CaseInput, Random, type Values } from './declare.js';
 import type { AnyOpTest } from './interpreter.js';
 
@@ -112,4 +112,19 @@ export function toElements({ shape, dtype }: Tensor, values: ArrayLike<number>):
   if (dtype === 'f16') return packHalves(Float32Array.from(values), bytes({ shape, dtype }));
   if (dtype === 'f32') return Float32Array.from(values);
   return dtype === 'u32' ? Uint32Array.from(values) : Int32Array.from(values);
+}
+
+/** NaN as f32 and as two f16. */
+export const NAN_BITS = 0x7fc17e5d;
+
+/** Fills all buffers with NaN, so that a kernel that does nothing is found out, then writes inputs and scalars. */
+export function prepare(replay: Replay, { scalars }: Traced, values: ReadonlyMap<Tensor, Values>): void {
+  const { plan, buffers, gpu } = replay.compiled;
+  plan.buffers.forEach(({ bytes, group }, i) => {
+    const buffer = buffers[i];
+    if (buffer && group !== 'constant')
+      gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(bytes / 4).fill(NAN_BITS));
+  });
+  for (const [tensor, data] of values) replay.write(tensor, toElements(tensor, data));
+  for (const [scalar, value] of scalars) replay.setScalar(scalar, value);
 }
