@@ -1,6 +1,7 @@
 import type { Graph } from '../src/graph/graph.js';
 import type { Tensor } from '../src/graph/tensor.js';
 import { maskInputs } from '../src/sop/masks.js';
+import { maskWrites } from '../src/sop/step-inputs.js';
 import type { MicroBatch, StepShape, TrainStep, ViewTensors } from '../src/sop/step-shape.js';
 import { Random } from './declare.js';
 import { draw } from './traced.js';
@@ -95,12 +96,7 @@ function writeBatch({ inputs }: MicroBatch, set: Set, random: Random): void {
     maskedPatches: MICRO_BATCH.maskedPatches,
     layout: 'train',
   });
-  set(inputs.mask, lists.mask);
-  set(inputs.maskedRows, lists.maskedRows);
-  set(inputs.teacherRows, lists.teacherRows);
-  set(inputs.patchPairs.partners, lists.partners);
-  set(inputs.patchPairs.weights, lists.weights);
-  set(inputs.insertedRows, lists.insertedRows);
+  for (const [tensor, values] of maskWrites(inputs, lists)) set(tensor, values);
   if (inputs.keep)
     set(
       inputs.keep,

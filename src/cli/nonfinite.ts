@@ -6,7 +6,8 @@ import type { NamedArray } from '../data/safetensors.js';
 import { SopError } from '../errors.js';
 import { Feed } from '../sop/feed.js';
 import { stepFiles } from '../sop/step-file.js';
-import type { NonFiniteError, StepValues, Trainer } from '../sop/trainer.js';
+import type { StepValues } from '../sop/step-inputs.js';
+import type { NonFiniteError, Trainer } from '../sop/trainer.js';
 import type { TrainSetup } from './train.js';
 
 /**

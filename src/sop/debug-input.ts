@@ -6,6 +6,7 @@ import { DebugTensors } from './debug-tensors.js';
 import { type NetworkShape, studentSpecs, teacherSpecs } from './networks.js';
 import { type PrototypeOptions, TASK_NAMES, type TaskName, type TaskShape } from './prototypes.js';
 import { packLimit, precisionOn } from './setup.js';
+import type { StepValues } from './step-inputs.js';
 import type { StepShape } from './step-shape.js';
 
 /** What a `debug step` file says, checked: sizes from its tensors, settings from its metadata. */
@@ -25,15 +26,7 @@ export interface DebugInput {
   readonly maskedCount: number;
   readonly patchRows: Int32Array;
   readonly dropPath: number;
-  readonly values: {
-    readonly lr: number;
-    readonly weightDecay: number;
-    readonly momentum: number;
-    readonly studentTemp: number;
-    readonly teacherTemp: number;
-    readonly step: number;
-    readonly lossScale: number;
-  };
+  readonly values: StepValues & { readonly studentTemp: number; readonly lossScale: number };
 }
 
 /** Reads and checks a `debug step` file. Throws `SopError` 65 for tensors, 64 for settings. */

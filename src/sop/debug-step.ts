@@ -4,7 +4,6 @@ import { type Complaint, ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { Graph } from '../graph/graph.js';
 import { elements, type Tensor } from '../graph/tensor.js';
-import { ADAMW } from '../optim/adamw.js';
 import { compile } from '../plan/compile.js';
 import { plan } from '../plan/plan.js';
 import { type Elements, Replay } from '../plan/replay.js';
@@ -14,6 +13,7 @@ import { studentSpecs } from './networks.js';
 import { TASK_NAMES } from './prototypes.js';
 import { dropPathRates } from './setup.js';
 import { elementsFor, stateEntries } from './state.js';
+import { maskWrites, setStepValues } from './step-inputs.js';
 import { flaggedTensor } from './step-result.js';
 import type { MicroBatch, TrainStep } from './step-shape.js';
 import { traceTrainStep } from './train-step.js';
@@ -74,7 +74,8 @@ export function writeGivenStep(replay: Replay, { graph, step, views }: GivenStep
   if (localViews) replay.write(localViews, given.tensors.floats('views.local'));
   writeInputs(replay, step.batches[0], given);
   writeAnchors(replay, graph, given);
-  writeScalars(replay, step, given);
+  setStepValues(replay, step.scalars, given.values);
+  replay.setScalar(step.scalars.studentTemp, given.values.studentTemp);
 }
 
 /** Tensors that only live inside the step, by the name of the file that they come out under. */
@@ -127,12 +128,7 @@ function writeInputs(replay: Replay, { inputs }: MicroBatch, given: DebugInput):
     maskedPatches: batch.maskedPatches,
     layout: 'all',
   });
-  replay.write(inputs.mask, lists.mask);
-  replay.write(inputs.maskedRows, lists.maskedRows);
-  replay.write(inputs.teacherRows, lists.teacherRows);
-  replay.write(inputs.patchPairs.partners, lists.partners);
-  replay.write(inputs.patchPairs.weights, lists.weights);
-  replay.write(inputs.insertedRows, lists.insertedRows);
+  for (const [tensor, data] of maskWrites(inputs, lists)) replay.write(tensor, data);
   if (!inputs.keep) return;
   const { depth } = shape.network.vit;
   const rates = dropPathRates(given.dropPath, depth);
@@ -163,17 +159,6 @@ function writeAnchors(replay: Replay, graph: Graph, given: DebugInput): void {
       if (tensor) replay.write(tensor, Uint32Array.from(rows.subarray(task * anchors, (task + 1) * anchors)));
     }
   }
-}
-
-function writeScalars(replay: Replay, { scalars }: TrainStep, { values }: DebugInput): void {
-  replay.setScalar(scalars.lr, values.lr);
-  replay.setScalar(scalars.weightDecay, values.weightDecay);
-  replay.setScalar(scalars.momentum, values.momentum);
-  replay.setScalar(scalars.studentTemp, values.studentTemp);
-  replay.setScalar(scalars.teacherTemp, values.teacherTemp);
-  replay.setScalar(scalars.step, values.step);
-  replay.setScalar(scalars.correction1, 1 - ADAMW.beta1 ** values.step);
-  replay.setScalar(scalars.correction2, 1 - ADAMW.beta2 ** values.step);
 }
 
 async function collect(

@@ -8,7 +8,7 @@ import { gridSide } from '../nn/vit.js';
 import { Draws, permutation } from '../rng.js';
 import { drawMask, maskInputs } from './masks.js';
 import { dropPathRates } from './setup.js';
-import type { Write } from './trainer.js';
+import { maskWrites, type Write } from './step-inputs.js';
 import { type Training, UPLOAD_AREA, type ViewDraws } from './training.js';
 
 /** Everything that the host writes for one step. */
@@ -212,14 +212,7 @@ export class Feed {
       maskedPatches,
       layout: 'train',
     });
-    return [
-      [inputs.mask, lists.mask],
-      [inputs.maskedRows, lists.maskedRows],
-      [inputs.teacherRows, lists.teacherRows],
-      [inputs.patchPairs.partners, lists.partners],
-      [inputs.patchPairs.weights, lists.weights],
-      [inputs.insertedRows, lists.insertedRows],
-    ];
+    return maskWrites(inputs, lists);
   }
 
   /** Stochastic depth: each branch of each block is kept with probability 1 - rate and divided by it, for each view alone. */

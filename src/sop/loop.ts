@@ -1,7 +1,9 @@
 import { type Config, runLength } from '../config/schema.js';
 import { type RunSchedules, runSchedules, scaledRate } from '../optim/schedules.js';
 import type { Feed, StepBatch } from './feed.js';
-import type { StepResult, StepValues, Trainer } from './trainer.js';
+import type { StepValues } from './step-inputs.js';
+import type { StepResult } from './step-result.js';
+import type { Trainer } from './trainer.js';
 
 /** A finished step. */
 export interface StepRecord extends StepResult {

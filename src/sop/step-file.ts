@@ -12,7 +12,7 @@ import { drawPatchRows, Feed } from './feed.js';
 import { declareMemory } from './memory.js';
 import { TASK_NAMES } from './prototypes.js';
 import { stateEntries } from './state.js';
-import type { StepValues } from './trainer.js';
+import type { StepValues } from './step-inputs.js';
 import { type Training, traceViews, type ViewDraws } from './training.js';
 
 /** What `debug step` takes (`sop-gpu debug step --help`). */

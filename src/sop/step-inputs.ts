@@ -1,6 +1,10 @@
 import type { Graph } from '../graph/graph.js';
+import type { Tensor } from '../graph/tensor.js';
 import { gridSide } from '../nn/vit.js';
+import { ADAMW } from '../optim/adamw.js';
+import type { Elements, Replay } from '../plan/replay.js';
 import type { Pairs } from './losses.js';
+import type { MaskInputs } from './masks.js';
 import type { BatchShape, StepShape } from './step-shape.js';
 
 /** Numbers that change from step to step. */
@@ -19,6 +23,28 @@ export function stepScalars(graph: Graph) {
   };
 }
 export type StepScalars = ReturnType<typeof stepScalars>;
+
+/** The numbers of one step that schedules decide. */
+export interface StepValues {
+  /** Optimizer steps done before this one, plus 1: the t of AdamW's bias correction. */
+  readonly step: number;
+  readonly lr: number;
+  readonly weightDecay: number;
+  /** EMA momentum of the teacher. */
+  readonly momentum: number;
+  readonly teacherTemp: number;
+}
+
+/** Sets the scalars of one step. */
+export function setStepValues(replay: Pick<Replay, 'setScalar'>, scalars: StepScalars, values: StepValues): void {
+  replay.setScalar(scalars.step, values.step);
+  replay.setScalar(scalars.lr, values.lr);
+  replay.setScalar(scalars.weightDecay, values.weightDecay);
+  replay.setScalar(scalars.momentum, values.momentum);
+  replay.setScalar(scalars.teacherTemp, values.teacherTemp);
+  replay.setScalar(scalars.correction1, 1 - ADAMW.beta1 ** values.step);
+  replay.setScalar(scalars.correction2, 1 - ADAMW.beta2 ** values.step);
+}
 
 /** What the host writes for each micro-batch, besides the images. */
 export function batchInputs(
@@ -48,3 +74,18 @@ export function batchInputs(
   };
 }
 export type BatchInputs = ReturnType<typeof batchInputs>;
+
+/** Contents of a tensor that the host writes before a step. */
+export type Write = readonly [Tensor, Elements];
+
+/** The index lists of a micro-batch's masks, for the inputs that they belong to. */
+export function maskWrites(inputs: BatchInputs, lists: MaskInputs): Write[] {
+  return [
+    [inputs.mask, lists.mask],
+    [inputs.maskedRows, lists.maskedRows],
+    [inputs.teacherRows, lists.teacherRows],
+    [inputs.patchPairs.partners, lists.partners],
+    [inputs.patchPairs.weights, lists.weights],
+    [inputs.insertedRows, lists.insertedRows],
+  ];
+}

@@ -4,53 +4,13 @@ import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import type { Span } from '../gpu/profiler.js';
 import { elements, type RealType, type Tensor } from '../graph/tensor.js';
-import { ADAMW } from '../optim/adamw.js';
 import { compile } from '../plan/compile.js';
 import { type Elements, Replay } from '../plan/replay.js';
 import { initialMemory, initialWeights } from './initialize.js';
 import { elementsFor, isOptional, readEntries, type StateEntry, stateEntries } from './state.js';
-import { fetchedTensors, flaggedTensor } from './step-result.js';
+import { type StepValues, setStepValues, type Write } from './step-inputs.js';
+import { fetchedTensors, type StepResult, stepResult } from './step-result.js';
 import type { Training } from './training.js';
-
-/** The numbers of one step that schedules decide. */
-export interface StepValues {
-  /** Optimizer steps done before this one, plus 1: the t of AdamW's bias correction. */
-  readonly step: number;
-  readonly lr: number;
-  readonly weightDecay: number;
-  /** EMA momentum of the teacher. */
-  readonly momentum: number;
-  readonly teacherTemp: number;
-}
-
-/** What the device says of a step. */
-export interface StepResult {
-  readonly loss: number;
-  readonly lossCls: number;
-  readonly lossPatch: number;
-  /** L2 norm of all gradients together, before clipping. */
-  readonly gradNorm: number;
-  readonly paramNorm: number;
-  readonly updateNorm: number;
-  /** Nats. */
-  readonly teacherEntropy: number;
-  /** The tensor that was not finite, of a step that was told to tolerate one and changed nothing; else null. */
-  readonly skipped: string | null;
-  /** Lists of neighbours that were searched anew, of all memories; null where none keeps lists. */
-  readonly recomputedLists: number | null;
-  /** Of gradients in f16; null in f32. */
-  readonly lossScale: LossScaleResult | null;
-}
-
-/** The scale of the loss after a step (`train.loss_scale`). */
-export interface LossScaleResult {
-  /** For the next step. */
-  readonly scale: number;
-  /** Steps that were skipped because gradients overflowed, since the run began. */
-  readonly skippedSteps: number;
-  /** The gradient that overflowed in this step, which changed nothing but the scale; else null. */
-  readonly overflow: string | null;
-}
 
 /** Loss, a gradient or a weight is not finite (exit 70). */
 export class NonFiniteError extends SopError {
@@ -74,9 +34,6 @@ export class NonFiniteError extends SopError {
   }
 }
 
-/** Contents of a tensor that the host writes before a step. */
-export type Write = readonly [Tensor, Elements];
-
 /** How far making a trainer is. */
 export type SetupProgress = (stage: 'compile' | 'warm up', done: number, total: number) => void;
 
@@ -88,6 +45,8 @@ export class Trainer {
   private constructor(
     readonly training: Training,
     private readonly replay: Replay,
+    /** What each run of `replay` resolves with. */
+    private readonly fetched: readonly Tensor[],
   ) {
     this.entries = stateEntries(training.step, training.shape.network);
     this.seed = training.config.train.seed;
@@ -102,9 +61,10 @@ export class Trainer {
    */
   static async create(gpu: Gpu, training: Training, progress?: SetupProgress): Promise<Trainer> {
     const compiled = await compile(gpu, training.plan, (done, total) => progress?.('compile', done, total));
-    const replay = new Replay(compiled, fetchedTensors(training.step));
+    const fetched = fetchedTensors(training.step);
+    const replay = new Replay(compiled, fetched);
     await replay.warmUp((done, total) => progress?.('warm up', done, total));
-    const trainer = new Trainer(training, replay);
+    const trainer = new Trainer(training, replay, fetched);
     trainer.initialize();
     return trainer;
   }
@@ -129,13 +89,7 @@ export class Trainer {
     const { scalars, flag } = this.training.step;
     if (tolerate) this.replay.write(flag, new Uint32Array(1));
     for (const write of writes) this.write(write);
-    this.replay.setScalar(scalars.step, values.step);
-    this.replay.setScalar(scalars.lr, values.lr);
-    this.replay.setScalar(scalars.weightDecay, values.weightDecay);
-    this.replay.setScalar(scalars.momentum, values.momentum);
-    this.replay.setScalar(scalars.teacherTemp, values.teacherTemp);
-    this.replay.setScalar(scalars.correction1, 1 - ADAMW.beta1 ** values.step);
-    this.replay.setScalar(scalars.correction2, 1 - ADAMW.beta2 ** values.step);
+    setStepValues(this.replay, scalars, values);
     return this.result(this.replay.run(), values, tolerate);
   }
 
@@ -220,38 +174,15 @@ export class Trainer {
   }
 
   private async result(running: Promise<Elements[]>, values: StepValues, tolerate: boolean): Promise<StepResult> {
-    const [total, cls, patch, flag, entropy, ...sums] = await running;
-    const { packs, recomputed: listed } = this.training.step;
-    const squares = sums.slice(0, packs.length);
-    const norms = sums.slice(packs.length, 2 * packs.length);
-    const recomputed = sums.slice(2 * packs.length, 2 * packs.length + listed.length);
-    const [scale, counts, overflow] = sums.slice(2 * packs.length + listed.length);
-    const skipped = flag?.[0] ? flaggedTensor(this.training.step, flag[0]) : null;
-    const { precision } = this.training.shape;
-    if (skipped !== null && !tolerate) throw new NonFiniteError(skipped, values, false, precision);
+    const { step, shape } = this.training;
+    const data = await running;
+    const fetched = new Map(this.fetched.map((tensor, i) => [tensor, data[i]!]));
+    const result = stepResult(step, fetched);
+    if (result.skipped !== null && !tolerate) throw new NonFiniteError(result.skipped, values, false, shape.precision);
     // By their bits, as on the device: the sum of squares of a weight that is not finite is none either.
-    const written = norms.findIndex((pair) => firstNonFinite(pair as Float32Array) >= 0);
-    if (written >= 0) throw new NonFiniteError(await this.badWeight(written), values, true, precision);
-    const root = (values: readonly number[]): number => Math.sqrt(values.reduce((sum, value) => sum + value, 0));
-    return {
-      loss: total?.[0] ?? Number.NaN,
-      lossCls: cls?.[0] ?? Number.NaN,
-      lossPatch: patch?.[0] ?? Number.NaN,
-      gradNorm: root(squares.flatMap((values) => [...values])),
-      paramNorm: root(norms.map((pair) => pair[0] ?? Number.NaN)),
-      updateNorm: root(norms.map((pair) => pair[1] ?? Number.NaN)),
-      teacherEntropy: entropy?.[0] ?? Number.NaN,
-      skipped,
-      recomputedLists:
-        recomputed.length > 0 ? recomputed.reduce((sum, count) => sum + (count[0] ?? Number.NaN), 0) : null,
-      lossScale: scale
-        ? {
-            scale: scale[0] ?? Number.NaN,
-            skippedSteps: counts?.[1] ?? Number.NaN,
-            overflow: overflow?.[0] ? flaggedTensor(this.training.step, overflow[0]) : null,
-          }
-        : null,
-    };
+    const written = step.norms.findIndex((pair) => firstNonFinite(fetched.get(pair) as Float32Array) >= 0);
+    if (written >= 0) throw new NonFiniteError(await this.badWeight(written), values, true, shape.precision);
+    return result;
   }
 
   private async badWeight(pack: number): Promise<string> {
