@@ -3,7 +3,7 @@ import { kernel, read, wgsl, write } from '../shaders/lib/kernel.js';
 import type { Gpu } from '../src/gpu/device.js';
 import { Graph } from '../src/graph/graph.js';
 import { defineOp, input, output } from '../src/graph/op.js';
-import { elements, f32 } from '../src/graph/tensor.js';
+import { elements, f32, like } from '../src/graph/tensor.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
@@ -89,9 +89,9 @@ ${each((i) => `    a${i} = ${update(i)};`)}
 /** Copies x [4 n], a vec4 an invocation. */
 const copy = defineOp<Record<string, never>>({
   name: 'ceiling_copy',
-  infer: ([x]) => [f32(...(x?.shape ?? []))],
+  infer: ([x]) => [like(x)],
   launches({ inputs: [x] }) {
-    const count = elements(x?.shape ?? []) / 4;
+    const count = elements(x) / 4;
     const copying = kernel({
       label: 'ceiling.copy',
       bindings: { x: read('vec4<f32>'), y: write('vec4<f32>') },
@@ -107,7 +107,7 @@ fn copy(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     const bindings = { x: input(0), y: output(0) };
     return [{ kernel: copying, bindings, params: { count }, workgroups: grid(count, 64) }];
   },
-  cost: ([x]) => ({ flops: 0, bytes: 8 * elements(x?.shape ?? []) }),
+  cost: ([x]) => ({ flops: 0, bytes: 8 * elements(x) }),
 });
 
 /** Runs of a measurement, the best of which counts: a ceiling is what nothing disturbed. */
@@ -137,7 +137,7 @@ async function bestTime(gpu: Gpu, graph: Graph, also?: (replay: Replay) => Promi
 
 /** Factor and addend whose sums stay near 1, where nothing is subnormal or infinite. */
 const inputFor = (shape: readonly number[]): Float32Array<ArrayBuffer> =>
-  new Float32Array(elements(shape)).map((_, i) => (i === 0 ? 0.999 : 0.001));
+  new Float32Array(elements({ shape })).map((_, i) => (i === 0 ? 0.999 : 0.001));
 
 /** Copies of these many bytes: within a first cache, a last one, and memory. */
 const COPY_BYTES = [2 ** 18, 2 ** 21, 2 ** 26] as const;

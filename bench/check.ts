@@ -81,7 +81,7 @@ function sampledRows({ sampledRows: count }: OpTest<Attributes>, node: Node): Re
   return new Set([0, total - 1, ...Array.from({ length: count - 2 }, () => random.below(total))]);
 }
 
-const rowCount = ({ shape }: Spec): number => elements(shape.slice(0, -1));
+const rowCount = ({ shape }: Spec): number => elements({ shape: shape.slice(0, -1) });
 
 /** The wanted rows of a tensor, one behind the other. */
 function onlyRows(

@@ -33,7 +33,7 @@ export const columnSumTests = [
     bench: {
       dims: ['rows', 'columns'],
       sized: (...shape) => ({ inputs: [{ shape }], attrs: {} }),
-      shapesOf: ({ inputs: [x], outputs: [y] }) => [[elements(x!.shape) / y!.shape[0]!, y!.shape[0]!]],
+      shapesOf: ({ inputs: [x], outputs: [y] }) => [[elements(x) / y!.shape[0]!, y!.shape[0]!]],
     },
   }),
 ];

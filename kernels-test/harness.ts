@@ -171,7 +171,7 @@ function checkGuards(label: string, members: readonly Tensor[], words: Uint32Arr
   const used = new Uint8Array(words.length);
   for (const tensor of members) {
     const offset = tensor.view?.offset ?? 0;
-    used.fill(1, offset, offset + elements(tensor.shape));
+    used.fill(1, offset, offset + elements(tensor));
   }
   const broken = words.findIndex((word, i) => !used[i] && word !== NAN_BITS);
   if (broken >= 0) throw new Error(`${label}: wrote past a tensor's end, at word ${broken} of the pack`);

@@ -31,7 +31,7 @@ export class Interpreter {
     const found = this.values.get(tensor);
     if (found) return found;
     if (tensor.storage === 'computed') throw new Error(`${tensor.label} has not been computed`);
-    const fresh = tensor.data ? Float64Array.from(tensor.data) : new Float64Array(elements(tensor.shape));
+    const fresh = tensor.data ? Float64Array.from(tensor.data) : new Float64Array(elements(tensor));
     this.values.set(tensor, fresh);
     return fresh;
   }
@@ -62,7 +62,7 @@ export class Interpreter {
         throw new Error(`reference of ${node.op.name} returns ${outputs.length} outputs`);
       node.outputs.forEach((tensor, i) => {
         const values = outputs[i];
-        if (values?.length !== elements(tensor.shape))
+        if (values?.length !== elements(tensor))
           throw new Error(`reference of ${node.op.name}: output ${i} has ${values?.length} elements`);
         // What comes after reads what the device stores.
         this.values.set(tensor, tensor.dtype === 'f16' ? roundHalf(values) : values);
@@ -77,7 +77,7 @@ export class Interpreter {
   private gather(tensor: Tensor): Values {
     const pack = this.graph.packs.find(({ flat }) => flat === tensor);
     if (!pack) return this.get(tensor);
-    const flat = new Float64Array(elements(tensor.shape));
+    const flat = new Float64Array(elements(tensor));
     for (const member of pack.members) flat.set(this.get(member), member.view?.offset ?? 0);
     this.values.set(tensor, flat);
     return flat;
@@ -87,7 +87,7 @@ export class Interpreter {
     const pack = this.graph.packs.find(({ flat }) => flat === tensor);
     for (const member of pack?.members ?? []) {
       const offset = member.view?.offset ?? 0;
-      this.values.set(member, this.get(tensor).slice(offset, offset + elements(member.shape)));
+      this.values.set(member, this.get(tensor).slice(offset, offset + elements(member)));
     }
   }
 }

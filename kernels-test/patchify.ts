@@ -6,7 +6,7 @@ export const patchifyTests = [
   opTest({
     op: patchify,
     reference({ inputs, specs, outputs: [rowsSpec], attrs: { patch } }) {
-      const rows = new Float64Array(elements(rowsSpec!.shape));
+      const rows = new Float64Array(elements(rowsSpec));
       let at = 0;
       inputs.forEach((image, n) => {
         const [images = 0, channels = 0, height = 0, width = 0] = specs[n]!.shape;

@@ -79,7 +79,7 @@ function drawCase(op: OpTest<Attributes>, random: Random): { dims: number[]; tes
     try {
       const testCase = bench.sized(...dims);
       const { inputs, outputs, graph } = trace(op, testCase);
-      if ([...inputs, ...outputs].some(({ shape }) => elements(shape) > MOST_ELEMENTS)) continue;
+      if ([...inputs, ...outputs].some((spec) => elements(spec) > MOST_ELEMENTS)) continue;
       const costs = graph.nodes.map((node) => node.op.cost(node.inputs, node.outputs, node.attrs));
       if (costs.reduce((sum, { flops }) => sum + flops, 0) > MOST_FLOPS) continue;
       return { dims, testCase };

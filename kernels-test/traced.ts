@@ -40,7 +40,7 @@ const DRAWN = 262_139;
 
 /** Elements of a test input, rounded to what the device will hold. */
 export function draw({ shape, dtype = 'f32', fill = 'normal' }: CaseInput, random: Random): Values {
-  const count = elements(shape);
+  const count = elements({ shape });
   const values = typeof fill === 'function' ? Float64Array.from(fill(random)) : new Float64Array(count);
   if (values.length !== count) throw new Error(`fill returned ${values.length} of ${count} elements`);
   if (typeof fill === 'string') {

@@ -41,7 +41,7 @@ export const updateFlagTests = [
     bench: {
       dims: ['elements'],
       sized: (count) => ({ inputs: [{ shape: [1], dtype: 'u32', fill: () => [0] }, { shape: [count] }], attrs: {} }),
-      shapesOf: ({ inputs: [, ...scanned] }) => scanned.map(({ shape }) => [elements(shape)]),
+      shapesOf: ({ inputs: [, ...scanned] }) => scanned.map((spec) => [elements(spec)]),
     },
   }),
 ];

@@ -64,7 +64,7 @@ export const updateLossScaleTests = [
     bench: {
       dims: ['elements'],
       sized: (n) => gradientCase(n, 65536),
-      shapesOf: ({ inputs: [gradients] }) => [[elements(gradients!.shape)]],
+      shapesOf: ({ inputs: [gradients] }) => [[elements(gradients)]],
       otherwise: [[2 ** 22]],
     },
   }),

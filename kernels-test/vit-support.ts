@@ -23,8 +23,9 @@ export function randomWeights(vit: VitShape, seed = 1): NamedArray[] {
   const random = new Random(seed);
   return vitSpecs(vit).map(({ name, shape, initial }) => {
     const center = initial.kind === 'ones' ? 1 : 0;
-    const scale = name.endsWith('.weight') && shape.length > 1 ? 1 / Math.sqrt(elements(shape.slice(1))) : 0.3;
-    const data = Float32Array.from({ length: elements(shape) }, () => center + scale * random.normal());
+    const scale =
+      name.endsWith('.weight') && shape.length > 1 ? 1 / Math.sqrt(elements({ shape: shape.slice(1) })) : 0.3;
+    const data = Float32Array.from({ length: elements({ shape }) }, () => center + scale * random.normal());
     return { name, dtype: 'F32', shape, data };
   });
 }

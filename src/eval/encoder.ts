@@ -43,11 +43,11 @@ export class Encoder {
   load(weights: Weights): void {
     for (const [name, tensor] of this.parameters) {
       const values = weights.get(name);
-      if (values?.length !== elements(tensor.shape)) {
+      if (values?.length !== elements(tensor)) {
         throw new SopError(ExitCode.data, {
           what: 'weights do not fit the encoder',
           where: name,
-          why: values ? `${values.length} numbers, expected ${elements(tensor.shape)}` : 'the tensor is missing',
+          why: values ? `${values.length} numbers, expected ${elements(tensor)}` : 'the tensor is missing',
           fix: 'check model.* against the file',
         });
       }
@@ -65,7 +65,7 @@ export class Encoder {
     progress?: (done: number) => void,
   ): Promise<Float32Array<ArrayBuffer>> {
     const [batch = 1] = this.images.shape;
-    const size = elements(this.images.shape) / batch;
+    const size = elements(this.images) / batch;
     const result = new Float32Array(count * this.width);
     let running: Promise<unknown> = Promise.resolve();
     for (let start = 0; start < count; start += batch) {

@@ -52,7 +52,7 @@ export class Graph {
 
   /** A tensor with given contents. */
   constant(label: string, shape: readonly number[], data: Float32Array | Uint32Array | Int32Array): Tensor {
-    if (data.length !== elements(shape))
+    if (data.length !== elements({ shape }))
       throw new GraphError(label, `${data.length} numbers for shape ${showShape(shape)}`);
     const dtype = data instanceof Float32Array ? 'f32' : data instanceof Uint32Array ? 'u32' : 'i32';
     return this.tensor(label, { shape, dtype }, 'constant', data);
@@ -173,5 +173,5 @@ export class Graph {
 
 /** Elements that a tensor takes in a pack. */
 export function packedSize(tensor: Spec): number {
-  return Math.ceil(elements(tensor.shape) / PACK_ALIGNMENT) * PACK_ALIGNMENT;
+  return Math.ceil(elements(tensor) / PACK_ALIGNMENT) * PACK_ALIGNMENT;
 }

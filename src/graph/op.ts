@@ -2,7 +2,7 @@ import { ExitCode, SopError } from '../errors.js';
 import type { Target } from '../gpu/target.js';
 import type { Graph, Node } from './graph.js';
 import type { Kernel } from './kernel.js';
-import type { Spec, Tensor } from './tensor.js';
+import { type Spec, showSpec, type Tensor } from './tensor.js';
 
 /** A number that the host sets before each step (learning rate, temperature, seed): a slot of the step uniform. */
 export interface Scalar {
@@ -100,6 +100,12 @@ export class GraphError extends SopError {
   constructor(op: string, why: string, fix = 'this is an error in the model code that calls it') {
     super(ExitCode.internal, { what: 'operation refused', where: op, why, fix });
   }
+}
+
+/** `gelu_backward: x f32 [2, 3], dy f32 [3]; expected x and dy of one shape and type`: what an op was given, by name. */
+export function misfit(op: string, given: Readonly<Record<string, Spec | undefined>>, expected: string): GraphError {
+  const came = Object.entries(given).map(([name, spec]) => `${name} ${showSpec(spec)}`);
+  return new GraphError(op, `${came.join(', ')}; expected ${expected}`);
 }
 
 /** Identity with type inference: `export const gelu = defineOp({...})`. */

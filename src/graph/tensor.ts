@@ -32,19 +32,24 @@ export interface Tensor extends Spec {
   view: { readonly of: Tensor; readonly offset: number } | null;
 }
 
-/** Number of elements of a shape; 1 for a scalar. */
-export function elements(shape: readonly number[]): number {
-  return shape.reduce((product, side) => product * side, 1);
+/** Number of elements of a tensor or of a shape; 0 of an input that is not there. */
+export function elements(of: { readonly shape: readonly number[] } | undefined): number {
+  return of ? of.shape.reduce((product, side) => product * side, 1) : 0;
 }
 
 /** Bytes of a tensor; f16 takes whole groups of 16, so that a kernel that loads four f32 at a time may have it bound too. */
-export function bytes({ shape, dtype }: Spec): number {
-  return dtype === 'f16' ? 16 * Math.ceil(elements(shape) / 8) : 4 * elements(shape);
+export function bytes(spec: Spec): number {
+  return spec.dtype === 'f16' ? 16 * Math.ceil(elements(spec) / 8) : 4 * elements(spec);
 }
 
 /** `[2, 3]` for messages. */
 export function showShape(shape: readonly number[]): string {
   return `[${shape.join(', ')}]`;
+}
+
+/** `f32 [2, 3]` for messages. */
+export function showSpec(spec: Spec | undefined): string {
+  return spec ? `${spec.dtype} ${showShape(spec.shape)}` : 'missing';
 }
 
 /** An f32 spec: most are. */
@@ -62,6 +67,11 @@ export function real(like: Spec | undefined, ...shape: number[]): Spec {
   return { shape, dtype: realType(like) };
 }
 
+/** A spec of real numbers of the shape of `spec` and stored like them. */
+export function like(spec: Spec | undefined): Spec {
+  return real(spec, ...(spec?.shape ?? []));
+}
+
 /** Bytes of some tensors together: what an op that reads and writes each of them once moves. */
 export function moved(...specs: readonly (Spec | undefined)[]): number {
   return specs.reduce((sum, spec) => sum + (spec ? bytes(spec) : 0), 0);
@@ -72,6 +82,7 @@ export function u32(...shape: number[]): Spec {
   return { shape, dtype: 'u32' };
 }
 
-export function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((side, i) => side === b[i]);
+/** Whether both are there and equal. */
+export function sameShape(a: readonly number[] | undefined, b: readonly number[] | undefined): boolean {
+  return a !== undefined && a.length === b?.length && a.every((side, i) => side === b[i]);
 }

@@ -1,22 +1,19 @@
 import { add as addKernel } from '../../shaders/add.wgsl.js';
 import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
-import { defineOp, GraphError, input, output } from '../graph/op.js';
-import { elements, moved, real, realType, sameShape, showShape } from '../graph/tensor.js';
+import { defineOp, input, misfit, output } from '../graph/op.js';
+import { elements, like, moved, realType, sameShape } from '../graph/tensor.js';
 
 /** y = a + b. Inputs: a, b, both of one shape, stored alike. Output: y. Sums gradients in `differentiate`. */
 export const add = defineOp<Record<string, never>>({
   name: 'add',
   halves: [0, 1],
   infer([a, b]) {
-    if (!a || !b || !sameShape(a.shape, b.shape) || a.dtype !== b.dtype)
-      throw new GraphError(
-        'add',
-        `${a?.dtype} ${showShape(a?.shape ?? [])} + ${b?.dtype} ${showShape(b?.shape ?? [])}`,
-      );
-    return [real(a, ...a.shape)];
+    if (!sameShape(a?.shape, b?.shape) || a?.dtype !== b?.dtype)
+      throw misfit('add', { a, b }, 'a and b of one shape and type');
+    return [like(a)];
   },
   launches({ outputs: [y], target }) {
-    const numbers = elements(y?.shape ?? []);
+    const numbers = elements(y);
     const vec4 = numbers % 4 === 0;
     const count = vec4 ? numbers / 4 : numbers;
     const layout = eachLayout(target);
@@ -30,5 +27,5 @@ export const add = defineOp<Record<string, never>>({
     ];
   },
   derivative: (_graph, _node, [dy]) => [dy ?? null, dy ?? null],
-  cost: (inputs, outputs) => ({ flops: elements(outputs[0]?.shape ?? []), bytes: moved(...inputs, ...outputs) }),
+  cost: (inputs, outputs) => ({ flops: elements(outputs[0]), bytes: moved(...inputs, ...outputs) }),
 });

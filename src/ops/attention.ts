@@ -2,8 +2,8 @@ import { type AttentionVariant, backward, forward } from '../../shaders/attentio
 import { grid } from '../../shaders/lib/grid.js';
 import type { Target } from '../gpu/target.js';
 import type { Kernel } from '../graph/kernel.js';
-import { defineOp, GraphError, input, type Launch, type Operand, output, scratch } from '../graph/op.js';
-import { f32, moved, real, realType, type Spec, showShape } from '../graph/tensor.js';
+import { defineOp, GraphError, input, type Launch, misfit, type Operand, output, scratch } from '../graph/op.js';
+import { f32, like, moved, real, realType, type Spec } from '../graph/tensor.js';
 import { dispatchParts } from './dispatches.js';
 import { checkSegments, placeSegments, type Segment } from './segments.js';
 
@@ -21,9 +21,8 @@ export const attention = defineOp<AttentionAttributes>({
   halves: [0],
   infer([qkv], attrs) {
     const [rows = 0, columns = 0] = qkv?.shape ?? [];
-    if (qkv?.shape.length !== 2 || columns % (3 * attrs.heads) !== 0) {
-      throw new GraphError('attention', `qkv ${showShape(qkv?.shape ?? [])} with ${attrs.heads} heads`);
-    }
+    if (qkv?.shape.length !== 2 || columns % (3 * attrs.heads) !== 0)
+      throw misfit('attention', { qkv }, `[R, 3 W] with W a multiple of ${attrs.heads} heads`);
     checkSegments('attention', attrs.segments, rows);
     return [real(qkv, rows, columns / 3), f32(rows, attrs.heads)];
   },
@@ -44,10 +43,10 @@ export const attentionBackward = defineOp<AttentionAttributes>({
   halves: [0, 1, 3],
   infer([qkv, out, , dout]) {
     if (qkv?.dtype !== out?.dtype || qkv?.dtype !== dout?.dtype)
-      throw new GraphError('attention_backward', `qkv ${qkv?.dtype}, out ${out?.dtype}, dout ${dout?.dtype}`);
-    return [real(qkv, ...(qkv?.shape ?? []))];
+      throw misfit('attention_backward', { qkv, out, dout }, 'one type');
+    return [like(qkv)];
   },
-  scratch: ({ inputs: [, , lse] }) => [f32(...(lse?.shape ?? []))],
+  scratch: ({ inputs: [, , lse] }) => [like(lse)],
   variants: ({ inputs: [qkv], attrs, target }) => tileNames(headWidthOf(qkv, attrs), target),
   launches({ inputs: [qkv], attrs, target, variant }) {
     const common = { qkv: input(0), d_out: input(3), lse: input(2), delta: scratch(0), d_qkv: output(0) };

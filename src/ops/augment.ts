@@ -10,8 +10,8 @@ import {
   TABLE_WIDTH,
 } from '../../shaders/augment.wgsl.js';
 import { grid } from '../../shaders/lib/grid.js';
-import { type Attributes, defineOp, GraphError, input, type Launch, output, scratch } from '../graph/op.js';
-import { elements, f32, sameShape, showShape } from '../graph/tensor.js';
+import { type Attributes, defineOp, input, type Launch, misfit, output, scratch } from '../graph/op.js';
+import { elements, f32, like, sameShape } from '../graph/tensor.js';
 
 export { DRAWS, DRAWS_WIDTH, FLAG, JITTER, TABLE, TABLE_WIDTH } from '../../shaders/augment.wgsl.js';
 
@@ -42,12 +42,13 @@ export const augment = defineOp<AugmentAttributes>({
       pixels?.dtype === 'u32' &&
       table?.dtype === 'u32' &&
       sameShape(table.shape, [views, TABLE_WIDTH]) &&
-      sameShape(draws?.shape ?? [], [views, DRAWS_WIDTH]) &&
+      sameShape(draws?.shape, [views, DRAWS_WIDTH]) &&
       mean.length === channels &&
       std.length === channels;
     if (!fits) {
-      const shapes = [pixels, table, draws].map((spec) => showShape(spec?.shape ?? [])).join(' ');
-      throw new GraphError('augment', `${shapes} with ${channels} channels, ${mean.length} means, ${std.length} std`);
+      const shapes = `u32 [words], u32 [n, ${TABLE_WIDTH}], f32 [n, ${DRAWS_WIDTH}]`;
+      const numbers = `${channels} means and std, not ${mean.length} and ${std.length}`;
+      throw misfit('augment', { pixels, table, draws }, `${shapes}, with ${numbers}`);
     }
     return [f32(views, channels, size, size)];
   },
@@ -56,7 +57,7 @@ export const augment = defineOp<AugmentAttributes>({
     const count = columns(attrs);
     const parts = meanParts(count);
     const sums = [f32(n, count), ...(parts > 1 ? [f32(n, parts)] : []), f32(n)];
-    return [f32(...(views?.shape ?? [])), ...sums];
+    return [like(views), ...sums];
   },
   launches({ outputs: [views], attrs }) {
     const n = views?.shape[0] ?? 0;
@@ -100,8 +101,8 @@ export const augment = defineOp<AugmentAttributes>({
   },
   // Four taps an axis, twice around 20 operations of colour; what the sources hold is counted as large as the views.
   cost: ([pixels], [views]) => ({
-    flops: 56 * elements(views?.shape ?? []),
-    bytes: 4 * elements(views?.shape ?? []) + Math.min(elements(views?.shape ?? []), 4 * elements(pixels?.shape ?? [])),
+    flops: 56 * elements(views),
+    bytes: 4 * elements(views) + Math.min(elements(views), 4 * elements(pixels)),
   }),
 });
 

@@ -1,7 +1,7 @@
 import { cast as castKernel } from '../../shaders/cast.wgsl.js';
 import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, input, type Op, output } from '../graph/op.js';
-import { elements, moved, type RealType, realType } from '../graph/tensor.js';
+import { elements, like, moved, type RealType, realType } from '../graph/tensor.js';
 
 type CastAttributes = { readonly dtype: RealType };
 
@@ -9,9 +9,9 @@ type CastAttributes = { readonly dtype: RealType };
 export const cast: Op<CastAttributes> = defineOp<CastAttributes>({
   name: 'cast',
   halves: [0],
-  infer: ([x], { dtype }) => [{ shape: x?.shape ?? [], dtype }],
+  infer: ([x], { dtype }) => [{ ...like(x), dtype }],
   launches({ inputs: [x], attrs: { dtype }, target }) {
-    const numbers = elements(x?.shape ?? []);
+    const numbers = elements(x);
     const vec4 = numbers % 4 === 0;
     const count = vec4 ? numbers / 4 : numbers;
     const layout = eachLayout(target);

@@ -48,12 +48,12 @@ export const columnSum = defineOp<Record<string, never>>({
       columnSumLaunch(scratch(0), output(0), spans, columns, spans),
     ];
   },
-  cost: ([x]) => ({ flops: elements(x?.shape ?? []), bytes: moved(x) }),
+  cost: ([x]) => ({ flops: elements(x), bytes: moved(x) }),
 });
 
 /** With spans of sqrt(rows) rows both launches have the same, shortest serial part. */
 function matrix(x: Spec | undefined): { rows: number; columns: number; span: number } {
   const columns = x?.shape.at(-1) ?? 1;
-  const rows = elements(x?.shape ?? []) / columns;
+  const rows = elements(x) / columns;
   return { rows, columns, span: rows <= ONE_SPAN ? rows : Math.ceil(Math.sqrt(rows)) };
 }

@@ -1,8 +1,8 @@
 import { crossEntropyBackward as backwardKernel, crossEntropyTerms } from '../../shaders/cross_entropy.wgsl.js';
 import { grid } from '../../shaders/lib/grid.js';
 import { sumTotal } from '../../shaders/sum.wgsl.js';
-import { defineOp, GraphError, input, output, scratch } from '../graph/op.js';
-import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
+import { elements, f32, type Spec, sameShape } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
 type NoAttributes = Record<string, never>;
@@ -15,14 +15,11 @@ function sizes([student, teacher, partners, weights]: readonly Spec[]): readonly
     teacher?.shape.length === 2 &&
     teacher.shape[1] === width &&
     partners?.dtype === 'u32' &&
-    showShape(partners.shape) === showShape([rows, 2]) &&
-    showShape(weights?.shape ?? []) === showShape([rows]);
+    sameShape(partners.shape, [rows, 2]) &&
+    sameShape(weights?.shape, [rows]);
   if (!fits) {
-    const shapes = [student, teacher, partners, weights].map((spec) => showShape(spec?.shape ?? [])).join(', ');
-    throw new GraphError(
-      'cross_entropy',
-      `student, teacher, partners (u32), weights are ${shapes}, not [R, K], [Rt, K], [R, 2], [R]`,
-    );
+    const given = { student, teacher, partners, weights };
+    throw misfit('cross_entropy', given, '[R, K], [Rt, K], u32 [R, 2], [R]');
   }
   return [rows, width, teacher.shape[0] ?? 0];
 }
@@ -69,8 +66,8 @@ export const crossEntropy = defineOp<NoAttributes>({
     return [graph.one(crossEntropyBackward, [...node.inputs, dloss], {}), null, null, null];
   },
   cost: ([student, teacher]) => ({
-    flops: 5 * elements(student?.shape ?? []),
-    bytes: 4 * (elements(student?.shape ?? []) + elements(teacher?.shape ?? [])),
+    flops: 5 * elements(student),
+    bytes: 4 * (elements(student) + elements(teacher)),
   }),
 });
 
@@ -101,7 +98,7 @@ export const crossEntropyBackward = defineOp<NoAttributes>({
     ];
   },
   cost: ([student, teacher]) => ({
-    flops: 4 * elements(student?.shape ?? []),
-    bytes: 4 * (2 * elements(student?.shape ?? []) + elements(teacher?.shape ?? [])),
+    flops: 4 * elements(student),
+    bytes: 4 * (2 * elements(student) + elements(teacher)),
   }),
 });

@@ -6,7 +6,7 @@ import {
   embedTokensBackwardPlaces as placesKernel,
 } from '../../shaders/embed_tokens.wgsl.js';
 import { eachGrid } from '../../shaders/lib/each.js';
-import { defineOp, GraphError, input, type Launch, output, scratch } from '../graph/op.js';
+import { defineOp, GraphError, input, type Launch, misfit, output, scratch } from '../graph/op.js';
 import {
   elements,
   f32,
@@ -33,14 +33,12 @@ type EmbedAttributes = { readonly segments: readonly Segment[]; readonly masked:
 const NAME = 'embed_tokens';
 
 function expect(op: string, what: string, spec: Spec | undefined, ...shape: number[]): void {
-  if (!spec || !sameShape(spec.shape, shape)) {
-    throw new GraphError(op, `${what} is ${showShape(spec?.shape ?? [])}, expected ${showShape(shape)}`);
-  }
+  if (!sameShape(spec?.shape, shape)) throw misfit(op, { [what]: spec }, showShape(shape));
 }
 
 function expectMask(op: string, mask: Spec | undefined, segments: readonly Segment[]): void {
   expect(op, 'mask', mask, segments[0]?.count ?? 0, (segments[0]?.length ?? 0) - 1);
-  if (mask?.dtype !== 'u32') throw new GraphError(op, `mask is ${mask?.dtype}, expected u32`);
+  if (mask?.dtype !== 'u32') throw misfit(op, { mask }, 'u32');
 }
 
 /** Width in elements of the bindings, and the segments with their first patches. */
@@ -103,7 +101,7 @@ export const embedTokens = defineOp<EmbedAttributes>({
     const gradients = graph.add(embedTokensBackward, [dtokens, ...mask], attrs);
     return inputs.map((_, i) => gradients[i] ?? null);
   },
-  cost: (_inputs, [tokens]) => ({ flops: elements(tokens?.shape ?? []), bytes: 2 * moved(tokens) }),
+  cost: (_inputs, [tokens]) => ({ flops: elements(tokens), bytes: 2 * moved(tokens) }),
 });
 
 /**
@@ -136,7 +134,7 @@ export const embedTokensBackward = defineOp<EmbedAttributes>({
       ? [...perSegment, ...maskedLaunches(placed[0], columns, 2 + segments.length, type)]
       : perSegment;
   },
-  cost: ([dtokens]) => ({ flops: elements(dtokens?.shape ?? []), bytes: 3 * moved(dtokens) }),
+  cost: ([dtokens]) => ({ flops: elements(dtokens), bytes: 3 * moved(dtokens) }),
 });
 
 type EmbedSegment = PlacedSegment & { readonly firstPatch: number };

@@ -1,7 +1,7 @@
 import { clear, gather, scatter } from '../../shaders/gather_rows.wgsl.js';
 import { eachGrid } from '../../shaders/lib/each.js';
-import { defineOp, GraphError, input, type Op, output } from '../graph/op.js';
-import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+import { defineOp, GraphError, input, misfit, type Op, output } from '../graph/op.js';
+import { elements, f32, type Spec } from '../graph/tensor.js';
 
 type NoAttributes = Record<string, never>;
 
@@ -16,12 +16,8 @@ function cut({ shape: [rows = 1, columns = 1] }: Spec): { vec4: boolean; width: 
 }
 
 function check(op: string, x: Spec | undefined, index: Spec | undefined): { width: number; indices: number } {
-  if (x?.shape.length !== 2 || index?.shape.length !== 1 || index.dtype !== 'u32') {
-    throw new GraphError(
-      op,
-      `${showShape(x?.shape ?? [])} with index ${index?.dtype} ${showShape(index?.shape ?? [])}`,
-    );
-  }
+  if (x?.shape.length !== 2 || index?.shape.length !== 1 || index.dtype !== 'u32')
+    throw misfit(op, { x, index }, '[R, W], u32 [n]');
   return { width: x.shape[1] ?? 0, indices: index.shape[0] ?? 0 };
 }
 
@@ -51,7 +47,7 @@ export const gatherRows: Op<NoAttributes> = defineOp<NoAttributes>({
     if (!x || !index || !dy) return [null, null];
     return [graph.one(scatterRows, [dy, index], { rows: x.shape[0] ?? 0 }), null];
   },
-  cost: (_inputs, [y]) => ({ flops: 0, bytes: 8 * elements(y?.shape ?? []) }),
+  cost: (_inputs, [y]) => ({ flops: 0, bytes: 8 * elements(y) }),
 });
 
 /** x[index[j]] = y[j], all other rows zero. Inputs: y [n, W], index u32 [n] as for `gatherRows`. Output: x [rows, W]. */
@@ -59,8 +55,7 @@ export const scatterRows: Op<{ rows: number }> = defineOp<{ rows: number }>({
   name: 'scatter_rows',
   infer([y, index], { rows }) {
     const { width, indices } = check('scatter_rows', y, index);
-    if (y?.shape[0] !== indices)
-      throw new GraphError('scatter_rows', `${indices} indices for ${showShape(y?.shape ?? [])}`);
+    if (y?.shape[0] !== indices) throw misfit('scatter_rows', { y, index }, '[n, W], u32 [n]');
     return [f32(rows, width)];
   },
   launches({ inputs: [y], outputs: [x], attrs: { rows } }) {
@@ -80,5 +75,5 @@ export const scatterRows: Op<{ rows: number }> = defineOp<{ rows: number }>({
   derivative(graph, { inputs: [, index] }, [dx]) {
     return [index && dx ? graph.one(gatherRows, [dx, index], {}) : null, null];
   },
-  cost: ([y], [x]) => ({ flops: 0, bytes: 8 * elements(y?.shape ?? []) + 4 * elements(x?.shape ?? []) }),
+  cost: ([y], [x]) => ({ flops: 0, bytes: 8 * elements(y) + 4 * elements(x) }),
 });

@@ -1,7 +1,7 @@
 import { geluBackward as backwardKernel, geluForward as forwardKernel } from '../../shaders/gelu.wgsl.js';
 import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
-import { defineOp, GraphError, input, output } from '../graph/op.js';
-import { elements, moved, real, realType, type Spec, sameShape, showShape } from '../graph/tensor.js';
+import { defineOp, input, misfit, output } from '../graph/op.js';
+import { elements, like, moved, realType, type Spec, sameShape } from '../graph/tensor.js';
 
 type NoAttributes = Record<string, never>;
 
@@ -9,7 +9,7 @@ type NoAttributes = Record<string, never>;
 const FLOPS = 30;
 
 function division(x: Spec | undefined): { vec4: boolean; count: number } {
-  const count = elements(x?.shape ?? []);
+  const count = elements(x);
   const vec4 = count % 4 === 0;
   return { vec4, count: vec4 ? count / 4 : count };
 }
@@ -18,7 +18,7 @@ function division(x: Spec | undefined): { vec4: boolean; count: number } {
 export const gelu = defineOp<NoAttributes>({
   name: 'gelu',
   halves: [0],
-  infer: ([x]) => [real(x, ...(x?.shape ?? []))],
+  infer: ([x]) => [like(x)],
   launches({ inputs: [x], target }) {
     const { vec4, count } = division(x);
     const layout = eachLayout(target);
@@ -33,7 +33,7 @@ export const gelu = defineOp<NoAttributes>({
   },
   derivative: (graph, { inputs: [x] }, [dy]) => [x && dy ? graph.one(geluBackward, [x, dy], {}) : null],
   cost: (inputs, outputs) => ({
-    flops: FLOPS * elements(outputs[0]?.shape ?? []),
+    flops: FLOPS * elements(outputs[0]),
     bytes: moved(...inputs, ...outputs),
   }),
 });
@@ -43,10 +43,9 @@ export const geluBackward = defineOp<NoAttributes>({
   name: 'gelu_backward',
   halves: [0, 1],
   infer([x, dy]) {
-    if (!x || !dy || !sameShape(x.shape, dy.shape) || x.dtype !== dy.dtype) {
-      throw new GraphError('gelu_backward', `x ${showShape(x?.shape ?? [])}, dy ${showShape(dy?.shape ?? [])}`);
-    }
-    return [real(x, ...x.shape)];
+    if (!sameShape(x?.shape, dy?.shape) || x?.dtype !== dy?.dtype)
+      throw misfit('gelu_backward', { x, dy }, 'x and dy of one shape and type');
+    return [like(x)];
   },
   launches({ inputs: [x], target }) {
     const { vec4, count } = division(x);
@@ -61,7 +60,7 @@ export const geluBackward = defineOp<NoAttributes>({
     ];
   },
   cost: (inputs, outputs) => ({
-    flops: FLOPS * elements(outputs[0]?.shape ?? []),
+    flops: FLOPS * elements(outputs[0]),
     bytes: moved(...inputs, ...outputs),
   }),
 });

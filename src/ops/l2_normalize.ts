@@ -3,8 +3,8 @@ import {
   l2NormalizeForward as forwardKernel,
 } from '../../shaders/l2_normalize.wgsl.js';
 import { rowGrid, rowLayout, rowRegisters, rowVariants, rowWidth } from '../../shaders/lib/rows.js';
-import { defineOp, GraphError, input, output } from '../graph/op.js';
-import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+import { defineOp, input, misfit, output } from '../graph/op.js';
+import { elements, f32, type Spec, sameShape } from '../graph/tensor.js';
 
 type Eps = { readonly eps: number };
 
@@ -20,8 +20,7 @@ function matrix(x: Spec | undefined): { rows: number; width: number; vec4: boole
 export const l2Normalize = defineOp<Eps>({
   name: 'l2_normalize',
   infer([x]) {
-    if (x?.shape.length !== 2)
-      throw new GraphError('l2_normalize', `x ${showShape(x?.shape ?? [])} is not [rows, width]`);
+    if (x?.shape.length !== 2) throw misfit('l2_normalize', { x }, '[R, W]');
     return [f32(...x.shape), f32(x.shape[0] ?? 0)];
   },
   variants: rowVariants,
@@ -40,22 +39,15 @@ export const l2Normalize = defineOp<Eps>({
   derivative: (graph, { outputs: [y, norm], attrs }, [dy]) => [
     y && norm && dy ? graph.one(l2NormalizeBackward, [y, norm, dy], attrs) : null,
   ],
-  cost: ([x]) => ({ flops: 3 * elements(x?.shape ?? []), bytes: 8 * elements(x?.shape ?? []) }),
+  cost: ([x]) => ({ flops: 3 * elements(x), bytes: 8 * elements(x) }),
 });
 
 /** dx = (dy - y (y . dy)) / norm, or dy / eps where norm < eps. Inputs: y [R, W], norm [R], dy [R, W]. Output: dx [R, W]. */
 export const l2NormalizeBackward = defineOp<Eps>({
   name: 'l2_normalize_backward',
   infer([y, norm, dy]) {
-    if (
-      y?.shape.length !== 2 ||
-      !dy ||
-      !sameShape(y.shape, dy.shape) ||
-      !sameShape(norm?.shape ?? [], [y.shape[0] ?? 0])
-    ) {
-      const shapes = [y, norm, dy].map((spec) => showShape(spec?.shape ?? [])).join(', ');
-      throw new GraphError('l2_normalize_backward', `y, norm, dy of shapes ${shapes}`);
-    }
+    if (y?.shape.length !== 2 || !sameShape(y.shape, dy?.shape) || !sameShape(norm?.shape, y.shape.slice(0, 1)))
+      throw misfit('l2_normalize_backward', { y, norm, dy }, '[R, W], [R], [R, W]');
     return [f32(...y.shape)];
   },
   variants: rowVariants,
@@ -71,5 +63,5 @@ export const l2NormalizeBackward = defineOp<Eps>({
       },
     ];
   },
-  cost: ([y]) => ({ flops: 5 * elements(y?.shape ?? []), bytes: 12 * elements(y?.shape ?? []) }),
+  cost: ([y]) => ({ flops: 5 * elements(y), bytes: 12 * elements(y) }),
 });

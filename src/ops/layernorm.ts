@@ -5,13 +5,13 @@ import {
 } from '../../shaders/layernorm.wgsl.js';
 import { eachGrid } from '../../shaders/lib/each.js';
 import { rowGrid, rowLayout, rowRegisters, rowVariants, rowWidth } from '../../shaders/lib/rows.js';
-import { defineOp, GraphError, input, output, scratch } from '../graph/op.js';
+import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
 import {
   elements,
   f32,
+  like,
   moved,
   type RealType,
-  real,
   realType,
   type Spec,
   sameShape,
@@ -21,20 +21,17 @@ import { columnSumLaunch } from './column_sum.js';
 
 type NoAttributes = Record<string, never>;
 
+/** Throws unless x is a matrix [R, W] and the others have the shapes that are said, in terms of its own. */
 function check(
   op: string,
   x: Spec | undefined,
-  others: readonly (readonly [Spec | undefined, readonly number[]])[],
+  others: Readonly<Record<string, Spec | undefined>>,
+  shapesFor: (rows: number, width: number) => readonly (readonly number[])[],
 ): void {
-  if (x?.shape.length !== 2) throw new GraphError(op, `x ${showShape(x?.shape ?? [])} is not [rows, width]`);
-  for (const [spec, shape] of others) {
-    if (!spec || !sameShape(spec.shape, shape)) {
-      throw new GraphError(
-        op,
-        `${showShape(spec?.shape ?? [])} beside x ${showShape(x.shape)}, expected ${showShape(shape)}`,
-      );
-    }
-  }
+  const [rows = 0, width = 0] = x?.shape ?? [];
+  const expected = [[rows, width], ...shapesFor(rows, width)];
+  if (![x, ...Object.values(others)].every((spec, i) => sameShape(spec?.shape, expected[i])))
+    throw misfit(op, { x, ...others }, expected.map(showShape).join(', '));
 }
 
 function matrix(x: Spec | undefined): { rows: number; columns: number; width: number; vec4: boolean } {
@@ -58,12 +55,8 @@ export const layernorm = defineOp<{ readonly eps: number; readonly dtype?: RealT
   name: 'layernorm',
   halves: [0],
   infer([x, gamma, beta], { dtype = realType(x) }) {
-    const width = x?.shape.at(-1) ?? 0;
-    check('layernorm', x, [
-      [gamma, [width]],
-      [beta, [width]],
-    ]);
-    return [{ shape: x?.shape ?? [], dtype }, f32(x?.shape[0] ?? 0, 2)];
+    check('layernorm', x, { gamma, beta }, (_, width) => [[width], [width]]);
+    return [{ ...like(x), dtype }, f32(x?.shape[0] ?? 0, 2)];
   },
   variants: rowVariants,
   launches({ inputs: [x], outputs: [y], attrs: { eps }, target, variant }) {
@@ -85,7 +78,7 @@ export const layernorm = defineOp<{ readonly eps: number; readonly dtype?: RealT
     const [dgamma, dbeta] = graph.add(layernormBackwardParameters, [x, stats, dy], {});
     return [dx, dgamma ?? null, dbeta ?? null];
   },
-  cost: ([x], [y]) => ({ flops: 8 * elements(x?.shape ?? []), bytes: moved(x, y) }),
+  cost: ([x], [y]) => ({ flops: 8 * elements(x), bytes: moved(x, y) }),
 });
 
 /** Inputs: x [R, W], gamma [W], stats [R, 2], dy [R, W]. Output: dx [R, W], stored as x. */
@@ -93,13 +86,8 @@ export const layernormBackwardInput = defineOp<NoAttributes>({
   name: 'layernorm_backward_input',
   halves: [0, 3],
   infer([x, gamma, stats, dy]) {
-    const [rows = 0, width = 0] = x?.shape ?? [];
-    check('layernorm_backward_input', x, [
-      [gamma, [width]],
-      [stats, [rows, 2]],
-      [dy, [rows, width]],
-    ]);
-    return [real(x, rows, width)];
+    check('layernorm_backward_input', x, { gamma, stats, dy }, (rows, width) => [[width], [rows, 2], [rows, width]]);
+    return [like(x)];
   },
   variants: rowVariants,
   launches({ inputs: [x, , , dy], target, variant }) {
@@ -115,7 +103,7 @@ export const layernormBackwardInput = defineOp<NoAttributes>({
     ];
   },
   cost: ([x, , , dy], [dx]) => ({
-    flops: 11 * elements(x?.shape ?? []),
+    flops: 11 * elements(x),
     bytes: moved(x, dy, dx),
   }),
 });
@@ -125,12 +113,12 @@ export const layernormBackwardParameters = defineOp<NoAttributes>({
   name: 'layernorm_backward_parameters',
   halves: [0, 2],
   infer([x, stats, dy]) {
-    const [rows = 0, width = 0] = x?.shape ?? [];
-    check('layernorm_backward_parameters', x, [
-      [stats, [rows, 2]],
-      [dy, [rows, width]],
+    check('layernorm_backward_parameters', x, { stats, dy }, (rows, width) => [
+      [rows, 2],
+      [rows, width],
     ]);
-    return [f32(width), f32(width)];
+    const { columns } = matrix(x);
+    return [f32(columns), f32(columns)];
   },
   scratch({ inputs: [x] }) {
     const { rows, columns } = matrix(x);
@@ -152,5 +140,5 @@ export const layernormBackwardParameters = defineOp<NoAttributes>({
       columnSumLaunch(scratch(1), output(1), spans, columns, spans),
     ];
   },
-  cost: ([x, , dy]) => ({ flops: 5 * elements(x?.shape ?? []), bytes: moved(x, dy) }),
+  cost: ([x, , dy]) => ({ flops: 5 * elements(x), bytes: moved(x, dy) }),
 });

@@ -1,7 +1,7 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { listedNeighbours as listedNeighboursKernel } from '../../shaders/listed_neighbours.wgsl.js';
-import { defineOp, GraphError, input, output } from '../graph/op.js';
-import { bytes, elements, f32, sameShape, showShape, u32 } from '../graph/tensor.js';
+import { defineOp, input, misfit, output } from '../graph/op.js';
+import { bytes, elements, f32, sameShape, u32 } from '../graph/tensor.js';
 
 export type ListedNeighboursAttributes = { readonly k: number };
 
@@ -14,23 +14,22 @@ export type ListedNeighboursAttributes = { readonly k: number };
  */
 export const listedNeighbours = defineOp<ListedNeighboursAttributes>({
   name: 'listed_neighbours',
-  infer(inputs, { k }) {
-    const [anchors, slot, freshIndex, freshScore, index, score] = inputs;
+  infer([anchors, slot, freshIndex, freshScore, index, score], { k }) {
     const [count = 0] = anchors?.shape ?? [];
     const [rows = 0, capacity = 0] = index?.shape ?? [];
     const fits =
       slot?.shape[0] === rows &&
       freshIndex?.shape[1] === capacity &&
-      sameShape(freshIndex.shape, freshScore?.shape ?? []) &&
-      sameShape(index?.shape ?? [], score?.shape ?? []);
+      sameShape(freshIndex.shape, freshScore?.shape) &&
+      sameShape(index?.shape, score?.shape);
     if (anchors?.shape.length !== 1 || !fits || !(k >= 1 && k <= capacity)) {
-      const shapes = inputs.map(({ shape }) => showShape(shape));
-      throw new GraphError('listed_neighbours', `${k} entries for anchors, slot and lists of ${shapes}`);
+      const given = { anchors, slot, freshIndex, freshScore, index, score };
+      throw misfit('listed_neighbours', given, `[K], [N], twice [C, m], twice [N, m] with m >= ${k} >= 1`);
     }
     return [u32(count, k), f32(count, k)];
   },
   launches({ inputs: [anchors, , fresh, , lists], attrs: { k } }) {
-    const count = k * elements(anchors?.shape ?? []);
+    const count = k * elements(anchors);
     return [
       {
         kernel: listedNeighboursKernel(),

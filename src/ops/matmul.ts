@@ -26,7 +26,7 @@ import {
   realType,
   type Spec,
   sameShape,
-  showShape,
+  showSpec,
   type Tensor,
 } from '../graph/tensor.js';
 import { costsOf } from './adapters.js';
@@ -87,7 +87,7 @@ export const matmul = defineOp<MatmulAttributes>({
     )
       throw disagree([a, b], attrs);
     const { batch, rows, columns } = product(a, b, attrs);
-    const [innerB, batchB] = [b.shape.at(attrs.transB ? -1 : -2), elements(b.shape.slice(0, -2))];
+    const [innerB, batchB] = [b.shape.at(attrs.transB ? -1 : -2), elements({ shape: b.shape.slice(0, -2) })];
     if (innerB !== a.shape.at(attrs.transA ? -2 : -1) || batchB !== batch) throw disagree([a, b], attrs);
     if (bias && !sameShape(bias.shape, [columns])) throw disagree([a, b, bias], attrs);
     const y = { shape: [...a.shape.slice(0, -2), rows, columns], dtype: attrs.dtype ?? realType(a) };
@@ -123,7 +123,7 @@ export const matmul = defineOp<MatmulAttributes>({
     const [y] = outputs;
     const inner = inputs[0]?.shape.at(transA ? -2 : -1) ?? 0;
     return {
-      flops: 2 * inner * elements(y?.shape ?? []) + (sums ? elements(inputs[0]?.shape ?? []) : 0),
+      flops: 2 * inner * elements(y) + (sums ? elements(inputs[0]) : 0),
       bytes: moved(...inputs, ...outputs),
     };
   },
@@ -349,7 +349,7 @@ function product(a: Spec | undefined, b: Spec | undefined, attrs: MatmulAttribut
     transA: attrs.transA,
     transB: attrs.transB,
     sums: attrs.sums === true,
-    batch: elements(a?.shape.slice(0, -2) ?? []),
+    batch: elements({ shape: a?.shape.slice(0, -2) ?? [] }),
     rows: side(a, attrs.transA ? -1 : -2),
     columns: side(b, attrs.transB ? -2 : -1),
     inner: side(a, attrs.transA ? -2 : -1),
@@ -358,10 +358,7 @@ function product(a: Spec | undefined, b: Spec | undefined, attrs: MatmulAttribut
 }
 
 function disagree(specs: readonly (Spec | undefined)[], { transA, transB }: MatmulAttributes): GraphError {
-  const shapes = specs.map(
-    (spec, i) =>
-      `${spec?.dtype === 'f16' ? 'f16 ' : ''}${showShape(spec?.shape ?? [])}${[transA, transB][i] ? '^T' : ''}`,
-  );
+  const shapes = specs.map((spec, i) => `${showSpec(spec)}${[transA, transB][i] ? '^T' : ''}`);
   return new GraphError(
     'matmul',
     `cannot multiply ${shapes.slice(0, 2).join(' by ')}${shapes[2] ? ` and add ${shapes[2]}` : ''}`,

@@ -3,8 +3,8 @@ import {
   meanPatchesBackward as backwardKernel,
   meanPatchesForward as forwardKernel,
 } from '../../shaders/mean_patches.wgsl.js';
-import { defineOp, GraphError, input, type Launch, output } from '../graph/op.js';
-import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+import { defineOp, input, type Launch, misfit, output } from '../graph/op.js';
+import { elements, f32, type Spec } from '../graph/tensor.js';
 import {
   checkSegments,
   type PlacedSegment,
@@ -42,7 +42,7 @@ export const meanPatches = defineOp<Segments>({
   infer([tokens], { segments }) {
     checkSegments('mean_patches', segments, tokens?.shape[0]);
     if (tokens?.shape.length !== 2 || segments.some(({ length }) => length < 2)) {
-      throw new GraphError('mean_patches', `tokens ${showShape(tokens?.shape ?? [])} hold sequences without patches`);
+      throw misfit('mean_patches', { tokens }, '[R, W] and sequences with patches');
     }
     return [f32(totalSequences(segments), tokens.shape[1] ?? 0)];
   },
@@ -57,19 +57,15 @@ export const meanPatches = defineOp<Segments>({
       }),
     ),
   derivative: (graph, { attrs }, [dmean]) => [dmean ? graph.one(meanPatchesBackward, [dmean], attrs) : null],
-  cost: ([tokens]) => ({ flops: elements(tokens?.shape ?? []), bytes: 4 * elements(tokens?.shape ?? []) }),
+  cost: ([tokens]) => ({ flops: elements(tokens), bytes: 4 * elements(tokens) }),
 });
 
 /** Input: dmean [S, W]. Output: dtokens [R, W], zero for the first row of each sequence. */
 export const meanPatchesBackward = defineOp<Segments>({
   name: 'mean_patches_backward',
   infer([dmean], { segments }) {
-    if (dmean?.shape.length !== 2 || dmean.shape[0] !== totalSequences(segments)) {
-      throw new GraphError(
-        'mean_patches_backward',
-        `dmean ${showShape(dmean?.shape ?? [])} for ${totalSequences(segments)} sequences`,
-      );
-    }
+    if (dmean?.shape.length !== 2 || dmean.shape[0] !== totalSequences(segments))
+      throw misfit('mean_patches_backward', { dmean }, `[${totalSequences(segments)}, W]`);
     return [f32(totalRows(segments), dmean.shape[1] ?? 0)];
   },
   launches: ({ inputs: [dmean], attrs }) =>
@@ -82,5 +78,5 @@ export const meanPatchesBackward = defineOp<Segments>({
         bindings: { dmean: input(0), dtokens: output(0) },
       }),
     ),
-  cost: (_inputs, [dtokens]) => ({ flops: elements(dtokens?.shape ?? []), bytes: 4 * elements(dtokens?.shape ?? []) }),
+  cost: (_inputs, [dtokens]) => ({ flops: elements(dtokens), bytes: 4 * elements(dtokens) }),
 });

@@ -1,7 +1,7 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { neighboursClear, neighboursMark } from '../../shaders/neighbours.wgsl.js';
-import { type Attributes, defineOp, GraphError, input, type Launch, output, scratch } from '../graph/op.js';
-import { bytes, f32, showShape, u32 } from '../graph/tensor.js';
+import { type Attributes, defineOp, GraphError, input, type Launch, misfit, output, scratch } from '../graph/op.js';
+import { bytes, f32, u32 } from '../graph/tensor.js';
 import { mergeLaunch, partialLists, planSearch, searchLaunches } from './search.js';
 
 /** Lists are kept in registers: no longer than this. */
@@ -26,10 +26,8 @@ export const neighbours = defineOp<NeighboursAttributes>({
   infer([memory, anchors], { k, search }) {
     const [rows = 0] = memory?.shape ?? [];
     const [count = 0] = anchors?.shape ?? [];
-    if (memory?.shape.length !== 2 || anchors?.shape.length !== 1 || anchors.dtype !== 'u32') {
-      const shapes = `${showShape(memory?.shape ?? [])}, ${showShape(anchors?.shape ?? [])} ${anchors?.dtype}`;
-      throw new GraphError('neighbours', `memory and anchors are ${shapes}, not [rows, width], [anchors] u32`);
-    }
+    if (memory?.shape.length !== 2 || anchors?.shape.length !== 1 || anchors.dtype !== 'u32')
+      throw misfit('neighbours', { memory, anchors }, '[N, d], u32 [K]');
     const found = search === 'all' ? rows - 1 : rows - count;
     if (!Number.isInteger(k) || k < 1 || k > Math.min(MAX_NEIGHBOURS, found)) {
       throw new GraphError('neighbours', `${k} of ${found} rows searched, at least 1 and at most ${MAX_NEIGHBOURS}`);

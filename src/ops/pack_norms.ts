@@ -1,7 +1,7 @@
 import { grid } from '../../shaders/lib/grid.js';
 import { packNormsBlock, packNormsTensor } from '../../shaders/pack_norms.wgsl.js';
-import { defineOp, GraphError, input, output, scratch } from '../graph/op.js';
-import { elements, f32, showShape } from '../graph/tensor.js';
+import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
+import { elements, f32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
 /** Most elements of a block: enough to keep a workgroup busy, few enough that a small model fills the adapter. */
@@ -19,17 +19,15 @@ export const packNorms = defineOp<Record<string, never>>({
       blocks?.dtype === 'u32' &&
       blocks.shape[1] === 2 &&
       first?.dtype === 'u32' &&
-      elements(first.shape) > 1;
-    if (!fits || elements(flat.shape) % 4 !== 0) {
-      const shapes = [flat, blocks, first].map((spec) => showShape(spec?.shape ?? [])).join(', ');
-      throw new GraphError('pack_norms', `flat, blocks, first are ${shapes}, not [4 m], u32 [nb, 2], u32 [T + 1]`);
-    }
-    return [f32(elements(first.shape) - 1)];
+      elements(first) > 1;
+    if (!fits || elements(flat) % 4 !== 0)
+      throw misfit('pack_norms', { flat, blocks, first }, '[4 m], u32 [nb, 2], u32 [T + 1]');
+    return [f32(elements(first) - 1)];
   },
   scratch: ({ inputs: [, blocks] }) => [f32(blocks?.shape[0] ?? 0)],
   launches({ inputs: [, blocks], outputs: [squares], target }) {
     const count = blocks?.shape[0] ?? 0;
-    const tensors = elements(squares?.shape ?? []);
+    const tensors = elements(squares);
     const variant = { lanes: lanes(target) };
     return [
       {
@@ -46,5 +44,5 @@ export const packNorms = defineOp<Record<string, never>>({
       },
     ];
   },
-  cost: ([flat]) => ({ flops: 2 * elements(flat?.shape ?? []), bytes: 4 * elements(flat?.shape ?? []) }),
+  cost: ([flat]) => ({ flops: 2 * elements(flat), bytes: 4 * elements(flat) }),
 });

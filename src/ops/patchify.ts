@@ -1,7 +1,7 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { patchifyForward } from '../../shaders/patchify.wgsl.js';
-import { defineOp, GraphError, input, type Launch, output } from '../graph/op.js';
-import { elements, moved, type RealType, realType, type Spec, showShape } from '../graph/tensor.js';
+import { defineOp, GraphError, input, type Launch, misfit, output } from '../graph/op.js';
+import { elements, moved, type RealType, realType, type Spec } from '../graph/tensor.js';
 
 /** Patches of all images of one tensor. */
 function patches({ shape: [images = 0, , height = 0, width = 0] }: Spec, patch: number): number {
@@ -17,13 +17,11 @@ export const patchify = defineOp<{ readonly patch: number; readonly dtype?: Real
   name: 'patchify',
   infer(images, { patch, dtype = 'f32' }) {
     const channels = images[0]?.shape[1] ?? 0;
-    for (const { shape } of images) {
-      const [, c, height = 0, width = 0] = shape;
-      if (shape.length !== 4 || c !== channels || height % patch !== 0 || width % patch !== 0) {
-        throw new GraphError(
-          'patchify',
-          `images ${showShape(shape)} do not divide into ${channels} channels of ${patch} x ${patch}`,
-        );
+    for (const image of images) {
+      const [, c, height = 0, width = 0] = image.shape;
+      if (image.shape.length !== 4 || c !== channels || height % patch !== 0 || width % patch !== 0) {
+        const sides = `sides that are multiples of ${patch}`;
+        throw misfit('patchify', { images: image }, `[n, ${channels}, height, width], ${sides}`);
       }
     }
     if (images.length === 0) throw new GraphError('patchify', 'has no images');
@@ -36,7 +34,7 @@ export const patchify = defineOp<{ readonly patch: number; readonly dtype?: Real
     let first = 0;
     return images.map((image, i): Launch => {
       const [, channels = 0, height = 0, width = 0] = image.shape;
-      const count = elements(image.shape) / unit;
+      const count = elements(image) / unit;
       const grid = { grid_y: height / patch, grid_x: width / patch };
       const params = { count, first, channels, patch_y: patch, patch_x: patch / unit, ...grid };
       first += count;

@@ -4,16 +4,15 @@ import {
   posResampleForward as forwardKernel,
 } from '../../shaders/pos_resample.wgsl.js';
 import type { Kernel } from '../graph/kernel.js';
-import { defineOp, GraphError, input, type Launch, type Operand, output } from '../graph/op.js';
-import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+import { defineOp, input, type Launch, misfit, type Operand, output } from '../graph/op.js';
+import { elements, f32, type Spec } from '../graph/tensor.js';
 
 /** Grids as [rows, columns] of patches. */
 type Grids = { readonly from: readonly [number, number]; readonly to: readonly [number, number] };
 
 function check(op: string, spec: Spec | undefined, [rows, columns]: readonly [number, number]): number {
-  if (spec?.shape.length !== 2 || spec.shape[0] !== 1 + rows * columns) {
-    throw new GraphError(op, `${showShape(spec?.shape ?? [])} is no [CLS] row and a grid of ${rows} x ${columns}`);
-  }
+  if (spec?.shape.length !== 2 || spec.shape[0] !== 1 + rows * columns)
+    throw misfit(op, { embedding: spec }, `a row for [CLS] and a grid: [1 + ${rows} x ${columns}, W]`);
   return spec.shape[1] ?? 0;
 }
 
@@ -26,7 +25,7 @@ function launch(
   const columns = result?.shape[1] ?? 1;
   const vec4 = columns % 4 === 0;
   const width = vec4 ? columns / 4 : columns;
-  const count = elements(result?.shape ?? []) / (vec4 ? 4 : 1);
+  const count = elements(result) / (vec4 ? 4 : 1);
   // DINO does not touch an embedding that fits: equal a and b make the kernel copy it.
   const same = from[0] === to[0] && from[1] === to[1];
   const [a, b] = same
@@ -61,8 +60,8 @@ export const posResample = defineOp<Grids>({
   ],
   derivative: (graph, { attrs }, [dout]) => [dout ? graph.one(posResampleBackward, [dout], attrs) : null],
   cost: ([pos], [out]) => ({
-    flops: 40 * elements(out?.shape ?? []),
-    bytes: 4 * (elements(pos?.shape ?? []) + elements(out?.shape ?? [])),
+    flops: 40 * elements(out),
+    bytes: 4 * (elements(pos) + elements(out)),
   }),
 });
 
@@ -75,7 +74,7 @@ export const posResampleBackward = defineOp<Grids>({
   },
   launches: ({ outputs: [dpos], attrs }) => [launch(dpos, attrs, backwardKernel, { dout: input(0), dpos: output(0) })],
   cost: ([dout], [dpos]) => ({
-    flops: 40 * elements(dout?.shape ?? []),
-    bytes: 4 * (elements(dpos?.shape ?? []) + elements(dout?.shape ?? [])),
+    flops: 40 * elements(dout),
+    bytes: 4 * (elements(dpos) + elements(dout)),
   }),
 });

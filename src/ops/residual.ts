@@ -5,8 +5,8 @@ import {
   type ResidualVariant,
 } from '../../shaders/residual.wgsl.js';
 import type { Kernel } from '../graph/kernel.js';
-import { defineOp, GraphError, input, type Launch, type OpCall, type Operand, output } from '../graph/op.js';
-import { elements, moved, real, realType, type Spec, sameShape, showShape } from '../graph/tensor.js';
+import { defineOp, input, type Launch, misfit, type OpCall, type Operand, output } from '../graph/op.js';
+import { elements, like, moved, realType, type Spec, sameShape } from '../graph/tensor.js';
 import { checkSegments, placeSegments, type Segment, totalSequences } from './segments.js';
 
 type ResidualAttributes = { readonly row: number; readonly segments: readonly Segment[] };
@@ -14,13 +14,8 @@ type ResidualAttributes = { readonly row: number; readonly segments: readonly Se
 function check(op: string, x: Spec | undefined, keep: Spec | undefined, { row, segments }: ResidualAttributes): void {
   checkSegments(op, segments, x?.shape[0]);
   const [depth = 0, sequences] = keep?.shape ?? [];
-  if (x?.shape.length !== 2 || sequences !== totalSequences(segments) || !(row >= 0 && row < depth)) {
-    const keepShape = showShape(keep?.shape ?? []);
-    throw new GraphError(
-      op,
-      `row ${row} of keep ${keepShape} for ${totalSequences(segments)} sequences of ${showShape(x?.shape ?? [])}`,
-    );
-  }
+  if (x?.shape.length !== 2 || sequences !== totalSequences(segments) || !(row >= 0 && row < depth))
+    throw misfit(op, { x, keep }, `[R, W] and [more than ${row}, ${totalSequences(segments)}]`);
 }
 
 /** One launch a segment. */
@@ -51,10 +46,9 @@ export const residual = defineOp<ResidualAttributes>({
   halves: [0, 1],
   infer([x, branch, keep], attrs) {
     check('residual', x, keep, attrs);
-    if (!x || !branch || !sameShape(x.shape, branch.shape) || x.dtype !== branch.dtype) {
-      throw new GraphError('residual', `x ${showShape(x?.shape ?? [])} + branch ${showShape(branch?.shape ?? [])}`);
-    }
-    return [real(x, ...x.shape)];
+    if (!sameShape(x?.shape, branch?.shape) || x?.dtype !== branch?.dtype)
+      throw misfit('residual', { x, branch }, 'x and branch of one shape and type');
+    return [like(x)];
   },
   launches: (call) =>
     launches(call.inputs[0], call, forwardKernel, { x: input(0), branch: input(1), keep: input(2), y: output(0) }),
@@ -63,7 +57,7 @@ export const residual = defineOp<ResidualAttributes>({
     return [dy, needBranch ? graph.one(residualBackward, [dy, keep], attrs) : null, null];
   },
   cost: ([x, branch], outputs) => ({
-    flops: 2 * elements(x?.shape ?? []),
+    flops: 2 * elements(x),
     bytes: moved(x, branch, ...outputs),
   }),
 });
@@ -74,9 +68,9 @@ export const residualBackward = defineOp<ResidualAttributes>({
   halves: [0],
   infer([dy, keep], attrs) {
     check('residual_backward', dy, keep, attrs);
-    return [real(dy, ...(dy?.shape ?? []))];
+    return [like(dy)];
   },
   launches: (call) =>
     launches(call.inputs[0], call, backwardKernel, { dy: input(0), keep: input(1), dbranch: output(0) }),
-  cost: ([dy], outputs) => ({ flops: elements(dy?.shape ?? []), bytes: moved(dy, ...outputs) }),
+  cost: ([dy], outputs) => ({ flops: elements(dy), bytes: moved(dy, ...outputs) }),
 });

@@ -1,7 +1,7 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { selectRowsRank, selectRowsWeigh } from '../../shaders/select_rows.wgsl.js';
-import { defineOp, GraphError, input, output, type Scalar, scratch } from '../graph/op.js';
-import { showShape, u32 } from '../graph/tensor.js';
+import { defineOp, GraphError, input, misfit, output, type Scalar, scratch } from '../graph/op.js';
+import { u32 } from '../graph/tensor.js';
 
 /** `stream` tells draws of one step apart; `seed` and `step` are u32 scalars. */
 export type SelectRowsAttributes = {
@@ -24,10 +24,8 @@ export const selectRows = defineOp<SelectRowsAttributes>({
   infer([candidates, score], { count, stream, seed, step }) {
     const [rows = 0] = candidates?.shape ?? [];
     const fits = candidates?.shape.length === 1 && score?.shape.length === 2 && score.shape[0] === rows;
-    if (!fits || candidates.dtype !== 'u32' || (score.shape[1] ?? 0) < 2) {
-      const shapes = `${showShape(candidates?.shape ?? [])} ${candidates?.dtype}, ${showShape(score?.shape ?? [])}`;
-      throw new GraphError('select_rows', `candidates and score are ${shapes}, not [M] u32, [M, k] with k >= 2`);
-    }
+    if (!fits || candidates.dtype !== 'u32' || (score.shape[1] ?? 0) < 2)
+      throw misfit('select_rows', { candidates, score }, 'u32 [M], [M, k] with k >= 2');
     if (!(count >= 1 && count <= rows)) throw new GraphError('select_rows', `${count} of ${rows} candidates`);
     if (!(Number.isInteger(stream) && stream >= 0 && stream < 2 ** 32))
       throw new GraphError('select_rows', `stream ${stream} is no u32`);

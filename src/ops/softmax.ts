@@ -1,8 +1,8 @@
 import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants, rowWidth } from '../../shaders/lib/rows.js';
 import { softmaxBackward as backwardKernel, softmaxForward as forwardKernel } from '../../shaders/softmax.wgsl.js';
 import type { Target } from '../gpu/target.js';
-import { defineOp, GraphError, input, output } from '../graph/op.js';
-import { elements, f32, type Spec, sameShape, showShape } from '../graph/tensor.js';
+import { defineOp, input, misfit, output } from '../graph/op.js';
+import { elements, f32, type Spec, sameShape } from '../graph/tensor.js';
 
 type NoAttributes = Record<string, never>;
 
@@ -10,7 +10,7 @@ type NoAttributes = Record<string, never>;
 export const softmax = defineOp<NoAttributes>({
   name: 'softmax',
   infer([x]) {
-    if (x?.shape.length !== 2) throw new GraphError('softmax', `x ${showShape(x?.shape ?? [])} is not [rows, columns]`);
+    if (x?.shape.length !== 2) throw misfit('softmax', { x }, '[R, N]');
     return [f32(...x.shape)];
   },
   variants: rowVariants,
@@ -28,17 +28,15 @@ export const softmax = defineOp<NoAttributes>({
     ];
   },
   derivative: (graph, { outputs: [y] }, [dy]) => [y && dy ? graph.one(softmaxBackward, [y, dy], {}) : null],
-  cost: ([x]) => ({ flops: 5 * elements(x?.shape ?? []), bytes: 8 * elements(x?.shape ?? []) }),
+  cost: ([x]) => ({ flops: 5 * elements(x), bytes: 8 * elements(x) }),
 });
 
 /** dx = y (dy - sum(y dy)) for each row. Inputs: y [R, N], a softmax; dy [R, N]. Output: dx [R, N]. */
 export const softmaxBackward = defineOp<NoAttributes>({
   name: 'softmax_backward',
   infer([y, dy]) {
-    if (!y || !dy || y.shape.length !== 2 || !sameShape(y.shape, dy.shape)) {
-      const shapes = `${showShape(y?.shape ?? [])} and ${showShape(dy?.shape ?? [])}`;
-      throw new GraphError('softmax_backward', `y and dy are ${shapes}, not twice [rows, columns]`);
-    }
+    if (y?.shape.length !== 2 || !sameShape(y.shape, dy?.shape))
+      throw misfit('softmax_backward', { y, dy }, 'twice [R, N]');
     return [f32(...y.shape)];
   },
   variants: rowVariants,
@@ -53,7 +51,7 @@ export const softmaxBackward = defineOp<NoAttributes>({
       },
     ];
   },
-  cost: ([y]) => ({ flops: 4 * elements(y?.shape ?? []), bytes: 12 * elements(y?.shape ?? []) }),
+  cost: ([y]) => ({ flops: 4 * elements(y), bytes: 12 * elements(y) }),
 });
 
 interface Rows {

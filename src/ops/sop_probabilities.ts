@@ -9,8 +9,18 @@ import {
   weights,
 } from '../../shaders/sop_probabilities.wgsl.js';
 import type { Target } from '../gpu/target.js';
-import { defineOp, GraphError, input, type Launch, type OpCall, output, type Scalar, scratch } from '../graph/op.js';
-import { bytes, f32, type Spec, showShape } from '../graph/tensor.js';
+import {
+  defineOp,
+  GraphError,
+  input,
+  type Launch,
+  misfit,
+  type OpCall,
+  output,
+  type Scalar,
+  scratch,
+} from '../graph/op.js';
+import { bytes, f32, like, type Spec } from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
 import { dispatchParts } from './dispatches.js';
 import { chooseTiling, productLaunches } from './matmul.js';
@@ -32,10 +42,8 @@ export const sopProbabilities = defineOp<SopAttributes>({
   infer([u, d, s], { members }) {
     const [rows = 0, depth] = u?.shape ?? [];
     const [count = 0] = d?.shape ?? [];
-    if (!u || !d || !s || depth !== d.shape[1] || s.shape[0] !== count || count % members !== 0) {
-      const shapes = [u, d, s].map((spec) => showShape(spec?.shape ?? []));
-      throw new GraphError('sop_probabilities', `u, D, s of ${shapes} with ${members} members`);
-    }
+    if (!u || !d || !s || depth !== d.shape[1] || s.shape[0] !== count || count % members !== 0)
+      throw misfit('sop_probabilities', { u, d, s }, `[R, d], [J, d], [J] with J a multiple of ${members} members`);
     return [f32(rows, count / members), f32(rows, 2)];
   },
   scratch(call) {
@@ -72,7 +80,7 @@ export const sopProbabilities = defineOp<SopAttributes>({
 /** du of `sop_probabilities`. Inputs: u, D, s, stats, P, dP [R, K]. Output: du [R, d]. */
 export const sopProbabilitiesBackward = defineOp<SopAttributes>({
   name: 'sop_probabilities_backward',
-  infer: ([u]) => [f32(...(u?.shape ?? []))],
+  infer: ([u]) => [like(u)],
   scratch(call) {
     const { rows, depth, stride, terms } = backwardSizes(call);
     const sums = [f32(rows, 2), f32(rows, stride)];

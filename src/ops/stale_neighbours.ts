@@ -2,8 +2,8 @@ import { eachGrid } from '../../shaders/lib/each.js';
 import { tileRows } from '../../shaders/lib/row-tile.js';
 import { staleClear, staleCompact, staleMark } from '../../shaders/stale_neighbours.wgsl.js';
 import type { Target } from '../gpu/target.js';
-import { defineOp, GraphError, input, type Launch, output, scratch } from '../graph/op.js';
-import { bytes, elements, f32, type Spec, showShape, u32 } from '../graph/tensor.js';
+import { defineOp, GraphError, input, type Launch, misfit, output, scratch } from '../graph/op.js';
+import { bytes, elements, f32, type Spec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 import { anchorsOfDispatch, mergeLaunch, partialLists, planSearch, searchLaunches } from './search.js';
 
@@ -28,8 +28,8 @@ export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
     const [rows = 0] = memory?.shape ?? [];
     const lists = drawn.every(({ shape, dtype }) => shape.length === 1 && dtype === 'u32');
     if (memory?.shape.length !== 2 || length?.shape[0] !== rows || drawn.length === 0 || !lists) {
-      const shapes = [memory, length, ...drawn].map((spec) => showShape(spec?.shape ?? []));
-      throw new GraphError('stale_neighbours', `memory, length, drawn are ${shapes}, not [N, d], [N], [n] u32 ...`);
+      const given = { memory, length, ...Object.fromEntries(drawn.map((spec, i) => [`drawn ${i}`, spec])) };
+      throw misfit('stale_neighbours', given, '[N, d], [N], and one or more u32 [n]');
     }
     if (!(k >= 1 && k <= capacity && k < rows))
       throw new GraphError('stale_neighbours', `${k} neighbours of ${rows} rows in lists of ${capacity}`);
@@ -69,7 +69,7 @@ export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
     ];
   },
   cost: ([memory], [rows, ...outputs]) => ({
-    flops: Math.ceil(EXPECTED * 2 * elements(memory?.shape ?? []) * (rows?.shape[0] ?? 0)),
+    flops: Math.ceil(EXPECTED * 2 * elements(memory) * (rows?.shape[0] ?? 0)),
     bytes: [memory, ...outputs].reduce((sum, spec) => sum + (spec ? bytes(spec) : 0), 0),
   }),
 });

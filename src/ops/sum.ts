@@ -9,9 +9,9 @@ const spans = (count: number): number => Math.ceil(count / SUM_SPAN);
 export const sum = defineOp<{ scale: number }>({
   name: 'sum',
   infer: () => [f32(1)],
-  scratch: ({ inputs: [x] }) => [f32(spans(elements(x?.shape ?? [])))],
+  scratch: ({ inputs: [x] }) => [f32(spans(elements(x)))],
   launches({ inputs: [x], attrs: { scale } }) {
-    const count = elements(x?.shape ?? []);
+    const count = elements(x);
     return [
       {
         kernel: sumPartial(),
@@ -27,5 +27,5 @@ export const sum = defineOp<{ scale: number }>({
       },
     ];
   },
-  cost: ([x]) => ({ flops: elements(x?.shape ?? []), bytes: 4 * elements(x?.shape ?? []) }),
+  cost: ([x]) => ({ flops: elements(x), bytes: 4 * elements(x) }),
 });

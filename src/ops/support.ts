@@ -1,7 +1,7 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { support as supportKernel } from '../../shaders/support.wgsl.js';
-import { defineOp, GraphError, input, output } from '../graph/op.js';
-import { elements, f32, sameShape, showShape } from '../graph/tensor.js';
+import { defineOp, input, misfit, output } from '../graph/op.js';
+import { elements, f32, sameShape } from '../graph/tensor.js';
 
 /** `contributions`: a neighbour gives its cosine to its own SOP (`soft`) or 1 - smoothing, as the anchor (`one-hot`). */
 export type SupportAttributes = { readonly contributions: 'soft' | 'one-hot'; readonly smoothing: number };
@@ -19,18 +19,16 @@ export const support = defineOp<SupportAttributes>({
     const [count = 0] = anchors?.shape ?? [];
     const [, depth = 0] = memory?.shape ?? [];
     const members = 1 + (index?.shape[1] ?? 0);
-    const found = !index || (index.shape[0] === count && sameShape(index.shape, score?.shape ?? []));
-    if (memory?.shape.length !== 2 || anchors?.shape.length !== 1 || !found) {
-      const shapes = [memory, anchors, index, score].map((spec) => showShape(spec?.shape ?? []));
-      throw new GraphError('support', `memory, anchors, index, score of ${shapes}`);
-    }
+    const found = !index || (index.shape[0] === count && sameShape(index.shape, score?.shape));
+    if (memory?.shape.length !== 2 || anchors?.shape.length !== 1 || !found)
+      throw misfit('support', { memory, anchors, index, score }, '[N, d], [K] and either none or twice [K, k]');
     return [f32(count * members, depth), f32(count * members)];
   },
   launches({ inputs: [memory, anchors, index], outputs: [d], attrs: { contributions, smoothing } }) {
     const depth = memory?.shape[1] ?? 1;
     const vec4 = depth % 4 === 0;
     const [neighbours, soft] = [index !== undefined, contributions === 'soft'];
-    const count = elements(d?.shape ?? []) / (vec4 ? 4 : 1);
+    const count = elements(d) / (vec4 ? 4 : 1);
     return [
       {
         kernel: supportKernel({ vec4, soft, neighbours }),
@@ -53,5 +51,5 @@ export const support = defineOp<SupportAttributes>({
       },
     ];
   },
-  cost: (_inputs, [d]) => ({ flops: 0, bytes: 8 * elements(d?.shape ?? []) }),
+  cost: (_inputs, [d]) => ({ flops: 0, bytes: 8 * elements(d) }),
 });

@@ -1,8 +1,8 @@
 import { grid } from '../../shaders/lib/grid.js';
 import { ADAMW_SPAN, updateAdamwStep, updateAdamwTotal } from '../../shaders/update_adamw.wgsl.js';
 import { PACK_ALIGNMENT } from '../graph/graph.js';
-import { defineOp, GraphError, input, output, type Scalar, scratch } from '../graph/op.js';
-import { elements, f32, type Spec, showShape } from '../graph/tensor.js';
+import { defineOp, input, misfit, output, type Scalar, scratch } from '../graph/op.js';
+import { elements, f32, type Spec } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
 /** Numbers of the step are scalars: learning rate, weight decay, 1 - beta1^t, 1 - beta2^t. `clip` 0: no clipping. */
@@ -22,7 +22,7 @@ export const NO_TENSOR = 0xffffffff;
 /** Set in an entry of `table` whose tensor is decayed. */
 export const DECAYS = 0x80000000;
 
-const spans = (flat: Spec | undefined): number => Math.ceil(elements(flat?.shape ?? []) / ADAMW_SPAN);
+const spans = (flat: Spec | undefined): number => Math.ceil(elements(flat) / ADAMW_SPAN);
 
 /**
  * Clips each gradient tensor by its own norm, then AdamW, unless the flag is up.
@@ -35,16 +35,12 @@ export const updateAdamw = defineOp<UpdateAdamwAttributes>({
   name: 'update_adamw',
   updates: [1, 3, 4],
   infer([flag, parameters, gradients, moment1, moment2, , table]) {
-    const n = elements(parameters?.shape ?? []);
+    const n = elements(parameters);
     const flats = [parameters, gradients, moment1, moment2];
-    const fits =
-      flats.every((flat) => flat?.shape.length === 1 && elements(flat.shape) === n) && n % PACK_ALIGNMENT === 0;
-    if (!fits || flag?.dtype !== 'u32' || table?.dtype !== 'u32' || elements(table.shape) !== n / PACK_ALIGNMENT) {
-      const shapes = [...flats, table].map((spec) => showShape(spec?.shape ?? [])).join(', ');
-      throw new GraphError(
-        'update_adamw',
-        `parameters, gradients, moments, table are ${shapes}, not four of [n] and u32 [n / 64]`,
-      );
+    const fits = flats.every((flat) => flat?.shape.length === 1 && elements(flat) === n) && n % PACK_ALIGNMENT === 0;
+    if (!fits || flag?.dtype !== 'u32' || table?.dtype !== 'u32' || elements(table) !== n / PACK_ALIGNMENT) {
+      const given = { flag, parameters, gradients, moment1, moment2, table };
+      throw misfit('update_adamw', given, `u32 [1], four of [${PACK_ALIGNMENT} m], u32 [m]`);
     }
     return [f32(2)];
   },
@@ -67,7 +63,7 @@ export const updateAdamw = defineOp<UpdateAdamwAttributes>({
           sums: scratch(0),
         },
         params: {
-          blocks: elements(parameters?.shape ?? []) / PACK_ALIGNMENT,
+          blocks: elements(parameters) / PACK_ALIGNMENT,
           spans: count,
           beta1,
           beta2,
@@ -92,7 +88,7 @@ export const updateAdamw = defineOp<UpdateAdamwAttributes>({
     ];
   },
   cost([, parameters]) {
-    const n = elements(parameters?.shape ?? []);
+    const n = elements(parameters);
     return { flops: 20 * n, bytes: 28 * n };
   },
 });

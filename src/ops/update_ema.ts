@@ -1,7 +1,7 @@
 import { grid } from '../../shaders/lib/grid.js';
 import { EMA_TURNS, updateEma as updateEmaKernel } from '../../shaders/update_ema.wgsl.js';
-import { defineOp, GraphError, input, type Scalar } from '../graph/op.js';
-import { elements, showShape } from '../graph/tensor.js';
+import { defineOp, input, misfit, type Scalar } from '../graph/op.js';
+import { elements } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
 /**
@@ -12,17 +12,13 @@ export const updateEma = defineOp<{ readonly momentum: Scalar }>({
   name: 'update_ema',
   updates: [1],
   infer([flag, target, source]) {
-    if (flag?.dtype !== 'u32' || !target || !source || elements(source.shape) < elements(target.shape)) {
-      throw new GraphError(
-        'update_ema',
-        `target ${showShape(target?.shape ?? [])} from source ${showShape(source?.shape ?? [])}, which is smaller`,
-      );
-    }
+    if (flag?.dtype !== 'u32' || !target || !source || elements(source) < elements(target))
+      throw misfit('update_ema', { flag, target, source }, 'u32 [1], [n], and at least as many elements');
     return [];
   },
   launches({ inputs: [, target, source], attrs: { momentum }, target: adapter }) {
-    const n = elements(target?.shape ?? []);
-    const vec4 = n % 4 === 0 && elements(source?.shape ?? []) % 4 === 0;
+    const n = elements(target);
+    const vec4 = n % 4 === 0 && elements(source) % 4 === 0;
     const count = vec4 ? n / 4 : n;
     return [
       {
@@ -34,7 +30,7 @@ export const updateEma = defineOp<{ readonly momentum: Scalar }>({
     ];
   },
   cost([, target]) {
-    const n = elements(target?.shape ?? []);
+    const n = elements(target);
     return { flops: 3 * n, bytes: 12 * n };
   },
 });

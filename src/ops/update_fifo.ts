@@ -1,7 +1,7 @@
 import { grid } from '../../shaders/lib/grid.js';
 import { FIFO_WORKGROUP, updateFifoAdvance, updateFifoInsert } from '../../shaders/update_fifo.wgsl.js';
-import { defineOp, GraphError, input } from '../graph/op.js';
-import { elements, showShape } from '../graph/tensor.js';
+import { defineOp, input, misfit } from '../graph/op.js';
+import { elements } from '../graph/tensor.js';
 
 /**
  * Inserts rows into a FIFO memory (the paper's Appendix A), unless the flag is up: row i goes to (pointer + i) mod N, of
@@ -13,13 +13,8 @@ export const updateFifo = defineOp<Record<string, never>>({
   updates: [1, 2],
   infer([flag, memory, pointer, rows]) {
     const fits = memory?.shape.length === 2 && rows?.shape.length === 2 && memory.shape[1] === rows.shape[1];
-    if (!fits || flag?.dtype !== 'u32' || pointer?.dtype !== 'u32') {
-      const shapes = `rows ${showShape(rows?.shape ?? [])} into memory ${showShape(memory?.shape ?? [])}`;
-      throw new GraphError(
-        'update_fifo',
-        `${shapes} (flag ${flag?.dtype}, pointer ${pointer?.dtype}), not [B, d] into [N, d], both u32`,
-      );
-    }
+    if (!fits || flag?.dtype !== 'u32' || pointer?.dtype !== 'u32')
+      throw misfit('update_fifo', { flag, memory, pointer, rows }, 'u32 [1], [N, d], u32 [1], [B, d]');
     return [];
   },
   launches({ inputs: [, memory, , rows] }) {
@@ -43,5 +38,5 @@ export const updateFifo = defineOp<Record<string, never>>({
       },
     ];
   },
-  cost: ([, , , rows]) => ({ flops: 0, bytes: 8 * elements(rows?.shape ?? []) }),
+  cost: ([, , , rows]) => ({ flops: 0, bytes: 8 * elements(rows) }),
 });

@@ -4,7 +4,7 @@ import { defineOp, GraphError, input, type Launch, scratch } from '../graph/op.j
 import { elements, type Spec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
-const spans = ({ shape }: Spec): number => Math.ceil(elements(shape) / FLAG_SPAN);
+const spans = (spec: Spec): number => Math.ceil(elements(spec) / FLAG_SPAN);
 const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
 
 /**
@@ -32,9 +32,9 @@ export const updateFlag = defineOp<Record<string, never>>({
         kernel: updateFlagSpan(variant),
         bindings: { x: input(1 + i), found: scratch(0) },
         params: {
-          count: elements(spec.shape),
+          count: elements(spec),
           spans: spans(spec),
-          first_element: total(before.map(({ shape }) => elements(shape))),
+          first_element: total(before.map(elements)),
           first_span: total(before.map(spans)),
         },
         workgroups: grid(spans(spec), 1),
@@ -44,5 +44,5 @@ export const updateFlag = defineOp<Record<string, never>>({
     const bindings = { found: scratch(0), flag: input(0) };
     return [...scans, { kernel: updateFlagFirst(variant), bindings, params: { count }, workgroups: [1, 1, 1] }];
   },
-  cost: ([, ...scanned]) => ({ flops: 0, bytes: 4 * total(scanned.map(({ shape }) => elements(shape))) }),
+  cost: ([, ...scanned]) => ({ flops: 0, bytes: 4 * total(scanned.map(elements)) }),
 });

@@ -1,7 +1,7 @@
 import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { lossScale, lossScaleGradients } from '../../shaders/update_loss_scale.wgsl.js';
-import { defineOp, GraphError, input, output } from '../graph/op.js';
-import { elements, moved, showShape, u32 } from '../graph/tensor.js';
+import { defineOp, input, misfit, output } from '../graph/op.js';
+import { elements, moved, showSpec, u32 } from '../graph/tensor.js';
 
 /**
  * Adapts the scale of the loss after a step. Inputs: flag u32 [1], scale [1], counts u32 [2] (steps since the scale last
@@ -13,8 +13,9 @@ export const updateLossScale = defineOp<{ readonly interval: number }>({
   name: 'update_loss_scale',
   updates: [0, 1, 2],
   infer([flag, scale, counts]) {
-    const types = [flag, scale, counts].map((spec) => `${spec?.dtype} ${showShape(spec?.shape ?? [])}`).join(', ');
-    if (types !== 'u32 [1], f32 [1], u32 [2]') throw new GraphError('update_loss_scale', types);
+    const expected = 'u32 [1], f32 [1], u32 [2]';
+    if ([flag, scale, counts].map(showSpec).join(', ') !== expected)
+      throw misfit('update_loss_scale', { flag, scale, counts }, expected);
     return [u32(1)];
   },
   launches: ({ attrs: { interval } }) => [
@@ -33,13 +34,11 @@ export const updateLossScaleGradients = defineOp<Record<string, never>>({
   name: 'update_loss_scale_gradients',
   updates: [0],
   infer([gradients]) {
-    const { shape = [] } = gradients ?? {};
-    if (elements(shape) % 4 !== 0)
-      throw new GraphError('update_loss_scale_gradients', `${showShape(shape)} is not [4 n]`);
+    if (elements(gradients) % 4 !== 0) throw misfit('update_loss_scale_gradients', { gradients }, '[4 n]');
     return [];
   },
   launches({ inputs: [gradients], target }) {
-    const count = elements(gradients?.shape ?? []) / 4;
+    const count = elements(gradients) / 4;
     const layout = eachLayout(target);
     return [
       {
@@ -50,5 +49,5 @@ export const updateLossScaleGradients = defineOp<Record<string, never>>({
       },
     ];
   },
-  cost: ([gradients]) => ({ flops: elements(gradients?.shape ?? []), bytes: 2 * moved(gradients) }),
+  cost: ([gradients]) => ({ flops: elements(gradients), bytes: 2 * moved(gradients) }),
 });

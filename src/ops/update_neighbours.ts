@@ -6,8 +6,8 @@ import {
   neighboursReplaced,
 } from '../../shaders/update_neighbours.wgsl.js';
 import type { Target } from '../gpu/target.js';
-import { defineOp, GraphError, input, type Launch, type Operand, scratch } from '../graph/op.js';
-import { bytes, elements, f32, type Spec, sameShape, showShape, u32 } from '../graph/tensor.js';
+import { defineOp, input, type Launch, misfit, type Operand, scratch } from '../graph/op.js';
+import { bytes, elements, f32, type Spec, sameShape, u32 } from '../graph/tensor.js';
 import { mergeLaunch, partialLists, planSearch, searchLaunches } from './search.js';
 
 /** Scores of new rows that are kept at a time, bytes. */
@@ -23,11 +23,10 @@ export const updateNeighboursFill = defineOp<Record<string, never>>({
   updates: [4, 5, 6],
   infer([flag, rows, index, score, ...lists]) {
     const [count = 0, capacity = 0] = index?.shape ?? [];
-    const fits = rows?.shape[0] === count && sameShape(score?.shape ?? [], index?.shape ?? []);
-    if (flag?.dtype !== 'u32' || !fits || capacityOf('update_neighbours_fill', lists) !== capacity) {
-      const shapes = [rows, index, score, ...lists].map((spec) => showShape(spec?.shape ?? []));
-      throw new GraphError('update_neighbours_fill', `rows, fresh and kept lists of ${shapes}`);
-    }
+    const kept = capacityOf('update_neighbours_fill', lists);
+    const fits = rows?.shape[0] === count && sameShape(score?.shape, index?.shape);
+    if (flag?.dtype !== 'u32' || !fits || kept !== capacity)
+      throw misfit('update_neighbours_fill', { flag, rows, index, score }, `u32 [1], u32 [C], twice [C, ${kept}]`);
     return [];
   },
   launches: ({ inputs: [, rows, , , index] }) => [
@@ -54,8 +53,12 @@ export const updateNeighboursInsert = defineOp<UpdateNeighboursInsertAttributes>
     capacityOf('update_neighbours_insert', lists);
     const fits = memory?.shape.length === 2 && lists[0]?.shape[0] === memory.shape[0];
     if (!fits || flag?.dtype !== 'u32' || pointer?.dtype !== 'u32' || !(Number.isInteger(batch) && batch > 0)) {
-      const shapes = [memory, ...lists].map((spec) => showShape(spec?.shape ?? []));
-      throw new GraphError('update_neighbours_insert', `${batch} rows into memory and lists of ${shapes}`);
+      const shapes = `u32 [1], [${lists[0]?.shape[0]}, d], u32 [1]`;
+      throw misfit(
+        'update_neighbours_insert',
+        { flag, memory, pointer },
+        `${shapes} and a batch of 1 or more, not ${batch}`,
+      );
     }
     return [];
   },
@@ -105,7 +108,7 @@ export const updateNeighboursInsert = defineOp<UpdateNeighboursInsertAttributes>
     ];
   },
   cost: ([, memory, , ...lists], _outputs, { batch }) => ({
-    flops: 2 * Math.min(batch, memory?.shape[0] ?? 0) * elements(memory?.shape ?? []),
+    flops: 2 * Math.min(batch, memory?.shape[0] ?? 0) * elements(memory),
     bytes: (memory ? bytes(memory) : 0) + lists.reduce((sum, spec) => sum + bytes(spec), 0),
   }),
 });
@@ -134,10 +137,9 @@ function fill(
 /** m of lists that belong together. */
 function capacityOf(op: string, lists: readonly Spec[]): number {
   const [index, score, length] = lists;
-  const fits = index?.shape.length === 2 && sameShape(index.shape, score?.shape ?? []);
-  if (lists.length !== 3 || !fits || length?.shape[0] !== index.shape[0]) {
-    throw new GraphError(op, `lists of ${lists.map(({ shape }) => showShape(shape))}, not [N, m], [N, m], [N]`);
-  }
+  const fits = index?.shape.length === 2 && sameShape(index.shape, score?.shape);
+  if (lists.length !== 3 || !fits || length?.shape[0] !== index.shape[0])
+    throw misfit(op, { index, score, length }, 'lists of [N, m], [N, m], [N]');
   return index.shape[1] ?? 0;
 }
 

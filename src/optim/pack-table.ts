@@ -11,7 +11,7 @@ export function packBlocks(graph: Graph, { flat, members }: Pack): { readonly bl
   const blocks: number[] = [];
   const first = [0];
   for (const member of members) {
-    const size = elements(member.shape);
+    const size = elements(member);
     const offset = offsetOf(member);
     for (let done = 0; done < size; done += PACK_BLOCK) blocks.push(offset + done, Math.min(PACK_BLOCK, size - done));
     first.push(blocks.length / 2);
@@ -27,7 +27,7 @@ export function packBlocks(graph: Graph, { flat, members }: Pack): { readonly bl
  * marked where `decays` says that weight decay applies to it.
  */
 export function packTable(graph: Graph, { flat, members }: Pack, decays: (member: Tensor) => boolean): Tensor {
-  const table = new Uint32Array(elements(flat.shape) / PACK_ALIGNMENT);
+  const table = new Uint32Array(elements(flat) / PACK_ALIGNMENT);
   members.forEach((member, number) => {
     const begin = offsetOf(member) / PACK_ALIGNMENT;
     table.fill(decays(member) ? number + DECAYS : number, begin, begin + packedSize(member) / PACK_ALIGNMENT);

@@ -225,8 +225,9 @@ function dispatchAll(pass: GPUComputePassEncoder, commands: readonly Command[]):
   }
 }
 
-function typed({ dtype, shape }: Tensor, buffer: ArrayBuffer): Elements {
-  if (dtype === 'f16') return unpackHalves(buffer, elements(shape));
+function typed(tensor: Tensor, buffer: ArrayBuffer): Elements {
+  const { dtype } = tensor;
+  if (dtype === 'f16') return unpackHalves(buffer, elements(tensor));
   if (dtype === 'f32') return new Float32Array(buffer);
   return dtype === 'u32' ? new Uint32Array(buffer) : new Int32Array(buffer);
 }

@@ -85,7 +85,7 @@ export function describePlan(plan: Plan, beside: Readonly<Record<string, number>
 function parametersOf({ graph }: Plan): PlanReport['parameters'] {
   const trained = graph.tensors.filter(({ storage }) => storage === 'parameter');
   const count = (of: (label: string) => boolean): number =>
-    trained.reduce((sum, { label, shape }) => sum + (of(label) ? elements(shape) : 0), 0);
+    trained.reduce((sum, tensor) => sum + (of(tensor.label) ? elements(tensor) : 0), 0);
   const isHead = (label: string): boolean => label.startsWith('student.head.');
   const isMasked = (label: string): boolean => label === 'student.masked_embed';
   return {

@@ -98,11 +98,12 @@ function ownScalars(graph: Graph, attrs: Attributes): Attributes {
 }
 
 /** Numbers between -1 and 1 that repeat late; in integer tensors different rows of what has `rows` of them. */
-function someElements({ shape, dtype }: Tensor, seed: number, rows: number): Elements {
-  const count = elements(shape);
+function someElements(tensor: Tensor, seed: number, rows: number): Elements {
+  const { dtype } = tensor;
+  const count = elements(tensor);
   const reals = (): Float32Array<ArrayBuffer> =>
     Float32Array.from({ length: count }, (_, i) => Math.sin(i * 12.9898 + seed));
-  if (dtype === 'f16') return packHalves(reals(), bytes({ shape, dtype }));
+  if (dtype === 'f16') return packHalves(reals(), bytes(tensor));
   if (dtype === 'f32') return reals();
   const numbers = Array.from({ length: count }, (_, i) => i % rows);
   return dtype === 'u32' ? Uint32Array.from(numbers) : Int32Array.from(numbers);

@@ -110,7 +110,7 @@ export function writeGivenState(replay: Replay, step: TrainStep, { tensors, shap
     if (entry.optional) continue;
     const zero = entry.name.startsWith('moment') && !tensors.has(entry.name);
     const given = (): Elements => elementsFor(entry, tensors.get(entry.name), where);
-    replay.write(entry.tensor, zero ? new Float32Array(elements(entry.shape)) : given());
+    replay.write(entry.tensor, zero ? new Float32Array(elements(entry)) : given());
   }
   if (!step.lossScale) return;
   replay.write(step.lossScale.scale, Float32Array.of(values.lossScale));
@@ -254,7 +254,7 @@ function stack(
 ): NamedArray {
   const [first] = parts;
   const shape = [parts.length, ...(first?.shape ?? [])];
-  const size = elements(first?.shape ?? []);
+  const size = elements(first);
   const data =
     first?.data instanceof Float32Array ? new Float32Array(parts.length * size) : new Uint32Array(parts.length * size);
   for (const [i, part] of parts.entries()) data.set(part.data, i * size);

@@ -15,7 +15,7 @@ export function initialWeights(shape: NetworkShape, seed: number): Map<string, F
 }
 
 function drawParameter({ shape, initial }: ParameterSpec, draws: Draws): Float32Array<ArrayBuffer> {
-  const values = new Float32Array(elements(shape));
+  const values = new Float32Array(elements({ shape }));
   if (initial.kind === 'ones') return values.fill(1);
   if (initial.kind === 'zeros') return values;
   const bound = initial.kind === 'convolution' ? 1 / Math.sqrt(initial.inputs) : 0;

@@ -106,8 +106,7 @@ export class Trainer {
     expectTensors(given, new Map(needed.map(({ name, shape }) => [name, shape])), where);
     // An update that is not finite reaches the room between the tensors of a pack, too.
     for (const { parameters, moment1, moment2 } of this.training.step.packs) {
-      for (const { flat } of [parameters, moment1, moment2])
-        this.replay.write(flat, new Float32Array(elements(flat.shape)));
+      for (const { flat } of [parameters, moment1, moment2]) this.replay.write(flat, new Float32Array(elements(flat)));
     }
     for (const entry of this.entries) {
       const array = tensors.get(entry.name);
@@ -167,10 +166,11 @@ export class Trainer {
   }
 
   /** What an entry holds when a run begins, where that is no random number. */
-  private first({ shape, tensor }: StateEntry): Elements {
+  private first(entry: StateEntry): Elements {
+    const { tensor } = entry;
     const { step, config } = this.training;
     if (tensor === step.lossScale?.scale) return Float32Array.of(config.train.loss_scale);
-    return tensor.dtype === 'f32' ? new Float32Array(elements(shape)) : new Uint32Array(elements(shape));
+    return tensor.dtype === 'f32' ? new Float32Array(elements(entry)) : new Uint32Array(elements(entry));
   }
 
   private async result(running: Promise<Elements[]>, values: StepValues, tolerate: boolean): Promise<StepResult> {
