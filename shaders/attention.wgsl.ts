@@ -20,9 +20,9 @@
 import type { Kernel } from '../src/graph/kernel.js';
 import type { RealType } from '../src/graph/tensor.js';
 import { GRID } from './lib/grid.js';
-import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { kernel, read, times, wgsl, write } from './lib/kernel.js';
 import { reals } from './lib/reals.js';
-import { type Lanes, sharedValues, times } from './lib/shared-values.js';
+import { type Lanes, sharedValues } from './lib/shared-values.js';
 
 /** Shape of the code of an attention kernel. */
 export interface AttentionVariant extends Lanes {

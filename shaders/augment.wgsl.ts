@@ -20,7 +20,7 @@
 
 import type { Kernel } from '../src/graph/kernel.js';
 import { GRID } from './lib/grid.js';
-import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { kernel, read, times, wgsl, write } from './lib/kernel.js';
 
 /** Places in a row of `table`: the image's first byte and its width in pixels, the crop in pixels, switches, jitter order. */
 export const TABLE = { offset: 0, width: 1, x: 2, y: 3, cropWidth: 4, cropHeight: 5, flags: 6, order: 7 } as const;
@@ -41,9 +41,6 @@ export const AUGMENT_WORKGROUP = 64;
 export const AUGMENT_ROWS = 4;
 
 export type Channels = 1 | 3;
-
-const times = (count: number, line: (i: number) => string): string =>
-  Array.from({ length: count }, (_, i) => line(i)).join('\n');
 
 /** Head of every entry point that works on views: which view, and which place in it. */
 const INVOCATION = `@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,

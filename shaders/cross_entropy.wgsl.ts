@@ -14,6 +14,7 @@
 // `sum.total` of the contributions. Logarithms are computed once a row, the partners' rows added before.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import { elementType } from './lib/each.js';
 import { FINITE } from './lib/finite.js';
 import { GRID } from './lib/grid.js';
 import { type KernelDeclaration, kernel, read, wgsl, write } from './lib/kernel.js';
@@ -64,7 +65,7 @@ fn weightless(row: u32) -> bool { return (bitcast<u32>(weights[row]) << 1u) == 0
 
 export function crossEntropyTerms(variant: CrossEntropyVariant): Kernel {
   const { vec4, lanes } = variant;
-  const element = vec4 ? 'vec4<f32>' : 'f32';
+  const element = elementType(vec4);
   return kernel({
     label: 'cross_entropy.terms',
     bindings: {
@@ -106,7 +107,7 @@ fn terms(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) c
 
 export function crossEntropyBackward(variant: CrossEntropyVariant): Kernel {
   const { vec4, lanes } = variant;
-  const element = vec4 ? 'vec4<f32>' : 'f32';
+  const element = elementType(vec4);
   return kernel({
     label: 'cross_entropy.backward',
     bindings: {

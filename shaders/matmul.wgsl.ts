@@ -22,9 +22,8 @@
 import type { Kernel } from '../src/graph/kernel.js';
 import type { RealType } from '../src/graph/tensor.js';
 import { elementType } from './lib/each.js';
-import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { kernel, read, times, wgsl, write } from './lib/kernel.js';
 import { reals } from './lib/reals.js';
-import { times } from './lib/shared-values.js';
 
 const PARAMS = {
   rows: 'u32',

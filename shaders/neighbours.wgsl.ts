@@ -22,9 +22,8 @@
 import type { Kernel } from '../src/graph/kernel.js';
 import { each } from './lib/each.js';
 import { GRID } from './lib/grid.js';
-import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { kernel, read, times, wgsl, write } from './lib/kernel.js';
 import { type RowTile, rowTile, rowTileDeclaration, rowTileElement, tileRows } from './lib/row-tile.js';
-import { times } from './lib/shared-values.js';
 
 /** Score of rows that are left out: lower than any finite dot product of rows of unit norm. */
 export const LEFT_OUT = -3e38;

@@ -20,7 +20,7 @@
 // Rows of u are on lanes (lib/row-tile), so a row's maximum, sums and SOPs need no exchange.
 
 import type { Kernel } from '../src/graph/kernel.js';
-import { kernel, read, wgsl, write } from './lib/kernel.js';
+import { kernel, read, times, wgsl, write } from './lib/kernel.js';
 import { rowMax } from './lib/row-max.js';
 import {
   eachTileColumn,
@@ -33,7 +33,7 @@ import {
   tileRows,
 } from './lib/row-tile.js';
 import { eachRow, type RowLayout, rowExtensions } from './lib/rows.js';
-import { sharedValues, times } from './lib/shared-values.js';
+import { sharedValues } from './lib/shared-values.js';
 
 /** Shape of the code: `columns` of the tile are whole SOPs of `members` rows of D. */
 export interface SopVariant extends RowTile {

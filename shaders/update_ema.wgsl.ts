@@ -8,6 +8,7 @@
 // that equals its source stays what it is.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import { elementType } from './lib/each.js';
 import { GRID } from './lib/grid.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 
@@ -15,7 +16,7 @@ import { kernel, read, wgsl, write } from './lib/kernel.js';
 export const EMA_TURNS = 16;
 
 export function updateEma({ vec4, lanes }: { vec4: boolean; lanes: number }): Kernel {
-  const element = vec4 ? 'vec4<f32>' : 'f32';
+  const element = elementType(vec4);
   return kernel({
     label: 'update_ema.forward',
     bindings: { flag: read('u32'), average: write(element), source: read(element) },

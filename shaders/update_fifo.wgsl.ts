@@ -9,13 +9,14 @@
 // stage `insert`: an element (or four, where d divides by four) an invocation; stage `advance`: one invocation.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import { elementType } from './lib/each.js';
 import { GRID } from './lib/grid.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 
 export const FIFO_WORKGROUP = 64;
 
 export function updateFifoInsert({ vec4 }: { vec4: boolean }): Kernel {
-  const element = vec4 ? 'vec4<f32>' : 'f32';
+  const element = elementType(vec4);
   return kernel({
     label: 'update_fifo.insert',
     bindings: { flag: read('u32'), pointer: read('u32'), rows: read(element), memory: write(element) },

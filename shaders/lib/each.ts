@@ -65,7 +65,13 @@ export function eachBatchGrid(
   return [Math.ceil(count / (size * per)), batches, 1];
 }
 
-/** WGSL type of one element of a binding: four numbers where that divides, because load instructions are what costs. */
+/** How many elements of a binding `count` numbers are: groups of four where that divides, because loads are what costs. */
+export function byFour(count: number): { readonly vec4: boolean; readonly width: number } {
+  const vec4 = count % 4 === 0;
+  return { vec4, width: vec4 ? count / 4 : count };
+}
+
+/** WGSL type of such an element. */
 export function elementType(vec4: boolean): string {
   return vec4 ? 'vec4<f32>' : 'f32';
 }

@@ -3,6 +3,11 @@ import { type Kernel, type KernelParam, SCALAR_SLOTS } from '../../src/graph/ker
 
 export { wgsl } from 'wgsl-preprocessor/wgsl-preprocessor.js';
 
+/** `count` copies of a piece of WGSL, one a line. */
+export function times(count: number, piece: (i: number) => string): string {
+  return Array.from({ length: count }, (_, i) => piece(i)).join('\n');
+}
+
 /** `read('f32')` in a binding table: `var<storage, read> name: array<f32>`. */
 export interface BindingDeclaration {
   readonly access: 'read' | 'read_write';

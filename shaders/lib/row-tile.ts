@@ -1,5 +1,6 @@
 import { elementType } from './each.js';
-import { type Lanes, times } from './shared-values.js';
+import { times } from './kernel.js';
+import type { Lanes } from './shared-values.js';
 
 /**
  * A tile of a matrix product with rows on lanes: y[r, x] = sum_k a[r, k] b[x, k]. An invocation keeps `rows` whole rows of the

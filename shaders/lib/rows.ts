@@ -1,4 +1,5 @@
 import type { Target } from '../../src/gpu/target.js';
+import { byFour } from './each.js';
 import { grid } from './grid.js';
 import { wgsl } from './kernel.js';
 import { treeSum } from './reduce.js';
@@ -47,7 +48,7 @@ export const rowVariants = ({
 }: {
   readonly target: Target;
   readonly inputs: readonly { readonly shape: readonly number[] }[];
-}): readonly string[] => rowLayouts(target, rowWidth(inputs[0]?.shape.at(-1) ?? 1).width).map(({ by }) => by);
+}): readonly string[] => rowLayouts(target, byFour(inputs[0]?.shape.at(-1) ?? 1).width).map(({ by }) => by);
 
 /** The layout of a variant for rows of `width` elements (0: of too many for registers); the first where none is named. */
 export function rowLayout(target: Target, width: number, variant?: string): RowLayout {
@@ -55,12 +56,6 @@ export function rowLayout(target: Target, width: number, variant?: string): RowL
   const found = layouts.find(({ by }) => by === variant) ?? layouts[0];
   if (!found) throw new RangeError('no layout of rows');
   return found;
-}
-
-/** Elements of rows of `columns` numbers: groups of four where that divides. */
-export function rowWidth(columns: number): { readonly vec4: boolean; readonly width: number } {
-  const vec4 = columns % 4 === 0;
-  return { vec4, width: vec4 ? columns / 4 : columns };
 }
 
 /** `enable` directives of a kernel with this layout. */

@@ -1,9 +1,4 @@
-import { wgsl } from './kernel.js';
-
-/** `count` copies of a piece of WGSL, one a line. */
-export function times(count: number, piece: (i: number) => string): string {
-  return Array.from({ length: count }, (_, i) => piece(i)).join('\n');
-}
+import { times, wgsl } from './kernel.js';
 
 /**
  * How the invocations of a workgroup hand values to each other: by `subgroupBroadcast` where the workgroup is exactly one

@@ -1,5 +1,5 @@
 import { add as addKernel } from '../../shaders/add.wgsl.js';
-import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
+import { byFour, eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
 import { elements, like, moved, realType, sameShape } from '../graph/tensor.js';
 
@@ -13,9 +13,7 @@ export const add = defineOp<Record<string, never>>({
     return [like(a)];
   },
   launches({ outputs: [y], target }) {
-    const numbers = elements(y);
-    const vec4 = numbers % 4 === 0;
-    const count = vec4 ? numbers / 4 : numbers;
+    const { vec4, width: count } = byFour(elements(y));
     const layout = eachLayout(target);
     return [
       {

@@ -1,5 +1,5 @@
 import { cast as castKernel } from '../../shaders/cast.wgsl.js';
-import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
+import { byFour, eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, input, type Op, output } from '../graph/op.js';
 import { elements, like, moved, type RealType, realType } from '../graph/tensor.js';
 
@@ -11,9 +11,7 @@ export const cast: Op<CastAttributes> = defineOp<CastAttributes>({
   halves: [0],
   infer: ([x], { dtype }) => [{ ...like(x), dtype }],
   launches({ inputs: [x], attrs: { dtype }, target }) {
-    const numbers = elements(x);
-    const vec4 = numbers % 4 === 0;
-    const count = vec4 ? numbers / 4 : numbers;
+    const { vec4, width: count } = byFour(elements(x));
     const layout = eachLayout(target);
     return [
       {

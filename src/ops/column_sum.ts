@@ -1,4 +1,5 @@
 import { COLUMN_SUM_WORKGROUP, columnSum as columnSumKernel } from '../../shaders/column_sum.wgsl.js';
+import { byFour } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
 import { defineOp, GraphError, input, type Launch, type Operand, output, scratch } from '../graph/op.js';
 import { elements, f32, moved, type RealType, realType, type Spec } from '../graph/tensor.js';
@@ -15,8 +16,7 @@ export function columnSumLaunch(
   span: number,
   { from = 'f32', to = 'f32' }: { readonly from?: RealType; readonly to?: RealType } = {},
 ): Launch {
-  const vec4 = columns % 4 === 0;
-  const width = vec4 ? columns / 4 : columns;
+  const { vec4, width } = byFour(columns);
   const count = Math.ceil(rows / span) * width;
   return {
     kernel: columnSumKernel({ vec4, from, to }),

@@ -1,4 +1,5 @@
 import { crossEntropyBackward as backwardKernel, crossEntropyTerms } from '../../shaders/cross_entropy.wgsl.js';
+import { byFour } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
 import { sumTotal } from '../../shaders/sum.wgsl.js';
 import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
@@ -24,11 +25,6 @@ function sizes([student, teacher, partners, weights]: readonly Spec[]): readonly
   return [rows, width, teacher.shape[0] ?? 0];
 }
 
-/** Elements by four where the width allows it. */
-function variant(width: number): { readonly vec4: boolean; readonly width: number } {
-  return width % 4 === 0 ? { vec4: true, width: width / 4 } : { vec4: false, width };
-}
-
 /**
  * Cross-entropy of teacher and student distributions over chosen pairs of rows (the paper's equations 2 and 4):
  * - sum_r weights[r] sum_{b in partners[r]} sum_i Pt[b, i] log Ps[r, i].
@@ -45,7 +41,7 @@ export const crossEntropy = defineOp<NoAttributes>({
   scratch: ({ inputs }) => [f32(sizes(inputs)[0])],
   launches({ inputs, target }) {
     const [rows, columns] = sizes(inputs);
-    const { vec4, width } = variant(columns);
+    const { vec4, width } = byFour(columns);
     return [
       {
         kernel: crossEntropyTerms({ vec4, lanes: lanes(target) }),
@@ -80,7 +76,7 @@ export const crossEntropyBackward = defineOp<NoAttributes>({
   },
   launches({ inputs, target }) {
     const [rows, columns] = sizes(inputs);
-    const { vec4, width } = variant(columns);
+    const { vec4, width } = byFour(columns);
     return [
       {
         kernel: backwardKernel({ vec4, lanes: lanes(target) }),

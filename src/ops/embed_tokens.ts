@@ -5,7 +5,7 @@ import {
   embedTokensBackwardPatches as patchesKernel,
   embedTokensBackwardPlaces as placesKernel,
 } from '../../shaders/embed_tokens.wgsl.js';
-import { eachGrid } from '../../shaders/lib/each.js';
+import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { defineOp, GraphError, input, type Launch, misfit, output, scratch } from '../graph/op.js';
 import {
   elements,
@@ -41,16 +41,11 @@ function expectMask(op: string, mask: Spec | undefined, segments: readonly Segme
   if (mask?.dtype !== 'u32') throw misfit(op, { mask }, 'u32');
 }
 
-/** Width in elements of the bindings, and the segments with their first patches. */
-function layout(columns: number, segments: readonly Segment[]) {
-  const vec4 = columns % 4 === 0;
-  const placed = placeSegments(segments).map((segment) => ({
-    ...segment,
-    // Each sequence before has one row that is no patch.
-    firstPatch: segment.firstRow - segment.firstSequence,
-  }));
-  return { vec4, width: vec4 ? columns / 4 : columns, placed };
-}
+type EmbedSegment = PlacedSegment & { readonly firstPatch: number };
+
+/** The segments with their first patches: each sequence before has one row that is no patch. */
+const place = (segments: readonly Segment[]): readonly EmbedSegment[] =>
+  placeSegments(segments).map((segment) => ({ ...segment, firstPatch: segment.firstRow - segment.firstSequence }));
 
 /** Sequences of one partial sum: both stages then add sqrt(count) numbers in series. */
 const spanOf = ({ count }: Segment): number => Math.ceil(Math.sqrt(count));
@@ -82,8 +77,8 @@ export const embedTokens = defineOp<EmbedAttributes>({
     return [real(patches, totalRows(segments), width)];
   },
   launches({ inputs: [patches], attrs: { segments, masked } }) {
-    const { vec4, width, placed } = layout(patches?.shape[1] ?? 1, segments);
-    return placed.map(({ count, length, firstRow, firstPatch }, s): Launch => {
+    const { vec4, width } = byFour(patches?.shape[1] ?? 1);
+    return place(segments).map(({ count, length, firstRow, firstPatch }, s): Launch => {
       const masks = masked && s === 0;
       const mask = { masked_embed: input(2 + segments.length), mask: input(3 + segments.length) };
       const total = count * length * width;
@@ -128,7 +123,7 @@ export const embedTokensBackward = defineOp<EmbedAttributes>({
   launches({ inputs: [dtokens], attrs: { segments, masked } }) {
     const columns = dtokens?.shape[1] ?? 1;
     const type = realType(dtokens);
-    const { placed } = layout(columns, segments);
+    const placed = place(segments);
     const perSegment = placed.flatMap((segment, s) => segmentLaunches(segment, s, columns, masked && s === 0, type));
     return masked && placed[0]
       ? [...perSegment, ...maskedLaunches(placed[0], columns, 2 + segments.length, type)]
@@ -137,12 +132,10 @@ export const embedTokensBackward = defineOp<EmbedAttributes>({
   cost: ([dtokens]) => ({ flops: elements(dtokens), bytes: 3 * moved(dtokens) }),
 });
 
-type EmbedSegment = PlacedSegment & { readonly firstPatch: number };
-
 /** dpatches, dpos and the share in dcls of segment number `s`. */
 function segmentLaunches(segment: EmbedSegment, s: number, columns: number, masked: boolean, type: RealType): Launch[] {
   const { count, length, firstRow, firstPatch } = segment;
-  const { vec4, width } = layout(columns, []);
+  const { vec4, width } = byFour(columns);
   const patches = count * (length - 1) * width;
   return [
     {
@@ -168,7 +161,7 @@ function segmentLaunches(segment: EmbedSegment, s: number, columns: number, mask
 
 /** dmasked_embed, output number `result`. The first row of a sequence is no patch, so the sums begin at the second. */
 function maskedLaunches(segment: EmbedSegment, columns: number, result: number, type: RealType): Launch[] {
-  const { vec4, width } = layout(columns, []);
+  const { vec4, width } = byFour(columns);
   const patches = segment.length - 1;
   const { params, workgroups } = partialSums(segment, patches * width, segment.length * width, width);
   return [

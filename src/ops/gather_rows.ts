@@ -1,5 +1,5 @@
 import { clear, gather, scatter } from '../../shaders/gather_rows.wgsl.js';
-import { eachGrid } from '../../shaders/lib/each.js';
+import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { defineOp, GraphError, input, misfit, type Op, output } from '../graph/op.js';
 import { elements, f32, type Spec } from '../graph/tensor.js';
 
@@ -10,8 +10,7 @@ export const NO_ROW = 0xffffffff;
 
 /** What a matrix is cut into: vec4 or single numbers. */
 function cut({ shape: [rows = 1, columns = 1] }: Spec): { vec4: boolean; width: number; count: number } {
-  const vec4 = columns % 4 === 0;
-  const width = vec4 ? columns / 4 : columns;
+  const { vec4, width } = byFour(columns);
   return { vec4, width, count: rows * width };
 }
 

@@ -1,18 +1,12 @@
 import { geluBackward as backwardKernel, geluForward as forwardKernel } from '../../shaders/gelu.wgsl.js';
-import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
+import { byFour, eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
-import { elements, like, moved, realType, type Spec, sameShape } from '../graph/tensor.js';
+import { elements, like, moved, realType, sameShape } from '../graph/tensor.js';
 
 type NoAttributes = Record<string, never>;
 
 /** Flops of one element: a polynomial of degree 9, an exponential, a division. */
 const FLOPS = 30;
-
-function division(x: Spec | undefined): { vec4: boolean; count: number } {
-  const count = elements(x);
-  const vec4 = count % 4 === 0;
-  return { vec4, count: vec4 ? count / 4 : count };
-}
 
 /** y = x Phi(x), the exact (erf) GELU of Hendrycks & Gimpel, to f32 accuracy. Input: x of any shape. Output: y. */
 export const gelu = defineOp<NoAttributes>({
@@ -20,7 +14,7 @@ export const gelu = defineOp<NoAttributes>({
   halves: [0],
   infer: ([x]) => [like(x)],
   launches({ inputs: [x], target }) {
-    const { vec4, count } = division(x);
+    const { vec4, width: count } = byFour(elements(x));
     const layout = eachLayout(target);
     return [
       {
@@ -48,7 +42,7 @@ export const geluBackward = defineOp<NoAttributes>({
     return [like(x)];
   },
   launches({ inputs: [x], target }) {
-    const { vec4, count } = division(x);
+    const { vec4, width: count } = byFour(elements(x));
     const layout = eachLayout(target);
     return [
       {

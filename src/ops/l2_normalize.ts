@@ -2,7 +2,8 @@ import {
   l2NormalizeBackward as backwardKernel,
   l2NormalizeForward as forwardKernel,
 } from '../../shaders/l2_normalize.wgsl.js';
-import { rowGrid, rowLayout, rowRegisters, rowVariants, rowWidth } from '../../shaders/lib/rows.js';
+import { byFour } from '../../shaders/lib/each.js';
+import { rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape } from '../graph/tensor.js';
 
@@ -10,7 +11,7 @@ type Eps = { readonly eps: number };
 
 function matrix(x: Spec | undefined): { rows: number; width: number; vec4: boolean } {
   const [rows = 1, columns = 1] = x?.shape ?? [];
-  return { rows, ...rowWidth(columns) };
+  return { rows, ...byFour(columns) };
 }
 
 /**

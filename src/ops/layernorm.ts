@@ -3,8 +3,8 @@ import {
   layernormBackwardInput as inputKernel,
   layernormBackwardParameters as parametersKernel,
 } from '../../shaders/layernorm.wgsl.js';
-import { eachGrid } from '../../shaders/lib/each.js';
-import { rowGrid, rowLayout, rowRegisters, rowVariants, rowWidth } from '../../shaders/lib/rows.js';
+import { byFour, eachGrid } from '../../shaders/lib/each.js';
+import { rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
 import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
 import {
   elements,
@@ -36,7 +36,7 @@ function check(
 
 function matrix(x: Spec | undefined): { rows: number; columns: number; width: number; vec4: boolean } {
   const [rows = 1, columns = 1] = x?.shape ?? [];
-  return { rows, columns, ...rowWidth(columns) };
+  return { rows, columns, ...byFour(columns) };
 }
 
 /** Elements of a row that make the pivot of its variance: an eighth of a short row, so that they cost little. */

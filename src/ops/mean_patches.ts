@@ -1,4 +1,4 @@
-import { eachGrid } from '../../shaders/lib/each.js';
+import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import {
   meanPatchesBackward as backwardKernel,
   meanPatchesForward as forwardKernel,
@@ -23,9 +23,7 @@ function launches(
   rowsOf: (segment: PlacedSegment) => number,
   make: (vec4: boolean) => Pick<Launch, 'kernel' | 'bindings'>,
 ): Launch[] {
-  const columns = spec?.shape[1] ?? 1;
-  const vec4 = columns % 4 === 0;
-  const width = vec4 ? columns / 4 : columns;
+  const { vec4, width } = byFour(spec?.shape[1] ?? 1);
   return placeSegments(segments).map((segment) => {
     const count = rowsOf(segment) * width;
     const { length, firstRow, firstSequence } = segment;

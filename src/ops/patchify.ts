@@ -1,4 +1,4 @@
-import { eachGrid } from '../../shaders/lib/each.js';
+import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { patchifyForward } from '../../shaders/patchify.wgsl.js';
 import { defineOp, GraphError, input, type Launch, misfit, output } from '../graph/op.js';
 import { elements, moved, type RealType, realType, type Spec } from '../graph/tensor.js';
@@ -29,14 +29,13 @@ export const patchify = defineOp<{ readonly patch: number; readonly dtype?: Real
     return [{ shape: [rows, channels * patch ** 2], dtype }];
   },
   launches({ inputs: images, outputs: [rows], attrs: { patch } }) {
-    const vec4 = patch % 4 === 0;
-    const unit = vec4 ? 4 : 1;
+    const { vec4, width: patch_x } = byFour(patch);
     let first = 0;
     return images.map((image, i): Launch => {
       const [, channels = 0, height = 0, width = 0] = image.shape;
-      const count = elements(image) / unit;
+      const count = (elements(image) / patch) * patch_x;
       const grid = { grid_y: height / patch, grid_x: width / patch };
-      const params = { count, first, channels, patch_y: patch, patch_x: patch / unit, ...grid };
+      const params = { count, first, channels, patch_y: patch, patch_x, ...grid };
       first += count;
       return {
         kernel: patchifyForward({ vec4, type: realType(rows) }),

@@ -1,4 +1,4 @@
-import { eachGrid } from '../../shaders/lib/each.js';
+import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import {
   posResampleBackward as backwardKernel,
   posResampleForward as forwardKernel,
@@ -22,10 +22,8 @@ function launch(
   choose: (options: { vec4: boolean }) => Kernel,
   bindings: Readonly<Record<string, Operand>>,
 ): Launch {
-  const columns = result?.shape[1] ?? 1;
-  const vec4 = columns % 4 === 0;
-  const width = vec4 ? columns / 4 : columns;
-  const count = elements(result) / (vec4 ? 4 : 1);
+  const [rows = 1, columns = 1] = result?.shape ?? [];
+  const { vec4, width } = byFour(columns);
   // DINO does not touch an embedding that fits: equal a and b make the kernel copy it.
   const same = from[0] === to[0] && from[1] === to[1];
   const [a, b] = same
@@ -40,8 +38,8 @@ function launch(
   return {
     kernel: choose({ vec4 }),
     bindings,
-    params: { count, width, ...grids, ...scale },
-    workgroups: eachGrid(count),
+    params: { count: rows * width, width, ...grids, ...scale },
+    workgroups: eachGrid(rows * width),
   };
 }
 

@@ -1,4 +1,4 @@
-import { eachBatchGrid, eachLayout } from '../../shaders/lib/each.js';
+import { byFour, eachBatchGrid, eachLayout } from '../../shaders/lib/each.js';
 import {
   residualBackward as backwardKernel,
   residualForward as forwardKernel,
@@ -25,9 +25,7 @@ function launches(
   choose: (variant: ResidualVariant) => Kernel,
   bindings: Readonly<Record<string, Operand>>,
 ): Launch[] {
-  const columns = x?.shape[1] ?? 1;
-  const vec4 = columns % 4 === 0;
-  const width = vec4 ? columns / 4 : columns;
+  const { vec4, width } = byFour(x?.shape[1] ?? 1);
   const layout = eachLayout(target);
   const kernel = choose({ vec4, layout, type: realType(x) });
   return placeSegments(segments).map(({ count: sequences, length, firstRow, firstSequence }) => {

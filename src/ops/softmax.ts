@@ -1,4 +1,5 @@
-import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants, rowWidth } from '../../shaders/lib/rows.js';
+import { byFour } from '../../shaders/lib/each.js';
+import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
 import { softmaxBackward as backwardKernel, softmaxForward as forwardKernel } from '../../shaders/softmax.wgsl.js';
 import type { Target } from '../gpu/target.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
@@ -63,7 +64,7 @@ interface Rows {
 
 function rowsOf(x: Spec | undefined, target: Target, variant: string | undefined): Rows {
   const [rows = 1, columns = 1] = x?.shape ?? [];
-  const { vec4, width } = rowWidth(columns);
+  const { vec4, width } = byFour(columns);
   const layout = rowLayout(target, width, variant);
   return { vec4, layout, registers: rowRegisters(layout, width), params: { rows, width } };
 }

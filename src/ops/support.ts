@@ -1,4 +1,4 @@
-import { eachGrid } from '../../shaders/lib/each.js';
+import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { support as supportKernel } from '../../shaders/support.wgsl.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
 import { elements, f32, sameShape } from '../graph/tensor.js';
@@ -25,10 +25,9 @@ export const support = defineOp<SupportAttributes>({
     return [f32(count * members, depth), f32(count * members)];
   },
   launches({ inputs: [memory, anchors, index], outputs: [d], attrs: { contributions, smoothing } }) {
-    const depth = memory?.shape[1] ?? 1;
-    const vec4 = depth % 4 === 0;
+    const { vec4, width } = byFour(memory?.shape[1] ?? 1);
     const [neighbours, soft] = [index !== undefined, contributions === 'soft'];
-    const count = elements(d) / (vec4 ? 4 : 1);
+    const count = (d?.shape[0] ?? 1) * width;
     return [
       {
         kernel: supportKernel({ vec4, soft, neighbours }),
@@ -42,7 +41,7 @@ export const support = defineOp<SupportAttributes>({
         },
         params: {
           count,
-          width: vec4 ? depth / 4 : depth,
+          width,
           members: 1 + (index?.shape[1] ?? 0),
           anchor_share: 1 - smoothing,
           least: 1 / (anchors?.shape[0] ?? 1),

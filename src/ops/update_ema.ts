@@ -1,3 +1,4 @@
+import { byFour } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
 import { EMA_TURNS, updateEma as updateEmaKernel } from '../../shaders/update_ema.wgsl.js';
 import { defineOp, input, misfit, type Scalar } from '../graph/op.js';
@@ -16,10 +17,8 @@ export const updateEma = defineOp<{ readonly momentum: Scalar }>({
       throw misfit('update_ema', { flag, target, source }, 'u32 [1], [n], and at least as many elements');
     return [];
   },
-  launches({ inputs: [, target, source], attrs: { momentum }, target: adapter }) {
-    const n = elements(target);
-    const vec4 = n % 4 === 0 && elements(source) % 4 === 0;
-    const count = vec4 ? n / 4 : n;
+  launches({ inputs: [, target], attrs: { momentum }, target: adapter }) {
+    const { vec4, width: count } = byFour(elements(target));
     return [
       {
         kernel: updateEmaKernel({ vec4, lanes: lanes(adapter) }),

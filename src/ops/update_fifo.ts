@@ -1,3 +1,4 @@
+import { byFour } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
 import { FIFO_WORKGROUP, updateFifoAdvance, updateFifoInsert } from '../../shaders/update_fifo.wgsl.js';
 import { defineOp, input, misfit } from '../graph/op.js';
@@ -20,8 +21,7 @@ export const updateFifo = defineOp<Record<string, never>>({
   launches({ inputs: [, memory, , rows] }) {
     const [size = 0, columns = 0] = memory?.shape ?? [];
     const batch = rows?.shape[0] ?? 0;
-    const vec4 = columns % 4 === 0;
-    const width = vec4 ? columns / 4 : columns;
+    const { vec4, width } = byFour(columns);
     const count = Math.min(batch, size) * width;
     return [
       {
