@@ -23,7 +23,6 @@ import { selectRowsTests } from './select_rows.js';
 import { softmaxTests } from './softmax.js';
 import { sopProbabilitiesTests } from './sop_probabilities.js';
 import { staleNeighboursTests } from './stale_neighbours.js';
-import { sumTests } from './sum.js';
 import { supportTests } from './support.js';
 import { updateAdamwTests } from './update_adamw.js';
 import { updateEmaTests } from './update_ema.js';
@@ -60,7 +59,6 @@ export const opTests: readonly AnyOpTest[] = [
   sopProbabilitiesTests,
   softmaxTests,
   staleNeighboursTests,
-  sumTests,
   supportTests,
   updateAdamwTests,
   updateEmaTests,

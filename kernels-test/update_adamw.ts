@@ -2,7 +2,6 @@ import { type UpdateAdamwAttributes, updateAdamw } from '../src/ops/update_adamw
 import { type Case, EPSILON, opTest } from './declare.js';
 
 const DECAYS = 0x80000000;
-const PADDING = 0xffffffff;
 const uniform = 'uniform' as const;
 
 interface Setting {
@@ -15,7 +14,7 @@ interface Setting {
 
 const settings: readonly Setting[] = [
   { table: [DECAYS] },
-  { table: [0, 0, 1 + DECAYS, PADDING, 2], clip: 3, step: 10 },
+  { table: [0, 0, 1 + DECAYS, 3, 2], clip: 3, step: 10 },
   { table: Array.from({ length: 39 }, (_, i) => (i < 20 ? DECAYS : 1)), clip: 0.5, step: 1000 },
   { table: [DECAYS, 1], flag: 77, clip: 3, fill: () => new Float64Array(128).fill(NaN) },
 ];
@@ -54,7 +53,6 @@ export const updateAdamwTests = [
       let [ofParameters, ofUpdate] = [0, 0];
       parameters!.forEach((p, i) => {
         const entry = table![i >> 6]!;
-        if (entry === PADDING) return;
         let update = 0;
         if (flag![0] === 0) {
           const decay = entry >= DECAYS ? scalar(attrs.weightDecay) : 0;

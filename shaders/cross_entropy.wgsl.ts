@@ -6,12 +6,15 @@
 //   partners   [R, 2]    u32, rows of the teacher; NONE where there is no (second) one
 //   weights    [R]       0: the row contributes exactly 0, whatever it holds
 //   sums       [R]       contribution of each row
+//   loss       [1]
 //   dloss      [1]
 //   dstudent   [R, K]
 //
 // TINY is the smallest normal number: a probability that underflowed has a finite logarithm. Probabilities are read as bits:
-// `log` and comparisons lose a NaN on some adapters, and one in a row that counts must reach the loss, which is
-// `sum.total` of the contributions. Logarithms are computed once a row, the partners' rows added before.
+// `log` and comparisons lose a NaN on some adapters, and one in a row that counts must reach the loss. Logarithms are
+// computed once a row, the partners' rows added before.
+//
+// stage `terms`: a workgroup a row; stage `total`: one workgroup adds up what the rows contribute.
 
 import type { Kernel } from '../src/graph/kernel.js';
 import { elementType } from './lib/each.js';
@@ -100,6 +103,25 @@ fn terms(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) c
   let total = -weights[row] * tree_sum(local, add_up(sum));
   let term = select(bitcast<u32>(select(total, 0.0, end == 0u)), NAN_BITS, atomicLoad(&bad) == 1u);
   if (local == 0u && group < params.rows) { sums[row] = term; }
+}
+`,
+  });
+}
+
+const TOTAL_LANES = 64;
+
+export function crossEntropyTotal(): Kernel {
+  return kernel({
+    label: 'cross_entropy.total',
+    bindings: { sums: read('f32'), loss: write('f32') },
+    params: { count: 'u32' },
+    code: wgsl`${treeSum(TOTAL_LANES)}
+@compute @workgroup_size(${TOTAL_LANES})
+fn total(@builtin(local_invocation_index) local: u32) {
+  var sum = 0.0;
+  for (var i = local; i < params.count; i += ${TOTAL_LANES}u) { sum += sums[i]; }
+  let result = tree_sum(local, sum);
+  if (local == 0u) { loss[0] = result; }
 }
 `,
   });

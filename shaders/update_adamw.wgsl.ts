@@ -12,7 +12,7 @@
 //   moment1      [n]        m, changed
 //   moment2      [n]        v, changed
 //   squares      [T]        sum of squares of each gradient tensor
-//   table        [n / 64]   u32: tensor that owns 64 elements, bit 31 where it decays; PADDING: left alone
+//   table        [n / 64]   u32: tensor that owns 64 elements, bit 31 where it decays
 //   sums         [groups]   sums of p^2 and u^2 over ADAMW_SPAN elements each
 //   norms        [2]        sums of p^2 and u^2
 //
@@ -59,7 +59,6 @@ export function updateAdamwStep({ lanes }: { lanes: number }): Kernel {
     },
     scalars: true,
     code: wgsl`${GRID}${treeSum(lanes)}
-const PADDING = 0xffffffffu;
 const DECAYS = 0x80000000u;
 
 @compute @workgroup_size(${lanes})
@@ -81,7 +80,6 @@ fn step(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) co
   var of_update = vec4<f32>(0.0);
   for (var block = group * ${ADAMW_SPAN / BLOCK}u + local / ${team}u; block < end; block += ${lanes / team}u) {
     let entry = table[block];
-    if (entry == PADDING) { continue; }
     let norm = sqrt(squares[entry & ~DECAYS]);
     let factor = select(1.0, min(1.0, clip / (norm + 1e-6)), clip > 0.0);
     let decay = select(0.0, weight_decay, (entry & DECAYS) != 0u);

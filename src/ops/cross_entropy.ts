@@ -1,7 +1,10 @@
-import { crossEntropyBackward as backwardKernel, crossEntropyTerms } from '../../shaders/cross_entropy.wgsl.js';
+import {
+  crossEntropyBackward as backwardKernel,
+  crossEntropyTerms,
+  crossEntropyTotal,
+} from '../../shaders/cross_entropy.wgsl.js';
 import { byFour } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
-import { sumTotal } from '../../shaders/sum.wgsl.js';
 import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
@@ -50,9 +53,9 @@ export const crossEntropy = defineOp<NoAttributes>({
         workgroups: grid(rows, 1),
       },
       {
-        kernel: sumTotal(),
-        bindings: { sums: scratch(0), y: output(0) },
-        params: { count: rows, scale: 1 },
+        kernel: crossEntropyTotal(),
+        bindings: { sums: scratch(0), loss: output(0) },
+        params: { count: rows },
         workgroups: [1, 1, 1],
       },
     ];

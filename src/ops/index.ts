@@ -22,7 +22,6 @@ import { selectRows } from './select_rows.js';
 import { softmax, softmaxBackward } from './softmax.js';
 import { sopProbabilities, sopProbabilitiesBackward } from './sop_probabilities.js';
 import { staleNeighbours } from './stale_neighbours.js';
-import { sum } from './sum.js';
 import { support } from './support.js';
 import { updateAdamw } from './update_adamw.js';
 import { updateEma } from './update_ema.js';
@@ -72,7 +71,6 @@ export const ops = [
   softmax,
   softmaxBackward,
   staleNeighbours,
-  sum,
   support,
   updateAdamw,
   updateEma,

@@ -17,8 +17,6 @@ export type UpdateAdamwAttributes = {
   readonly clip: number;
 };
 
-/** Entry of `table` for 64 elements that belong to no tensor. */
-export const NO_TENSOR = 0xffffffff;
 /** Set in an entry of `table` whose tensor is decayed. */
 export const DECAYS = 0x80000000;
 
@@ -27,7 +25,7 @@ const spans = (flat: Spec | undefined): number => Math.ceil(elements(flat) / ADA
 /**
  * Clips each gradient tensor by its own norm, then AdamW, unless the flag is up.
  * Inputs: flag u32 [1], parameters, gradients, moment1, moment2 [n] each, squares [T] (`pack_norms`), table u32 [n / 64]:
- * tensor of each 64 elements, `DECAYS` added where it is decayed, `NO_TENSOR` for what is to be left alone.
+ * tensor of each 64 elements, `DECAYS` added where it is decayed.
  * Changes parameters and both moments. Output: norms [2], sums of squares of the parameters after it and of the update
  * (decay included). The rest of a tensor's last 64 elements is treated as part of it: zero stays zero.
  */
