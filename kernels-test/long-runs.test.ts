@@ -2,13 +2,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { trainInFolder } from '../src/cli/train.js';
 import type { ImageSet } from '../src/data/dataset.js';
 import { openNodeGpu } from '../src/node.js';
 import { numbers, picture, temporaryFolder, writeTree } from './data-support.js';
 import { long, rounds, seed } from './rounds-support.js';
 import { soak, soakFaults } from './soak.js';
-import { greySet, interruptAt, metricsOf, sameRun, tinySetup, trainTiny } from './tiny-run.js';
+import { greySet, interruptAt, metricsOf, sameRun, tinySetup, train, trainTiny } from './tiny-run.js';
 
 /** What only shows in long runs or after many stops; the longest is `npm run soak`. */
 const folder = temporaryFolder();
@@ -66,8 +65,8 @@ test('images decoded in another order: the same bits', async () => {
     const out = join(folder, `order-${i}`);
     const order: number[] = [];
     const setup = await tinySetup(gpu, out, { data, length: { steps: '6' } });
-    const train = delayed(setup.splits.train, numbers(seed + i), order);
-    await trainInFolder({ ...setup, splits: { ...setup.splits, train } });
+    const slow = delayed(setup.splits.train, numbers(seed + i), order);
+    await train({ ...setup, splits: { ...setup.splits, train: slow } });
     assert.ok(order.length >= 6 * 8, 'the images were not read one by one');
     for (const other of orders) assert.not.equal(order, other, 'the order was the same');
     orders.push(order);

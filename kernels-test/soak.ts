@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { runFolder } from '../src/cli/run-folder.js';
-import { trainInFolder } from '../src/cli/train.js';
 import type { Evaluation, Evaluator } from '../src/eval/evaluator.js';
 import type { Gpu } from '../src/gpu/device.js';
 import { Graph } from '../src/graph/graph.js';
@@ -8,7 +7,7 @@ import { matmul } from '../src/ops/matmul.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
-import { greySet, type Line, tinySetup } from './tiny-run.js';
+import { greySet, type Line, tinySetup, train } from './tiny-run.js';
 
 /**
  * A long run of the smallest training, watched: does memory grow, on the host or on the device, does a step become slower,
@@ -54,7 +53,7 @@ export async function soak(gpu: Gpu, folder: string, steps: number): Promise<Soa
     checkpointSeconds: 10,
     evaluator: { evaluate } as unknown as Evaluator,
   });
-  const { seconds } = await trainInFolder(setup);
+  const { seconds } = await train(setup);
   calibration.destroy();
   const lines = readFileSync(runFolder(out).metrics, 'utf8')
     .trimEnd()

@@ -5,7 +5,9 @@ import { configFrom } from '../src/cli/options.js';
 import { Printer } from '../src/cli/printer.js';
 import { prepareRunFolder, runFolder } from '../src/cli/run-folder.js';
 import type { TrainingOutcome } from '../src/cli/run-training.js';
-import { openImages, type TrainSetup, trainInFolder } from '../src/cli/train.js';
+import { watchSignals } from '../src/cli/signals.js';
+import { openImages, trainInFolder } from '../src/cli/train.js';
+import type { TrainSetup } from '../src/cli/train-setup.js';
 import { decodeSafetensors } from '../src/data/safetensors.js';
 import { withStatistics } from '../src/engine/run.js';
 import type { Gpu } from '../src/gpu/device.js';
@@ -34,6 +36,8 @@ export interface TinyOptions extends Partial<Pick<TrainSetup, 'evaluator' | 'ini
   readonly onLine?: ((line: string) => void) | undefined;
 }
 
+type TinySetup = Omit<TrainSetup, 'stop'>;
+
 /** Something that happens when a step's line is printed, before its checkpoint. */
 export const atStep =
   (step: number, action: () => void) =>
@@ -42,8 +46,8 @@ export const atStep =
   };
 export const interruptAt = (step: number) => atStep(step, () => process.emit('SIGINT', 'SIGINT'));
 
-/** Everything that a run needs, as the command makes it. */
-export async function tinySetup(gpu: Gpu, out: string, options: TinyOptions): Promise<TrainSetup> {
+/** Everything that a run needs, as the command makes it, but what `train` adds. */
+export async function tinySetup(gpu: Gpu, out: string, options: TinyOptions): Promise<TinySetup> {
   const { data, length, checkpointSeconds = 300, set = [], resume = false, onLine, ...rest } = options;
   const printer = new Printer(true, process.stdout, new PassThrough());
   if (onLine) printer.tee(onLine);
@@ -58,7 +62,13 @@ export async function tinySetup(gpu: Gpu, out: string, options: TinyOptions): Pr
 
 /** A run, or a part of one. */
 export async function trainTiny(gpu: Gpu, out: string, options: TinyOptions): Promise<TrainingOutcome> {
-  return trainInFolder(await tinySetup(gpu, out, options));
+  return train(await tinySetup(gpu, out, options));
+}
+
+/** Trains, and heeds signals meanwhile. */
+export async function train(setup: TinySetup): Promise<TrainingOutcome> {
+  const stop = watchSignals();
+  return trainInFolder({ ...setup, stop }).finally(() => stop.dispose());
 }
 
 export type Line = Record<string, unknown> & { readonly step: number };

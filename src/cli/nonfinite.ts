@@ -8,7 +8,7 @@ import { Feed } from '../sop/feed.js';
 import { stepFiles } from '../sop/step-file.js';
 import type { StepValues } from '../sop/step-inputs.js';
 import type { NonFiniteError, Trainer } from '../sop/trainer.js';
-import type { TrainSetup } from './train.js';
+import type { TrainSetup } from './train-setup.js';
 
 /**
  * The numbers of the steps since the last checkpoint: together they make the state before any of these steps again. Weights

@@ -5,9 +5,9 @@ import { writeSafetensorsFile } from '../data/node/files.js';
 import { runMetadata } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Trainer } from '../sop/trainer.js';
-import type { MetricsFile } from './metrics-file.js';
 import { checkUnedited, definingSettings } from './run-folder.js';
-import type { TrainSetup } from './train.js';
+import type { RunMetrics } from './run-metrics.js';
+import type { TrainSetup } from './train-setup.js';
 
 /** What a run remembers besides its tensors. */
 export interface Progress {
@@ -37,7 +37,7 @@ export class Saver {
   constructor(
     private readonly setup: TrainSetup,
     private readonly trainer: Trainer,
-    private readonly metrics: MetricsFile,
+    private readonly metrics: RunMetrics,
     private readonly progress: Progress,
     private lastStep: number | null,
   ) {

@@ -3,7 +3,6 @@ import { crc32 } from '../data/crc32.js';
 import { bytesOf } from '../data/dtype.js';
 import { readSafetensorsFile } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
-import { Evaluator, quickProtocol } from '../eval/evaluator.js';
 import { type InitialFrom, initFrom, initLines } from '../eval/init.js';
 import { mebibytes } from '../plan/plan.js';
 import { describePlan, type PlanReport, planSummary } from '../plan/report.js';
@@ -18,7 +17,7 @@ import { type Progress, restore } from './run-checkpoints.js';
 import { readEnvironment, writeEnvironment, writeRunConfig } from './run-folder.js';
 import { describeLength } from './run-report.js';
 import { Interrupted } from './signals.js';
-import type { TrainSetup } from './train.js';
+import type { TrainSetup } from './train-setup.js';
 
 /** A trainer with the state that a run begins or goes on with. */
 export interface PreparedRun {
@@ -117,7 +116,7 @@ async function createTrainer({ gpu, printer, stop }: TrainSetup, training: Train
     'warm up': new CountProgress('shaders warmed up', printer),
   };
   const progress: SetupProgress = (stage, done, total) => {
-    if (stop?.signal) throw new Interrupted();
+    if (stop.signal) throw new Interrupted();
     lines[stage].update(done, total);
   };
   try {
@@ -127,15 +126,6 @@ async function createTrainer({ gpu, printer, stop }: TrainSetup, training: Train
   } finally {
     for (const line of Object.values(lines)) line.stop();
   }
-}
-
-/** The evaluator of a run that brings none: some images of its own set, the same ones for the same seed. */
-export async function quickEvaluator(
-  { config, splits, gpu }: TrainSetup,
-  { shape, data }: Training,
-): Promise<Evaluator> {
-  const protocol = quickProtocol(splits.train, splits.test, config.eval.k, config.train.seed);
-  return Evaluator.create(gpu, shape.network, { ...data, size: config.model.image_size }, protocol);
 }
 
 /** Groups of `describePlan` that the size of the model decides, not that of a batch. */

@@ -10,7 +10,6 @@ import { openDataset } from '../data/node/open.js';
 import { lockFolder } from '../data/node/run-lock.js';
 import { dataShape, withStatistics } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
-import type { Evaluator } from '../eval/evaluator.js';
 import type { Gpu } from '../gpu/device.js';
 import { HangError } from '../gpu/watchdog.js';
 import { openNodeGpu } from '../node.js';
@@ -20,19 +19,12 @@ import type { Outcome } from './command.js';
 import { type CommonOptions, type ConfigOptions, configFrom, configLayers } from './options.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
-import {
-  checkRunFolder,
-  checkSameRun,
-  prepareRunFolder,
-  type RunFolder,
-  readRunConfig,
-  runFolder,
-  TrainLog,
-} from './run-folder.js';
+import { checkRunFolder, checkSameRun, prepareRunFolder, readRunConfig, runFolder, TrainLog } from './run-folder.js';
 import { runTraining, type TrainingOutcome } from './run-training.js';
 import { Interrupted, type StopRequest } from './signals.js';
 import { SkippedImages } from './skipped-images.js';
 import { superviseTraining } from './supervise.js';
+import type { TrainSetup } from './train-setup.js';
 
 export interface TrainOptions extends ConfigOptions {
   readonly out: string | undefined;
@@ -131,27 +123,6 @@ async function trainOnData(
     log.close();
     lock.release();
   }
-}
-
-/** Everything that a run needs, opened and checked. */
-export interface TrainSetup {
-  readonly config: Config;
-  readonly splits: DataSplits;
-  readonly gpu: Gpu;
-  readonly run: RunFolder;
-  readonly resume: boolean;
-  readonly init: string | undefined;
-  readonly printer: Printer;
-  /** Measures the teacher; one on the quick protocol when left out. */
-  readonly evaluator?: Evaluator;
-  /** Signals, where the caller watches them already. */
-  readonly stop?: StopRequest;
-  /** Opens another device after this one was lost; without it a loss ends the run. */
-  readonly reopen?: () => Promise<Gpu>;
-  /** Time every dispatch of some steps at the end. */
-  readonly profile?: boolean;
-  /** The settings go to the log alone. */
-  readonly brief?: boolean;
 }
 
 /** Traces, prints what will happen, and trains. */

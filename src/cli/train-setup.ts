@@ -1,0 +1,27 @@
+import type { Config } from '../config/schema.js';
+import type { DataSplits } from '../data/dataset.js';
+import type { Evaluator } from '../eval/evaluator.js';
+import type { Gpu } from '../gpu/device.js';
+import type { Printer } from './printer.js';
+import type { RunFolder } from './run-folder.js';
+import type { StopRequest } from './signals.js';
+
+/** Everything that a run needs, opened and checked. */
+export interface TrainSetup {
+  readonly config: Config;
+  readonly splits: DataSplits;
+  readonly gpu: Gpu;
+  readonly run: RunFolder;
+  readonly resume: boolean;
+  readonly init: string | undefined;
+  readonly printer: Printer;
+  /** Measures the teacher; one on the quick protocol when left out. */
+  readonly evaluator?: Evaluator;
+  readonly stop: StopRequest;
+  /** Opens another device after this one was lost; without it a loss ends the run. */
+  readonly reopen?: () => Promise<Gpu>;
+  /** Time every dispatch of some steps at the end. */
+  readonly profile?: boolean;
+  /** The settings go to the log alone. */
+  readonly brief?: boolean;
+}
