@@ -83,9 +83,9 @@ export function crossEntropyTerms(variant: CrossEntropyVariant): Kernel {
 var<workgroup> bad: atomic<u32>;
 
 @compute @workgroup_size(${lanes})
-fn terms(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn terms(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
          @builtin(local_invocation_index) local: u32) {
-  let group = flat_group(workgroup, count);
+  let group = flat_group(workgroup, groups);
   let row = min(group, params.rows - 1u);
   let width = params.width;
   let of_row = partners_of(row, width);
@@ -143,9 +143,9 @@ export function crossEntropyBackward(variant: CrossEntropyVariant): Kernel {
     params,
     code: wgsl`${GRID}${pairs(variant)}
 @compute @workgroup_size(${lanes})
-fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
             @builtin(local_invocation_index) local: u32) {
-  let row = flat_group(workgroup, count);
+  let row = flat_group(workgroup, groups);
   if (row >= params.rows) { return; }
   let width = params.width;
   let of_row = partners_of(row, width);

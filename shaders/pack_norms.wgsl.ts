@@ -32,9 +32,9 @@ export function packNormsBlock({ lanes }: { lanes: number }): Kernel {
     params: { count: 'u32' },
     code: wgsl`${result(lanes)}
 @compute @workgroup_size(${lanes})
-fn block(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn block(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
          @builtin(local_invocation_index) local: u32) {
-  let group = flat_group(workgroup, count);
+  let group = flat_group(workgroup, groups);
   let range = blocks[min(group, params.count - 1u)];
   var sum = vec4<f32>(0.0);
   var hit = false;
@@ -60,9 +60,9 @@ export function packNormsTensor({ lanes }: { lanes: number }): Kernel {
     params: { count: 'u32' },
     code: wgsl`${result(lanes)}
 @compute @workgroup_size(${lanes})
-fn tensor(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn tensor(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_index) local: u32) {
-  let group = flat_group(workgroup, count);
+  let group = flat_group(workgroup, groups);
   let t = min(group, params.count - 1u);
   let end = first[t + 1u];
   var sum = 0.0;

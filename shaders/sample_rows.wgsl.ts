@@ -22,9 +22,9 @@ export function sampleRows(): Kernel {
     scalars: true,
     code: wgsl`${GRID}${RNG}
 @compute @workgroup_size(${SAMPLE_WORKGROUP})
-fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) local: u32) {
-  let i = flat_group(workgroup, count) * ${SAMPLE_WORKGROUP}u + local;
+  let i = flat_group(workgroup, groups) * ${SAMPLE_WORKGROUP}u + local;
   if (i >= params.count) { return; }
   let key = fold(fold(vec2<u32>(scalar_u32(params.seed_slot), 0u), params.stream), scalar_u32(params.step_slot));
   let bits = params.half_bits;

@@ -1,17 +1,17 @@
 // sop_probabilities: P = softmax(u D^T / tau) Y, Y given by one number s_j for each row of D (the paper's Section 2.2.1).
 //
-//   u, du       [R, d]        embeddings
-//   D           [J, d]        support embeddings, SOP after SOP: SOP i owns rows i members ... (i + 1) members - 1
-//   s           [J]           what row j gives to its own SOP; the others get r_j = (1 - s_j) / (K - 1) each
-//   P, dP       [R, K]
-//   stats       [R] of (m, 1 / Z): largest logit and 1 / sum_j exp(l_j - m)
-//   partial     [R, tiles, 3] of a tile of SOPs: its largest logit m, z = sum exp(l - m), c = sum exp(l - m) r   (scratch)
-//   weights     [R, stride]   dL/dl_j / tau of a span of j   (scratch of backward, reused for every span)
-//   sums        [R] of (a, G): a = sum_i dP_i P_i, G = sum_i dP_i
+//   u, du         [R, depth]   embeddings
+//   d             [J, depth]   D, support embeddings, SOP after SOP: SOP i owns rows i members ... (i + 1) members - 1
+//   s             [J]          what row j gives to its own SOP; the others get r_j = (1 - s_j) / (K - 1) each
+//   p, dp         [R, K]       P and its gradient
+//   stats         [R] of (m, 1 / Z): largest logit and 1 / sum_j exp(l_j - m)
+//   partial_sums  [R, tiles, 3] of a tile of SOPs: its largest logit m, z = sum exp(l - m), c = sum exp(l - m) r   (scratch)
+//   w             [R, stride]  dL/dl_j / tau of a span of j   (scratch of backward, reused for every span)
+//   sums          [R] of (a, G): a = sum_i dP_i P_i, G = sum_i dP_i
 //
 // With p_j = exp(l_j - m) / Z:  P_i = sum_{j in SOP i} p_j (s_j - r_j) + sum_j p_j r_j. Logits are computed once:
-// tiles         unnormalised sums over each SOP, relative to the largest logit of the tile, into P; partial
-// normalize     statistics of each row from its partials; brings P to the scale of the row and adds c
+// tiles         unnormalised sums over each SOP, relative to the largest logit of the tile, into p; partial_sums
+// normalize     statistics of each row from its partial sums; brings p to the scale of the row and adds c
 // backward: du = sum_j w_j D_j,  w_j = p_j (dp_j - a) / tau,  dp_j = (s_j - r_j) dP_i(j) + r_j G; for one span of j at a time
 // row_sums      a, G
 // weights       logits of the span again, and from them w

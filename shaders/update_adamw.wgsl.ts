@@ -62,9 +62,9 @@ export function updateAdamwStep({ lanes }: { lanes: number }): Kernel {
 const DECAYS = 0x80000000u;
 
 @compute @workgroup_size(${lanes})
-fn step(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn step(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
-  let group = flat_group(workgroup, count);
+  let group = flat_group(workgroup, groups);
   let end = min(params.blocks, (group + 1u) * ${ADAMW_SPAN / BLOCK}u);
   // Loads of uniforms in the loop would cost as much as loads of numbers.
   let lr = scalar_f32(params.lr_slot);

@@ -24,10 +24,10 @@ export function updateEma({ vec4, lanes }: { vec4: boolean; lanes: number }): Ke
     scalars: true,
     code: wgsl`${GRID}
 @compute @workgroup_size(${lanes})
-fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) local: u32) {
   if (flag[0] != 0u) { return; }
-  let group = flat_group(workgroup, count);
+  let group = flat_group(workgroup, groups);
   let end = min(params.count, (group + 1u) * ${lanes * EMA_TURNS}u);
   let rest = 1.0 - scalar_f32(params.momentum_slot);
   for (var i = group * ${lanes * EMA_TURNS}u + local; i < end; i += ${lanes}u) {

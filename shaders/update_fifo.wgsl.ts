@@ -23,9 +23,9 @@ export function updateFifoInsert({ vec4 }: { vec4: boolean }): Kernel {
     params: { count: 'u32', first_row: 'u32', width: 'u32', size: 'u32' },
     code: wgsl`${GRID}
 @compute @workgroup_size(${FIFO_WORKGROUP})
-fn insert(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn insert(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_index) local: u32) {
-  let i = flat_group(workgroup, count) * ${FIFO_WORKGROUP}u + local;
+  let i = flat_group(workgroup, groups) * ${FIFO_WORKGROUP}u + local;
   if (i >= params.count || flag[0] != 0u) { return; }
   let row = params.first_row + i / params.width;
   let column = i % params.width;

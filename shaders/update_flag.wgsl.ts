@@ -35,9 +35,9 @@ export function updateFlagSpan({ lanes }: { lanes: number }): Kernel {
     params: { count: 'u32', spans: 'u32', first_element: 'u32', first_span: 'u32' },
     code: wgsl`${GRID}${FINITE}${FIRST}
 @compute @workgroup_size(${lanes})
-fn span(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+fn span(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
-  let group = flat_group(workgroup, count);
+  let group = flat_group(workgroup, groups);
   let end = min(params.count, (group + 1u) * ${FLAG_SPAN}u);
   var value = NOTHING;
   for (var i = group * ${FLAG_SPAN}u + local; i < end; i += ${lanes}u) {

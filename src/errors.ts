@@ -1,4 +1,4 @@
-/** Exit codes of sysexits.h, as far as this program uses them (see README, "Exit codes"). */
+/** Exit codes of sysexits.h, as far as this program uses them. */
 export const ExitCode = {
   usage: 64,
   data: 65,
