@@ -9,7 +9,7 @@ import { root } from './bundle.js';
 
 const OUTPUT = 'examples/reference.md';
 
-/** What most programs use, in this order, in full; every other export is listed with its first sentence. */
+/** What most programs use, in this order, in full; every other export is listed with its first sentence and its errors. */
 const chapters: readonly (readonly [title: string, names: readonly string[]])[] = [
   ['Opening the engine', ['createEngine', 'EngineOptions', 'Engine', 'planTraining']],
   [
@@ -177,10 +177,12 @@ export function makeReference(): string {
   }
   parts.push('## The parts that these are made of\n');
   for (const [name, file] of [...exported].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const [first = ''] = declarationOf(name, file)
-      .comment.replace(/\s+/g, ' ')
-      .split(/(?<=\.) (?=[A-Z`])/);
-    parts.push(`- \`${name}\` (\`src/${file}.ts\`)${first && `: ${first}`}`);
+    const { comment } = declarationOf(name, file);
+    const [text = '', ...tags] = comment.split(/^- /m);
+    const [first = ''] = text.replace(/\s+/g, ' ').split(/(?<=\.) (?=[A-Z`])/);
+    const throws = tags.filter((tag) => tag.startsWith('*throws*')).map((tag) => tag.trim().replace(/\.?$/, '.'));
+    const said = [first.trim(), ...throws].filter(Boolean).join(' ');
+    parts.push(`- \`${name}\` (\`src/${file}.ts\`)${said && `: ${said}`}`);
   }
   parts.push('\n## Browsers\n', read('examples/browsers.md').trimEnd(), '');
   return parts.join('\n');

@@ -141,6 +141,7 @@ async function findBest(): Promise<FoundAdapter> {
   });
 }
 
+/** Which adapter of this machine `openNodeGpu` opens, and how. */
 export interface NodeGpuOptions {
   /**
    * Part of the adapter's name, upper or lower case; `lavapipe`, `llvmpipe` and `swiftshader` always work where these
@@ -155,6 +156,7 @@ export interface NodeGpuOptions {
   readonly signal?: AbortSignal;
 }
 
+/** An adapter and why it is the one to use. */
 export interface ChosenAdapter extends FoundAdapter {
   /** Why this one, for people. */
   readonly reason: string;

@@ -20,16 +20,22 @@ export interface ImageSet {
   readonly files: readonly string[] | null;
   /** All pixels, u8 [count, height, width, channels], of sets of one size that fit in memory. */
   readonly resident: { readonly width: number; readonly height: number; readonly pixels: Uint8Array } | null;
-  /** Image `index`, in no particular time: call it ahead (`Prefetcher`). The data may be a view: do not write into it. */
+  /**
+   * Image `index`, in no particular time: call it ahead (`Prefetcher`). The data may be a view: do not write into it.
+   * @throws RangeError for an index outside the set; SopError 65 for an image that cannot be decoded, 66 for one that cannot
+   * be read
+   */
   read(index: number): Promise<DecodedImage>;
 }
 
+/** A data set: images to learn from, and others to measure on. */
 export interface DataSplits {
   readonly train: ImageSet;
   /** From test/, val/, t10k or test_batch, else null. */
   readonly test: ImageSet | null;
 }
 
+/** What `residentSet` makes a set of: images of one size, sides in pixels. */
 export interface ResidentInit {
   readonly name: string;
   readonly channels: 1 | 3;
@@ -42,7 +48,10 @@ export interface ResidentInit {
   readonly files?: readonly string[] | null;
 }
 
-/** A set whose pixels are all in memory. */
+/**
+ * A set whose pixels are all in memory; it has as many images as they make up.
+ * @throws SopError 70 where they are no whole number of images, or labels or files are not as many
+ */
 export function residentSet(init: ResidentInit): ImageSet {
   const { name, channels, width, height, pixels, labels = null, classes = null, files = null } = init;
   const size = width * height * channels;
@@ -68,7 +77,10 @@ export function checkIndex(name: string, count: number, index: number): void {
   throw new RangeError(`${name} has the images 0 to ${count - 1}, asked for ${index}`);
 }
 
-/** The images `indices` of `set`, in that order (an index may occur twice). Pixels in memory are copied. */
+/**
+ * The images `indices` of `set`, in that order (an index may occur twice). Pixels in memory are copied.
+ * @throws RangeError for an index outside the set
+ */
 export function subset(set: ImageSet, indices: ArrayLike<number>, name = set.name): ImageSet {
   const chosen = Int32Array.from(indices);
   for (const index of chosen) checkIndex(set.name, set.count, index);

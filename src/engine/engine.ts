@@ -12,6 +12,7 @@ import { dataShape, withStatistics } from './run.js';
 import { configOf, type Settings } from './settings.js';
 import { type TrainingOptions, TrainingRun } from './training-run.js';
 
+/** Where the engine computes: without `device` and `gpu` on the best adapter of this browser. */
 export interface EngineOptions extends OpenOptions {
   /** An open device: it is used with its own limits and features, and stays open when the engine closes. */
   readonly device?: GPUDevice;
@@ -48,6 +49,7 @@ function browserGpu(): GPU {
 
 /** Everything that runs on one device. */
 export class Engine {
+  /** @param gpu as `openGpu` or, in Node, `openNodeGpu` opens it */
   constructor(readonly gpu: Gpu) {}
 
   /** The adapter's name, kind and limits. */
@@ -68,7 +70,7 @@ export class Engine {
     return ImageEncoder.create(this.gpu, weights instanceof Uint8Array ? loadWeights(weights, overrides) : weights);
   }
 
-  /** A training run; see `TrainingRun.create` for what it throws. */
+  /** A training run. @throws what `TrainingRun.create` throws */
   train(options: TrainingOptions): Promise<TrainingRun> {
     return TrainingRun.create(this.gpu, options);
   }
@@ -76,6 +78,7 @@ export class Engine {
   /**
    * One op of the engine (`ops`), compiled for these shapes and bound to buffers of the caller's. Outputs without a buffer
    * are made, and read with `read`.
+   * @throws what `EngineKernel.create` throws
    */
   kernel<A extends Attributes>(
     op: Op<A>,
@@ -86,7 +89,10 @@ export class Engine {
     return EngineKernel.create(this.gpu, op, inputs, attributes, outputs);
   }
 
-  /** Memory, work and parameters of a training step under these settings, on this device. Touches no memory of it. */
+  /**
+   * Memory, work and parameters of a training step under these settings, on this device. Touches no memory of it.
+   * @throws SopError 78 for settings that are wrong; 69 for a tensor that exceeds a limit of the device
+   */
   plan(data: ImageSet, settings: Settings): Promise<PlanReport> {
     return planTraining(data, settings, this.target);
   }
@@ -97,7 +103,7 @@ export class Engine {
   }
 }
 
-/** As `Engine.plan` for any adapter, without a device. */
+/** As `Engine.plan` for any adapter, without a device: by WebGPU's default limits where `target` is left out. */
 export async function planTraining(
   data: ImageSet,
   settings: Settings,

@@ -32,8 +32,8 @@ export function loadWeights(bytes: Uint8Array, overrides: WeightOverrides = {}, 
 
 /**
  * k-NN accuracy of features, each image against all others, where there are at least two classes; and their spread.
- * @param labels class index of each row, or null
- * @param k numbers of voting neighbours
+ * @param labels class index of each row, [count], or null
+ * @param k numbers of voting neighbours, at least one
  */
 export async function evaluateFeatures(
   gpu: Gpu,
@@ -58,6 +58,12 @@ export class ImageEncoder {
     private attention: ClsAttention | null = null,
   ) {}
 
+  /**
+   * Compiles the backbone and loads its weights.
+   * @param batch images of a forward pass at most; as many as the device gains from where it is left out
+   * @throws SopError 65 naming a weight that is missing or of another size; 69 for a limit or memory that does not suffice,
+   * 70 for a shader that does not compile, 75 for a lost device
+   */
   static async create(gpu: Gpu, loaded: LoadedWeights, batch?: number): Promise<ImageEncoder> {
     const size = encoderBatch(loaded.vit, gpu.target, batch ?? Number.POSITIVE_INFINITY);
     const encoder = await Encoder.create(gpu, loaded, size);
@@ -65,7 +71,7 @@ export class ImageEncoder {
     return new ImageEncoder(gpu, loaded, encoder);
   }
 
-  /** Takes other weights of the same shape. */
+  /** Takes other weights of the same shape. @throws SopError 65 naming one that is missing or of another size */
   load(loaded: LoadedWeights): void {
     this.encoder.load(loaded.weights);
     this.attention?.load(loaded.weights);
@@ -94,12 +100,16 @@ export class ImageEncoder {
     return { values: normalizeRows(values, this.width), count: set.count, width: this.width };
   }
 
-  /** How much [CLS] of the last block attends to each patch of an image, f32 [heads, patches]; rows sum to 1 with [CLS] itself. */
+  /**
+   * How much [CLS] of the last block attends to each patch of an image, f32 [heads, patches]; rows sum to 1 with [CLS] itself.
+   * @throws RangeError for an index outside the set
+   */
   async attentionOf(set: ImageSet, index: number): Promise<Float32Array<ArrayBuffer>> {
     this.attention ??= await clsAttention(this.gpu, this.loaded);
     return this.attention.of(preprocess(await set.read(index), await this.format(set)));
   }
 
+  /** Frees everything on the device. */
   destroy(): void {
     this.encoder.destroy();
     this.attention?.destroy();

@@ -32,7 +32,10 @@ export class EngineKernel {
     private readonly tensors: readonly Tensor[],
   ) {}
 
-  /** @throws GraphError for shapes or attributes that the op does not take; SopError 64 for a buffer that is too small */
+  /**
+   * @throws GraphError for shapes or attributes that the op does not take; SopError 64 for a buffer that is too small; what
+   * `compile` throws
+   */
   static async create<A extends Attributes>(
     gpu: Gpu,
     op: Op<A>,

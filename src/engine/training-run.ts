@@ -19,6 +19,7 @@ import { dataShape, runMetadata, withStatistics } from './run.js';
 import { configOf, type Settings, settingsOf } from './settings.js';
 import { type BatchPictures, batchPictures, type PrototypePicture, prototypePictures } from './watch.js';
 
+/** What a run learns from, and how it begins. */
 export interface TrainingOptions {
   /** Images to learn from; labels, where it has any, serve evaluation alone. */
   readonly data: ImageSet;
@@ -33,6 +34,7 @@ export interface TrainingOptions {
   readonly onProgress?: SetupProgress;
 }
 
+/** How far `TrainingRun.run` goes, and who is told. */
 export interface RunOptions {
   /** Steps at most; to the end of the run where left out. */
   readonly steps?: number;
@@ -93,6 +95,7 @@ export class TrainingRun {
     return run;
   }
 
+  /** Every key of the configuration with its value, `data.mean` and `data.std` included. */
   get config(): Config {
     return this.training.config;
   }
@@ -102,6 +105,7 @@ export class TrainingRun {
     return this.clock.totalSteps;
   }
 
+  /** Whether the run is over: all its steps done, or its minutes used up. */
   get finished(): boolean {
     return this.clock.values(this.step, this.elapsed) === null;
   }
@@ -149,7 +153,7 @@ export class TrainingRun {
     return this.encoder;
   }
 
-  /** Features of `set` under the teacher as it is now. */
+  /** Features of `set` under the teacher as it is now. @throws what `ImageEncoder.embed` throws */
   async embed(set: ImageSet = this.data): Promise<Features> {
     return (await this.currentEncoder()).embed(set);
   }

@@ -28,18 +28,22 @@ export class Encoder {
   private constructor(
     private readonly replay: Replay,
     private readonly images: Tensor,
+    /** Numbers in a feature. */
     readonly width: number,
     private readonly parameters: ReadonlyMap<string, Tensor>,
   ) {}
 
-  /** Compiles the forward pass of `shape` for batches of `batch` images. */
+  /**
+   * Compiles the forward pass of `shape` for batches of `batch` images.
+   * @throws SopError 69 for a limit or memory that does not suffice, 70 for a shader that does not compile, 75 for a lost device
+   */
   static async create(gpu: Gpu, shape: Pick<NetworkShape, 'vit' | 'globalFeature'>, batch: number): Promise<Encoder> {
     const traced = traceEncoder(shape, batch, gpu.target);
     const replay = new Replay(await compile(gpu, traced.plan), [traced.features]);
     return new Encoder(replay, traced.images, shape.vit.width, traced.parameters);
   }
 
-  /** Sets the weights. Throws `SopError` 65 naming a tensor that is missing or of another size. */
+  /** Sets the weights. @throws SopError 65 naming a tensor that is missing or of another size */
   load(weights: Weights): void {
     for (const [name, tensor] of this.parameters) {
       const values = weights.get(name);
@@ -87,6 +91,7 @@ export class Encoder {
     return result;
   }
 
+  /** Frees everything on the device. */
   destroy(): void {
     this.replay.destroy();
   }

@@ -14,6 +14,7 @@ import { type Spread, spread } from './spread.js';
 export interface Protocol {
   readonly gallery: ImageSet;
   readonly queries: ImageSet | null;
+  /** Numbers of voting neighbours, at least one. */
   readonly k: readonly number[];
 }
 
@@ -52,13 +53,20 @@ export class Evaluator {
     readonly protocol: Protocol,
   ) {}
 
+  /**
+   * Compiles the backbone of `shape`; `format` is that of its images.
+   * @throws SopError 69 for a limit or memory that does not suffice, 70 for a shader that does not compile, 75 for a lost device
+   */
   static async create(gpu: Gpu, shape: NetworkShape, format: ImageFormat, protocol: Protocol): Promise<Evaluator> {
     const images = protocol.gallery.count + (protocol.queries?.count ?? 0);
     const encoder = await Encoder.create(gpu, shape, encoderBatch(shape.vit, gpu.target, images));
     return new Evaluator(gpu, encoder, format, protocol);
   }
 
-  /** Evaluates these weights. `progress` counts images. */
+  /**
+   * Evaluates these weights. `progress` counts images.
+   * @throws SopError 65 for weights that do not fit and an image that cannot be decoded, 70 for a feature that is not finite
+   */
   async evaluate(weights: Weights, progress?: (done: number, total: number) => void): Promise<Evaluation> {
     this.encoder.load(weights);
     const { gallery, queries } = this.protocol;
@@ -87,6 +95,7 @@ export class Evaluator {
     return this.compare(galleryPixels, queries ? await pixels(queries) : galleryPixels, width);
   }
 
+  /** Frees everything on the device. */
   destroy(): void {
     this.encoder.destroy();
   }

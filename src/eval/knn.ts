@@ -1,9 +1,12 @@
 import type { Nearest } from './similarity.js';
 
-/** Accuracies of the k-NN protocol, by number of voting neighbours. */
+/** Accuracies of the k-NN protocol in percent, by number of voting neighbours (`'10'`). */
 export interface KnnResult {
+  /** Queries whose own class has the most votes. */
   readonly top1: Readonly<Record<string, number>>;
+  /** Queries whose own class is among the five with the most votes. */
   readonly top5: Readonly<Record<string, number>>;
+  /** The number of neighbours of the highest `top1`, the first of equals. */
   readonly bestK: number;
 }
 
@@ -11,8 +14,13 @@ export interface KnnResult {
 const VOTE_TEMPERATURE = 0.07;
 
 /**
- * Weighted k-NN classification: each of the k nearest votes for its class with exp(cos / 0.07). Accuracies in percent.
- * Values of `ks` above the number of neighbours found are left out.
+ * Weighted k-NN classification: each of the k nearest votes for its class with exp(cos / 0.07).
+ *
+ * @param found the nearest gallery rows of each query
+ * @param galleryLabels class index of each gallery row, [gallery]
+ * @param queryLabels class index of each query, [queries]
+ * @param classes number of classes, more than any index
+ * @param ks numbers of voting neighbours; those above `found.k` are left out, and where that is all of them `found.k` vote
  */
 export function classify(
   found: Nearest,

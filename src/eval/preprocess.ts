@@ -3,9 +3,11 @@ import { ExitCode, SopError } from '../errors.js';
 
 /** What an encoder wants of its images. */
 export interface ImageFormat {
+  /** 1 or 3. */
   readonly channels: number;
   /** Side of the square, pixels. */
   readonly size: number;
+  /** Of each channel, as `std`, of values in [0, 1]. */
   readonly mean: readonly number[];
   readonly std: readonly number[];
 }

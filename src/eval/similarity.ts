@@ -7,8 +7,9 @@ import { Replay } from '../plan/replay.js';
 
 /** The k most similar gallery rows of each query, most similar first; ties to the lower row. */
 export interface Nearest {
+  /** As asked for, cut to what the gallery has. */
   readonly k: number;
-  /** [queries, k] */
+  /** [queries, k]: gallery rows; -1 where scores are no numbers. */
   readonly index: Int32Array;
   /** [queries, k], cosines. */
   readonly score: Float32Array;
@@ -34,6 +35,7 @@ export function normalizeRows(values: Float32Array, width: number): Float32Array
 /**
  * Exact cosine search: `queries` [q, width] against `gallery` [g, width], rows of unit norm. Products on the device, block
  * by block; selection here. `k` is cut to the gallery's size. With `skipSelf` query i leaves out gallery row i.
+ * @throws SopError 69 for a limit or memory that does not suffice, 70 for a shader that does not compile, 75 for a lost device
  */
 export async function nearest(
   gpu: Gpu,

@@ -103,7 +103,7 @@ function joinRows(name: string, parts: readonly NamedArray[]): NamedArray {
   return { name, dtype: 'F32', shape: [data.length / width, ...columns], data };
 }
 
-/** A tensor under Hugging Face's name, ViTModel without pooler. Throws `RangeError` for a name that is not a backbone's. */
+/** A tensor under Hugging Face's name, ViTModel without pooler. @throws RangeError for a name that is not a backbone's */
 export function huggingFaceTensors(name: string, shape: readonly number[], data: Float32Array): NamedArray[] {
   const make = (hf: string, of: readonly number[], values: Float32Array): NamedArray => ({
     name: hf,

@@ -44,6 +44,7 @@ export interface LoadedWeights {
   readonly globalFeature: NetworkShape['globalFeature'];
   /** By timm's name. */
   readonly weights: Weights;
+  /** What its images are normalised with; null where the file does not say: then the training set's own. */
   readonly statistics: Statistics | null;
   /** Optimizer steps of the run that made it; null where the file does not say. */
   readonly step: number | null;

@@ -38,6 +38,7 @@ export interface Gpu {
   readonly patience?: WatchdogLimits;
 }
 
+/** How `openGpu` opens a device. */
 export interface OpenOptions {
   /** Replaces the name that the adapter gives itself in messages and results. */
   readonly adapterName?: string;

@@ -12,9 +12,9 @@ const IN_FLIGHT = 8;
 
 /**
  * One pipeline for each different kernel, by its source, compiled in parallel; those that the device has already are taken
- * again. A device that fails, and what `progress` throws, end it, once nothing is under way any more: a process that ends in the middle of a
- * compilation crashes.
- * Throws `SopError` (70) with the shader's name, line and text when one does not compile.
+ * again. A device that fails, and what `progress` throws, end it, once nothing is under way any more: a process that ends in
+ * the middle of a compilation crashes.
+ * @throws SopError 70 with the shader's name, line and text when one does not compile
  */
 export async function createPipelines(
   gpu: Gpu,

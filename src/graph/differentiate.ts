@@ -10,6 +10,8 @@ import { sameShape, showShape, type Tensor } from './tensor.js';
  * inputs of one shape), in the reverse order of the trace.
  *
  * `seed` [1] is what the gradient of the loss itself begins with, 1 where it is not given: all gradients are multiples of it.
+ *
+ * @throws GraphError for a loss that is not [1], and where a parameter is behind an op without derivative
  */
 export function differentiate(
   graph: Graph,

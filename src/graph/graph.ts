@@ -71,7 +71,7 @@ export class Graph {
     return scalar;
   }
 
-  /** Appends a node and returns its outputs. */
+  /** Appends a node and returns its outputs. @throws GraphError for inputs or attributes that the op does not take */
   add<A extends Attributes>(op: Op<A>, inputs: readonly Tensor[], attrs: A): readonly Tensor[] {
     for (const tensor of inputs) {
       if (this.tensors[tensor.id] !== tensor)

@@ -62,7 +62,7 @@ export interface OpCall<A extends Attributes> {
  */
 export interface Op<A extends Attributes = Attributes> {
   readonly name: string;
-  /** Specs of the outputs. Throws `GraphError` when inputs or attributes disagree. */
+  /** Specs of the outputs. @throws GraphError when inputs or attributes disagree */
   infer(inputs: readonly Spec[], attrs: A): readonly Spec[];
   /**
    * Names of the ways to compute this call, the built-in choice first. Absent where there is but one. `sop-gpu tune` times

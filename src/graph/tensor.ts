@@ -21,7 +21,9 @@ export interface Spec {
   readonly dtype: DType;
 }
 
+/** A value of a graph, known by its shape and type; its elements are on a device (`Replay.read`). */
 export interface Tensor extends Spec {
+  /** Place in `Graph.tensors`. */
   readonly id: number;
   /** What it is, for people: `blocks.0.attn.qkv.weight`, `layernorm[3].y`. */
   readonly label: string;

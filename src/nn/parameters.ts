@@ -63,7 +63,7 @@ export function declare(
   return new Map(specs.map(({ name, graphShape }) => [name, graph[storage](`${network}.${name}`, graphShape)]));
 }
 
-/** The tensor of a name. Throws `RangeError` for a name the network does not have. */
+/** The tensor of a name. @throws RangeError for a name that the network does not have */
 export function get(parameters: Parameters, name: string): Tensor {
   const tensor = parameters.get(name);
   if (!tensor) throw new RangeError(`no parameter ${name}`);

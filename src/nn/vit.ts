@@ -110,7 +110,7 @@ export interface Encoded {
   readonly segments: readonly Segment[];
 }
 
-/** Sequences that the images become: one each, [CLS] first. Throws `RangeError` for images that are not [n, C, side, side]. */
+/** Sequences that images [n, C, side, side] become: one each, [CLS] first. */
 export function segmentsOf(vit: VitShape, images: readonly Tensor[]): Segment[] {
   return images.map(({ shape: [count = 0, , height = 0] }) => ({
     count,

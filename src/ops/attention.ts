@@ -14,7 +14,8 @@ export type AttentionAttributes = { readonly heads: number; readonly segments: r
  * Multi-head self-attention inside each sequence, scores scaled by 1 / sqrt(W / heads).
  *
  * Input: qkv [R, 3 W], columns q, k, v, each head after head (timm). Outputs: out [R, W]; lse [R, heads], the log-sum-exp
- * of the scaled scores, in f32. Scores are never stored. Throws `GraphError` when shapes, heads and segments disagree.
+ * of the scaled scores, in f32. Scores are never stored.
+ * @throws GraphError when shapes, heads and segments disagree
  */
 export const attention = defineOp<AttentionAttributes>({
   name: 'attention',

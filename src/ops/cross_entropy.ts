@@ -11,7 +11,7 @@ import { lanes } from './lanes.js';
 
 type NoAttributes = Record<string, never>;
 
-/** [R, K, R_t] of the inputs. Throws where they disagree. */
+/** [R, K, R_t] of the inputs. @throws GraphError where they disagree */
 function sizes([student, teacher, partners, weights]: readonly Spec[]): readonly [number, number, number] {
   const [rows = 0, width = 0] = student?.shape ?? [];
   const fits =

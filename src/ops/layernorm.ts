@@ -21,7 +21,7 @@ import { columnSumLaunch } from './column_sum.js';
 
 type NoAttributes = Record<string, never>;
 
-/** Throws unless x is a matrix [R, W] and the others have the shapes that are said, in terms of its own. */
+/** @throws GraphError unless x is a matrix [R, W] and the others have the shapes that are said, in terms of its own */
 function check(
   op: string,
   x: Spec | undefined,

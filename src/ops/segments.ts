@@ -31,7 +31,7 @@ export function placeSegments(segments: readonly Segment[]): readonly PlacedSegm
   });
 }
 
-/** Throws `GraphError` in the name of `op` unless the segments are whole and describe exactly `rows` rows. */
+/** @throws GraphError in the name of `op` unless the segments are whole and describe exactly `rows` rows */
 export function checkSegments(op: string, segments: readonly Segment[], rows: number | undefined): void {
   const whole = segments.every(({ count, length }) => [count, length].every((n) => Number.isInteger(n) && n > 0));
   if (!whole || totalRows(segments) !== rows) {

@@ -35,7 +35,8 @@ export type SopAttributes = { readonly members: number; readonly temperature: Sc
  *
  * Inputs: u [R, d], D [J, d], s [J], J = K members. Outputs: P [R, K]; stats [R, 2], kept for backward: the largest logit of
  * the row and the inverse of the sum of exponentials relative to it. Only u has a gradient. Neither the logits nor Y are
- * stored. Throws `GraphError` when shapes disagree.
+ * stored.
+ * @throws GraphError when shapes disagree
  */
 export const sopProbabilities = defineOp<SopAttributes>({
   name: 'sop_probabilities',

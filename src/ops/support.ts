@@ -11,7 +11,8 @@ export type SupportAttributes = { readonly contributions: 'soft' | 'one-hot'; re
  *
  * Inputs: memory [N, d], anchors u32 [K] and, unless SOPs are anchors alone, index u32 [K, k] and score [K, k] as
  * `neighbours` returns them. Outputs: D [K (k + 1), d], each anchor followed by its neighbours; s [K (k + 1)] in [1 / K, 1].
- * No derivative: memories get no gradient. Throws `GraphError` when shapes disagree.
+ * No derivative: memories get no gradient.
+ * @throws GraphError when shapes disagree
  */
 export const support = defineOp<SupportAttributes>({
   name: 'support',

@@ -33,9 +33,9 @@ export type CompileProgress = (done: number, total: number) => void;
 
 /**
  * Makes everything that a step needs, so that replaying it creates nothing.
- * Throws `SopError` (70 for a shader that does not compile, 69 when memory does not suffice).
  *
  * @param given buffers of the caller's for tensors that have a planned buffer of their own; they outlive the result
+ * @throws SopError 69 when memory does not suffice, 70 for a shader that does not compile, 75 for a lost device
  */
 export async function compile(
   gpu: Gpu,

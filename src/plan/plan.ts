@@ -49,13 +49,13 @@ export interface Plan {
   readonly costs: readonly Cost[];
   /** Bytes of all temporaries if none shared a buffer. */
   readonly unplannedBytes: number;
-  /** Where a tensor lies. Throws `GraphError` for a tensor that no node touches. */
+  /** Where a tensor lies. @throws GraphError for a tensor that no node touches */
   range(tensor: Tensor): Range;
 }
 
 /**
  * Plans one step of `graph` on `target`. Tensors in `kept` can be read after the step.
- * Throws `BindingError` (exit 69) when a tensor exceeds a limit of the target, naming it.
+ * @throws BindingError (69) naming a tensor that exceeds a limit of the target; GraphError for one in `kept` of another graph
  */
 export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = []): Plan {
   for (const tensor of kept) {

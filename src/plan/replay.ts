@@ -56,7 +56,10 @@ export class Replay {
     else this.scalarView.setUint32(4 * slot, value, true);
   }
 
-  /** Writes a whole input, state or parameter, f16 as `packHalves` makes it. Takes effect before the next `run`. */
+  /**
+   * Writes a whole input, state or parameter, f16 as `packHalves` makes it. Takes effect before the next `run`.
+   * @throws GraphError for data of another size
+   */
   write(tensor: Tensor, data: Elements): void {
     const { buffer, offset } = this.locate(tensor);
     if (data.byteLength !== bytes(tensor))
@@ -73,6 +76,7 @@ export class Replay {
   /**
    * Encodes and submits one step, with the scalars and inputs as they are now. Resolves with the contents of the fetched
    * tensors once the device has done it; the caller may start further steps before that, after `ready`.
+   * @throws SopError 70 for a GPU error, 75 for a device that is lost or hangs
    */
   run(): Promise<Elements[]> {
     const slot = this.ring[this.turn];
@@ -84,7 +88,7 @@ export class Replay {
     return result;
   }
 
-  /** Contents of any planned tensor, read in chunks. Waits for the device. */
+  /** Contents of any planned tensor, read in chunks. Waits for the device. @throws SopError 70, 75 of the device */
   async read(tensor: Tensor): Promise<Elements> {
     const { buffer, offset } = this.locate(tensor);
     const size = bytes(tensor);
@@ -159,6 +163,7 @@ export class Replay {
     this.compiled.gpu.check();
   }
 
+  /** Frees everything on the device, what `compiled` holds included. */
   destroy(): void {
     for (const { buffer } of this.ring) buffer.destroy();
     this.compiled.destroy();

@@ -29,7 +29,7 @@ export interface DebugInput {
   readonly values: StepValues & { readonly studentTemp: number; readonly lossScale: number };
 }
 
-/** Reads and checks a `debug step` file. Throws `SopError` 65 for tensors, 64 for settings. */
+/** Reads and checks a `debug step` file. @throws SopError 65 for tensors, 64 for settings */
 export function readDebugInput(
   arrays: ReadonlyMap<string, NamedArray>,
   metadata: ReadonlyMap<string, string>,

@@ -24,7 +24,7 @@ const notOurs = /^(crc32\.|format$|sop-gpu\.)/;
 export class DebugSettings {
   private readonly values = new Map<string, Value>();
 
-  /** Throws `SopError` 64 for a key that is unknown and a value that is not what its key takes. */
+  /** @throws SopError 64 for a key that is unknown and a value that is not what its key takes */
   constructor(
     metadata: ReadonlyMap<string, string>,
     private readonly where: string,
@@ -63,7 +63,7 @@ export class DebugSettings {
     return String(this.value(key)) as T;
   }
 
-  /** Throws `SopError` 64 where the file says something else of a size than its tensors. */
+  /** @throws SopError 64 where the file says something else of a size than its tensors */
   agree(key: string, size: number): void {
     const given = this.values.get(key);
     if (given === undefined || given === null || Math.abs(Number(given) - size) <= 1e-6 * size) return;

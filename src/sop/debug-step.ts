@@ -22,7 +22,8 @@ import { traceTrainStep } from './train-step.js';
  * One training step with everything given: weights, views, masks, anchors, memories (`sop-gpu debug step --help`). Returns
  * every intermediate value, all gradients and the updated state. The step is the one that `train` runs, traced with the
  * same function; only anchors, views and draws come from the file.
- * Throws `NonFiniteStep` with all of these where loss, a gradient or the updated state is not finite, `SopError` 65 for a tensor that is missing or does not fit, 64 for a setting.
+ * @throws NonFiniteStep (70) with all results where loss, a gradient or the updated state is not finite; SopError 65 for a
+ * tensor that is missing or does not fit, 64 for a setting; what `compile` throws
  */
 export async function debugStep(
   gpu: Gpu,

@@ -15,11 +15,12 @@ import { type Training, UPLOAD_AREA, type ViewDraws } from './training.js';
 export interface StepBatch {
   /** Optimizer step, counted from 0. */
   readonly step: number;
+  /** Counted from 0. */
   readonly epoch: number;
   readonly writes: readonly Write[];
 }
 
-/** Steps in an epoch: the last incomplete batch is dropped. Throws `SopError` 66 for a set smaller than a batch. */
+/** Steps in an epoch: the last incomplete batch is dropped. @throws SopError 66 for a set smaller than a batch */
 export function stepsPerEpoch(count: number, batch: number, accumulate: number): number {
   const steps = Math.floor(count / (batch * accumulate));
   if (steps > 0) return steps;
@@ -41,6 +42,10 @@ export class Feed {
   private readonly prefetcher: Prefetcher;
   private order: { epoch: number; indices: Uint32Array } = { epoch: -1, indices: new Uint32Array() };
 
+  /**
+   * @param firstStep the step of the first batch, counted from 0
+   * @throws SopError 66 for a set smaller than a batch
+   */
   constructor(
     private readonly training: Training,
     private readonly set: ImageSet,
@@ -61,7 +66,7 @@ export class Feed {
     return [[pixels, words]];
   }
 
-  /** The next step's batch, in order. */
+  /** The next step's batch, in order. @throws what `ImageSet.read` throws, and RangeError after `close` */
   async next(): Promise<StepBatch> {
     const batch = await this.prefetcher.next();
     if (!batch) throw new RangeError('the feed is closed');
@@ -75,6 +80,7 @@ export class Feed {
     return { step, epoch: this.epochOf(step), writes };
   }
 
+  /** Ends the decoding ahead. */
   close(): void {
     this.prefetcher.close();
   }

@@ -9,10 +9,12 @@ import type { Trainer } from './trainer.js';
 export interface StepRecord extends StepResult {
   /** Optimizer steps done, this one included. */
   readonly step: number;
+  /** Counted from 0. */
   readonly epoch: number;
   readonly values: StepValues;
   /** From the end of the step before to the end of this one. */
   readonly seconds: number;
+  /** Of the step, its micro-batches together. */
   readonly images: number;
 }
 
@@ -29,8 +31,8 @@ export interface RunClock {
 }
 
 /**
- * The schedules of a configuration over its run. For runs by time they follow the share that is
- * over; that these have no warm-up in epochs is checked with the configuration.
+ * The schedules of a configuration over its run. For runs by time they follow the share that is over; that these have no
+ * warm-up in epochs is checked with the configuration.
  */
 export function runClock(config: Config, stepsPerEpoch: number): RunClock {
   const { unit, value } = runLength(config);
@@ -111,6 +113,7 @@ export interface LoopOptions {
 /**
  * Runs steps and yields their records in order. While a record is handled the next step is already running, so the device
  * never waits for the host, except after a `barrier`: then the state on the device is that of the record.
+ * @throws what `Feed.next` and `Trainer.step` throw
  */
 export async function* runSteps(
   trainer: Trainer,

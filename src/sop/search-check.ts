@@ -78,7 +78,8 @@ export function sameLists(
 
 /**
  * Traces and plans a training for a device: as `traceTraining`, and where that keeps lists of neighbours the device is asked
- * whether it may. Throws as `traceTraining` and `compile` do.
+ * whether it may.
+ * @throws what `traceTraining` and `compile` throw
  */
 export async function traceOnDevice(
   gpu: Gpu,

@@ -9,7 +9,7 @@ import type { TaskName } from './prototypes.js';
 import type { SearchChoice } from './search-choice.js';
 import type { BatchShape, StepShape } from './step-shape.js';
 
-/** Sizes of the networks that a configuration describes, for images of `channels`. */
+/** Sizes of the networks that a configuration describes, for images of 1 or 3 `channels`. Sides in pixels. */
 export function networkShape({ model, head }: Config, channels: number): NetworkShape {
   return {
     vit: {

@@ -69,7 +69,7 @@ export async function readEntries(replay: Replay, entries: readonly StateEntry[]
   return arrays;
 }
 
-/** Elements of a file's tensor as those of `entry`. Throws `SopError` (65) naming tensor and shapes when they disagree. */
+/** Elements of a file's tensor as those of `entry`. @throws SopError 65 naming tensor and shapes when they disagree */
 export function elementsFor({ name, shape, tensor }: StateEntry, array: NamedArray, where: string): Elements {
   if (!sameShape(array.shape, shape)) {
     throw mismatch(where, name, `has shape ${showShape(array.shape)}, expected ${showShape(shape)}`);

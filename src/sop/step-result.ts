@@ -4,11 +4,14 @@ import type { TrainStep } from './step-shape.js';
 
 /** What the device says of a step. */
 export interface StepResult {
+  /** `lossCls` and `lossPatch` under their weights. */
   readonly loss: number;
+  /** Nats, mean over the images; likewise `lossPatch`. */
   readonly lossCls: number;
   readonly lossPatch: number;
   /** L2 norm of all gradients together, before clipping. */
   readonly gradNorm: number;
+  /** L2 norm of the student's parameters after the step; `updateNorm` of what the step added to them. */
   readonly paramNorm: number;
   readonly updateNorm: number;
   /** Nats. */

@@ -39,6 +39,7 @@ export type SetupProgress = (stage: 'compile' | 'warm up', done: number, total: 
 
 /** A training run on a device: its state, and the step that changes it. Browser-safe. */
 export class Trainer {
+  /** All that a step changes, as files name it. */
   readonly entries: readonly StateEntry[];
   private readonly seed: number;
 
@@ -57,7 +58,7 @@ export class Trainer {
 
   /**
    * Compiles the step and gives it its first state, a function of `train.seed` alone.
-   * Throws `SopError` 69 when the device has not enough memory, 70 when a shader does not compile.
+   * @throws SopError 69 when the device has not enough memory, 70 when a shader does not compile, 75 when the device is lost
    */
   static async create(gpu: Gpu, training: Training, progress?: SetupProgress): Promise<Trainer> {
     const compiled = await compile(gpu, training.plan, (done, total) => progress?.('compile', done, total));
@@ -81,9 +82,10 @@ export class Trainer {
 
   /**
    * Starts one step. Resolves when the device has done it; further steps may be started before.
-   * Rejects with `NonFiniteError` when loss or gradients are not finite, naming the first bad tensor: the device has then
+   * @throws NonFiniteError (70) when loss or gradients are not finite, naming the first bad tensor: the device has then
    * written nothing of that step, and writes nothing of those in flight behind it. With `tolerate` such a step resolves,
    * and the next one changes the state again. Weights that are not finite are an error either way.
+   * @throws SopError 70 for a GPU error, 75 for a device that is lost or hangs
    */
   step(writes: readonly Write[], values: StepValues, tolerate = false): Promise<StepResult> {
     const { scalars, flag } = this.training.step;
@@ -98,7 +100,10 @@ export class Trainer {
     return readEntries(this.replay, this.entries);
   }
 
-  /** Replaces the state. Throws `SopError` 65 listing tensors that are missing, unexpected or of another shape; `where` names their file. */
+  /**
+   * Replaces the state; `where` names the file of the tensors.
+   * @throws SopError 65 listing tensors that are missing, unexpected or of another shape
+   */
   load(tensors: ReadonlyMap<string, NamedArray>, where: string): void {
     // Lists of neighbours and the scale may be missing, or there and not needed: another adapter searches in full or lacks f16.
     const given = new Map([...tensors].filter(([name]) => !isOptional(name)));
@@ -143,10 +148,12 @@ export class Trainer {
     return this.replay.profile();
   }
 
+  /** Resolves when the device has nothing left to do. */
   settled(): Promise<void> {
     return this.replay.settled();
   }
 
+  /** Frees everything on the device. */
   destroy(): void {
     this.replay.destroy();
   }

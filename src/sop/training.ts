@@ -71,7 +71,7 @@ function uploadBytes(config: Config, channels: number): number {
 /**
  * Traces and plans the training of `config` on images of `data`. A batch of which some tensor exceeds a binding of `target`
  * goes through in as few micro-batches as fit: the same step within rounding (traceTrainStep).
- * Throws `BindingError` (69) where one image at a time does not fit, or what is too large has nothing to do with images.
+ * @throws BindingError (69) where one image at a time does not fit, or what is too large has nothing to do with images
  */
 export function traceTraining(config: Config, data: DataShape, target: Target, options: TraceOptions = {}): Training {
   let undivided: BindingError['tensor'] | null = null;
