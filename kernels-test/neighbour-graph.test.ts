@@ -1,12 +1,16 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { configFrom } from '../src/cli/options.js';
+import { defaultTarget, type Target } from '../src/gpu/target.js';
 import { openNodeGpu } from '../src/node.js';
 import { neighbours } from '../src/ops/neighbours.js';
+import { rowTileVariants } from '../src/ops/row-tiles.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
 import { type Elements, Replay } from '../src/plan/replay.js';
-import { sameLists, similaritiesAgree } from '../src/sop/search-check.js';
+import { planCheck, sameLists, similaritiesAgree } from '../src/sop/search-check.js';
 import { traceSearch } from '../src/sop/search-choice.js';
+import { traceTraining } from '../src/sop/training.js';
 import { creations } from './creations-support.js';
 import { Random } from './declare.js';
 import { ranking, wholeRows } from './lists.js';
@@ -51,8 +55,46 @@ function setting(rows: number, batches: readonly number[]): Setting {
 for (const [name, setting] of Object.entries(settings)) test(name, () => follow(name, setting));
 
 test('similarities have the same bits from both ends, in all kernels, as lists need', async () => {
-  const task = { memory: 300, anchors: 64, neighbours: 4, tasks: 2, listed: true };
-  assert.is(await similaritiesAgree(gpu, task, 67, [40]), true);
+  const task = { memory: 300, anchors: 150, neighbours: 4, tasks: 2, listed: true };
+  const { graph, memory } = traceSearch(task, 64, [40]);
+  for (const variant of rowTileVariants(gpu.target, { rows: 10, columns: 300, inner: 64, unit: 1 })) {
+    const step = plan(graph, preferring(gpu.target, variant));
+    assert.is(await similaritiesAgree(gpu, step, memory), true, variant);
+  }
+});
+
+test('the kernels of lists in a step are those that the check at its start runs', async () => {
+  const lavapipe = { ...defaultTarget, kind: 'lavapipe', subgroupSize: 8 } as const;
+  const targets: Target[] = [
+    lavapipe,
+    { ...lavapipe, subgroupSize: 16 },
+    preferring(lavapipe, '2 rows x 32'),
+    { ...defaultTarget, kind: 'swiftshader', subgroupSize: 4 },
+    defaultTarget,
+    preferring({ ...defaultTarget, subgroupSize: 32 }, '4 rows x 32'),
+  ];
+  const data = { channels: 1, mean: [0.5], std: [0.5], residentBytes: null } as const;
+  const set = ['sop.neighbour_search=graph'];
+  for (const [preset, batchSize] of [
+    ['vit-s', '4'],
+    ['vit-s', '64'],
+    ['quickstart', '64'],
+  ] as const) {
+    const config = await configFrom({ preset, batchSize, set });
+    for (const target of targets) {
+      const { plan: step, step: traced } = traceTraining(config, data, target);
+      const told = `${preset} at ${batchSize} on ${target.kind} with ${target.subgroupSize} lanes`;
+      const check = planCheck(step, traced.memory.cls);
+      const checked = new Set(check?.plan.launches.map(({ kernel }) => kernel.source));
+      const run = step.launches.filter(({ node }) => /^(stale|listed|update)_neighbours/.test(node.op.name));
+      assert.ok(
+        run.some(({ kernel }) => kernel.label === 'neighbours.search'),
+        told,
+      );
+      const missing = run.filter(({ kernel }) => !checked.has(kernel.source)).map(({ kernel }) => kernel.label);
+      assert.equal([...new Set(missing)], [], told);
+    }
+  }
 });
 
 test('one bit of a score, or one row, is a difference', () => {
@@ -70,6 +112,13 @@ test('one bit of a score, or one row, is a difference', () => {
 test.after(() => gpu.close());
 
 test.run();
+
+/** As if this variant had been tuned for every call that has it. */
+function preferring(target: Target, variant: string): Target {
+  const tuned = new Map<string, string>();
+  tuned.get = () => variant;
+  return { ...target, tuned };
+}
 
 /** Steps of draws, searches and insertions; every ninth is one that was not finite. */
 async function follow(name: string, setting: Setting): Promise<void> {

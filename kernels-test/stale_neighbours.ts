@@ -35,7 +35,7 @@ function staleCase(setting: Setting, seed: number): Case<StaleNeighboursAttribut
       { shape: [rows], dtype: 'u32', fill: () => (unknown ? new Array<number>(rows).fill(0) : length) },
       ...draws.map((list) => ({ shape: [list.length], dtype: 'u32' as const, fill: () => list })),
     ],
-    attrs: { k, capacity },
+    attrs: { k, capacity, expected: Math.ceil(drawn.reduce((sum, count) => sum + count) / 4) },
   };
 }
 

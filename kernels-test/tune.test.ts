@@ -12,6 +12,7 @@ import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
 import { tunePlan } from '../src/plan/tune.js';
 import { callKey, withVariant } from '../src/plan/variants.js';
+import { traceSearch } from '../src/sop/search-choice.js';
 import { failsWith, succeeds } from './cli-support.js';
 import { temporaryFolder } from './data-support.js';
 
@@ -69,6 +70,21 @@ test('tuning times every variant of every different call once, and the plan then
   assert.ok(entry.ms > 0 && entry.built_in_ms > 0 && entry.ms <= entry.built_in_ms, JSON.stringify(entry));
   assert.is(entry.built_in, layernorm.variants!({ ...planned.graph.nodes[0]!, attrs: { eps: 1e-6 }, target })[0]);
   assert.is((await tunePlan(gpu, planned, found, () => undefined)).size, 0, 'what is known is timed again');
+});
+
+test('the tiles of searches are tuned, too, those of lists on as many short lists as are expected', async () => {
+  const task = { memory: 64, anchors: 32, neighbours: 2, tasks: 1, listed: true };
+  const { graph } = traceSearch(task, 8, [5]);
+  const planned = plan(graph, target);
+  const found = await tunePlan(gpu, planned, new Map(), () => undefined);
+  const names = ['stale_neighbours', 'update_neighbours_insert'];
+  assert.equal(
+    [...found.keys()].map((key) => key.split(' ')[0]),
+    target.subgroupSize > 0 ? names : [],
+  );
+  const node = graph.nodes.find(({ op }) => op.name === 'stale_neighbours')!;
+  const lengths = node.op.typical!({ ...node, target }).get(1)!;
+  assert.is(lengths.filter((length) => length < 2).length, 1);
 });
 
 test('every variant gives the same numbers within rounding', async () => {

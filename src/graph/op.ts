@@ -84,6 +84,8 @@ export interface Op<A extends Attributes = Attributes> {
     grads: readonly (Tensor | null)[],
     needs: readonly boolean[],
   ): readonly (Tensor | null)[];
+  /** Contents of inputs, by their number, as they usually are: where the time that a call takes depends on them. */
+  typical?(call: OpCall<A>): ReadonlyMap<number, Uint32Array<ArrayBuffer>>;
   cost(inputs: readonly Spec[], outputs: readonly Spec[], attrs: A): Cost;
   /** Inputs that may be stored in f16; the others must not. */
   readonly halves?: readonly number[];

@@ -2,7 +2,7 @@ import { eachGrid } from '../../shaders/lib/each.js';
 import { neighboursClear, neighboursMark } from '../../shaders/neighbours.wgsl.js';
 import { type Attributes, defineOp, GraphError, input, type Launch, misfit, output, scratch } from '../graph/op.js';
 import { bytes, f32, u32 } from '../graph/tensor.js';
-import { mergeLaunch, partialLists, planSearch, searchLaunches } from './search.js';
+import { mergeLaunch, partialLists, planSearch, searchLaunches, searchVariants } from './search.js';
 
 /** Lists are kept in registers: no longer than this. */
 const MAX_NEIGHBOURS = 16;
@@ -34,17 +34,18 @@ export const neighbours = defineOp<NeighboursAttributes>({
     }
     return [u32(count, k), f32(count, k)];
   },
-  scratch({ inputs: [memory, anchors], attrs: { k, search }, target }) {
+  variants: ({ inputs: [memory, anchors], target }) => searchVariants(memory, anchors?.shape[0] ?? 1, target),
+  scratch({ inputs: [memory, anchors], attrs: { k, search }, target, variant }) {
     const [count = 1] = anchors?.shape ?? [];
-    const plan = planSearch(memory, k, count, target);
+    const plan = planSearch(memory, k, count, target, variant);
     return [
       ...(plan.ranges > 1 ? partialLists(plan, count) : []),
       ...(search === 'non-anchors' ? [u32(plan.rows)] : []),
     ];
   },
-  launches({ inputs: [memory, anchors], attrs: { k, search }, target }) {
+  launches({ inputs: [memory, anchors], attrs: { k, search }, target, variant }) {
     const [count = 1] = anchors?.shape ?? [];
-    const plan = planSearch(memory, k, count, target);
+    const plan = planSearch(memory, k, count, target, variant);
     const { rows, ranges } = plan;
     const several = ranges > 1;
     const marks = scratch(several ? 2 : 0);

@@ -6,7 +6,7 @@ import type { Target } from '../gpu/target.js';
 import type { Launch, Operand } from '../graph/op.js';
 import { f32, type Spec, u32 } from '../graph/tensor.js';
 import { dispatchParts } from './dispatches.js';
-import { chooseRowTile } from './row-tiles.js';
+import { chooseRowTile, type RowProducts, rowTileVariants } from './row-tiles.js';
 
 /** Workgroups that keep an adapter busy: some for each core, or for each multiprocessor. */
 const BUSY = { lavapipe: 4, swiftshader: 4, gpu: 256 } as const;
@@ -23,10 +23,26 @@ export interface SearchPlan {
   readonly target: Target;
 }
 
-/** Plans searches for about `anchors` anchors each. */
-export function planSearch(memory: Spec | undefined, k: number, anchors: number, target: Target): SearchPlan {
-  const [rows = 1, width = 1] = memory?.shape ?? [];
-  const tile = chooseRowTile(target, { rows: anchors, columns: rows, inner: width, unit: 1 });
+/** Similarities of about `anchors` anchors to all rows of a memory. */
+function similarities(memory: Spec | undefined, anchors: number): RowProducts {
+  const [columns = 1, inner = 1] = memory?.shape ?? [];
+  return { rows: anchors, columns, inner, unit: 1 };
+}
+
+/** Names of the tiles that such a search can choose from, as an op's `variants`. */
+export const searchVariants = (memory: Spec | undefined, anchors: number, target: Target): readonly string[] =>
+  rowTileVariants(target, similarities(memory, anchors));
+
+/** Plans searches for about `anchors` anchors each, with the tile of `variant` or the target's choice. */
+export function planSearch(
+  memory: Spec | undefined,
+  k: number,
+  anchors: number,
+  target: Target,
+  variant?: string,
+): SearchPlan {
+  const { columns: rows, inner: width } = similarities(memory, anchors);
+  const tile = chooseRowTile(target, similarities(memory, anchors), variant);
   const tiles = Math.ceil(anchors / tileRows(tile));
   const blocks = Math.ceil(rows / tile.columns);
   const span = tile.columns * Math.ceil(blocks / Math.min(blocks, Math.ceil(BUSY[target.kind] / tiles)));

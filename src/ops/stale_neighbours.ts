@@ -1,17 +1,17 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { tileRows } from '../../shaders/lib/row-tile.js';
 import { staleClear, staleCompact, staleMark } from '../../shaders/stale_neighbours.wgsl.js';
-import type { Target } from '../gpu/target.js';
-import { defineOp, GraphError, input, type Launch, misfit, output, scratch } from '../graph/op.js';
+import { defineOp, GraphError, input, type Launch, misfit, type OpCall, output, scratch } from '../graph/op.js';
 import { bytes, elements, f32, type Spec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
-import { anchorsOfDispatch, mergeLaunch, partialLists, planSearch, searchLaunches } from './search.js';
+import { anchorsOfDispatch, mergeLaunch, partialLists, planSearch, searchLaunches, searchVariants } from './search.js';
 
-/** `k`: a list that is shorter is stale. `capacity`: entries of a list, m. */
-export type StaleNeighboursAttributes = { readonly k: number; readonly capacity: number };
-
-/** Share of the drawn rows whose lists are expected to be stale: 1.4 to 2.9 % in a simulation with m = 2 k. */
-const EXPECTED = 1 / 32;
+/** `k`: a list that is shorter is stale. `capacity`: entries of a list, m. `expected`: stale rows that the work is cut for. */
+export type StaleNeighboursAttributes = {
+  readonly k: number;
+  readonly capacity: number;
+  readonly expected: number;
+};
 
 /**
  * Of the rows drawn as anchors those whose neighbour list is shorter than k, and their lists anew, from a search of the whole
@@ -24,7 +24,7 @@ const EXPECTED = 1 / 32;
  */
 export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
   name: 'stale_neighbours',
-  infer([memory, length, ...drawn], { k, capacity }) {
+  infer([memory, length, ...drawn], { k, capacity, expected }) {
     const [rows = 0] = memory?.shape ?? [];
     const lists = drawn.every(({ shape, dtype }) => shape.length === 1 && dtype === 'u32');
     if (memory?.shape.length !== 2 || length?.shape[0] !== rows || drawn.length === 0 || !lists) {
@@ -34,14 +34,22 @@ export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
     if (!(k >= 1 && k <= capacity && k < rows))
       throw new GraphError('stale_neighbours', `${k} neighbours of ${rows} rows in lists of ${capacity}`);
     const most = Math.min(rows, drawnRows(drawn));
+    if (!(expected >= 1 && expected <= most))
+      throw new GraphError('stale_neighbours', `${expected} of at most ${most} stale rows expected`);
     return [u32(most), u32(1), u32(rows), u32(most, capacity), f32(most, capacity)];
   },
-  scratch({ inputs: [memory], outputs: [rows], attrs, target }) {
-    const { plan, chunk, chunks } = cut(memory, rows, attrs, target);
+  variants: ({ inputs: [memory], attrs: { expected }, target }) => searchVariants(memory, expected, target),
+  scratch(call) {
+    const { plan, chunk, chunks } = cut(call);
     return [u32(chunks, 3), ...partialLists(plan, chunk)];
   },
-  launches({ inputs: [memory, , ...drawn], outputs: [rows], attrs, target }) {
-    const { plan, most, chunk, chunks } = cut(memory, rows, attrs, target);
+  launches(call) {
+    const { plan, most, chunk, chunks } = cut(call);
+    const {
+      inputs: [, , ...drawn],
+      attrs,
+      target,
+    } = call;
     const size = plan.rows;
     const slot = output(2);
     const marks = drawn.map(({ shape: [count = 0] }, i): Launch => {
@@ -68,8 +76,12 @@ export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
       ...searches.flat(),
     ];
   },
-  cost: ([memory], [rows, ...outputs]) => ({
-    flops: Math.ceil(EXPECTED * 2 * elements(memory) * (rows?.shape[0] ?? 0)),
+  typical({ inputs: [, length], attrs: { capacity, expected } }) {
+    const known = new Uint32Array(elements(length)).fill(capacity);
+    return new Map([[1, known.fill(0, 0, expected)]]);
+  },
+  cost: ([memory], [, ...outputs], { expected }) => ({
+    flops: 2 * elements(memory) * expected,
     bytes: [memory, ...outputs].reduce((sum, spec) => sum + (spec ? bytes(spec) : 0), 0),
   }),
 });
@@ -79,14 +91,15 @@ function drawnRows(drawn: readonly Spec[]): number {
 }
 
 /** The search for the expected number of stale rows, and how many of the most possible one dispatch takes. */
-function cut(
-  memory: Spec | undefined,
-  rows: Spec | undefined,
-  { capacity }: StaleNeighboursAttributes,
-  target: Target,
-) {
+function cut({
+  inputs: [memory],
+  outputs: [rows],
+  attrs: { capacity, expected },
+  target,
+  variant,
+}: OpCall<StaleNeighboursAttributes>) {
   const [most = 1] = rows?.shape ?? [];
-  const plan = planSearch(memory, capacity, Math.ceil(EXPECTED * most), target);
+  const plan = planSearch(memory, capacity, expected, target, variant);
   const chunk = Math.min(most, anchorsOfDispatch(plan));
   return { plan, most, chunk, chunks: Math.ceil(most / chunk) };
 }

@@ -5,10 +5,9 @@ import {
   neighboursRemove,
   neighboursReplaced,
 } from '../../shaders/update_neighbours.wgsl.js';
-import type { Target } from '../gpu/target.js';
-import { defineOp, input, type Launch, misfit, type Operand, scratch } from '../graph/op.js';
+import { defineOp, input, type Launch, misfit, type OpCall, type Operand, scratch } from '../graph/op.js';
 import { bytes, elements, f32, type Spec, sameShape, u32 } from '../graph/tensor.js';
-import { mergeLaunch, partialLists, planSearch, searchLaunches } from './search.js';
+import { mergeLaunch, partialLists, planSearch, searchLaunches, searchVariants } from './search.js';
 
 /** Scores of new rows that are kept at a time, bytes. */
 const STORED_BYTES = 64 * 2 ** 20;
@@ -62,14 +61,17 @@ export const updateNeighboursInsert = defineOp<UpdateNeighboursInsertAttributes>
     }
     return [];
   },
-  scratch({ inputs: [, memory, , index], attrs: { batch }, target }) {
-    const { plan, size, fresh, chunk } = cut(memory, index, batch, target);
+  variants: ({ inputs: [, memory], attrs: { batch }, target }) =>
+    searchVariants(memory, comparedTogether(memory?.shape[0] ?? 1, batch), target),
+  scratch(call) {
+    const { plan, size, fresh, chunk } = cut(call);
     const { k } = plan;
     const bounds = [u32(size), f32(size)];
     return [u32(fresh), ...bounds, f32(chunk, size), ...partialLists(plan, chunk), u32(fresh, k), f32(fresh, k)];
   },
-  launches({ inputs: [, memory, , index], attrs: { batch }, target }) {
-    const { plan, size, fresh, chunk } = cut(memory, index, batch, target);
+  launches(call) {
+    const { plan, size, fresh, chunk } = cut(call);
+    const [, , , index] = call.inputs;
     const [rows, similarity] = [scratch(0), scratch(3)];
     const bound = { bound_index: scratch(1), bound_score: scratch(2) };
     const partial = { index: scratch(4), score: scratch(5) };
@@ -143,10 +145,20 @@ function capacityOf(op: string, lists: readonly Spec[]): number {
   return index.shape[1] ?? 0;
 }
 
-/** The search for new rows: of more than the memory holds the last N count, and as many at a time as scores may be kept. */
-function cut(memory: Spec | undefined, index: Spec | undefined, batch: number, target: Target) {
+/** Of `batch` new rows those that are compared with a memory of `size` rows at a time: as many as scores may be kept of. */
+export function comparedTogether(size: number, batch: number): number {
+  return Math.max(1, Math.min(batch, size, Math.floor(STORED_BYTES / (4 * size))));
+}
+
+/** The search for new rows: of more than the memory holds the last N count. */
+function cut({
+  inputs: [, memory, , index],
+  attrs: { batch },
+  target,
+  variant,
+}: OpCall<UpdateNeighboursInsertAttributes>) {
   const [size = 1] = memory?.shape ?? [];
-  const fresh = Math.min(batch, size);
-  const chunk = Math.max(1, Math.min(fresh, Math.floor(STORED_BYTES / (4 * size))));
-  return { plan: planSearch(memory, index?.shape[1] ?? 1, chunk, target), size, fresh, chunk };
+  const chunk = comparedTogether(size, batch);
+  const plan = planSearch(memory, index?.shape[1] ?? 1, chunk, target, variant);
+  return { plan, size, fresh: Math.min(batch, size), chunk };
 }

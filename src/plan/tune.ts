@@ -66,13 +66,16 @@ async function tuneCall(gpu: Gpu, key: string, node: Node, variants: readonly st
 /** Least milliseconds of a node by itself. @param best of the other variants, so far */
 async function timeVariant(gpu: Gpu, node: Node, tuned: ReadonlyMap<string, string>, best: number): Promise<number> {
   const graph = new Graph();
-  const inputs = node.inputs.map(({ shape, dtype }, i) => graph.input(`input.${i}`, shape, dtype));
+  const inputs = node.inputs.map(({ shape, dtype }, i) =>
+    node.op.updates?.includes(i) ? graph.state(`input.${i}`, shape, dtype) : graph.input(`input.${i}`, shape, dtype),
+  );
   const outputs = graph.add(node.op, inputs, ownScalars(graph, node.attrs));
+  const typical = node.op.typical?.({ ...node, target: gpu.target });
   const replay = new Replay(await compile(gpu, plan(graph, { ...gpu.target, tuned }, outputs)));
   try {
     await replay.warmUp();
     inputs.forEach((tensor, i) => {
-      replay.write(tensor, someElements(tensor, i, inputs[0]?.shape[0] ?? 1));
+      replay.write(tensor, typical?.get(i) ?? someElements(tensor, i, inputs[0]?.shape[0] ?? 1));
     });
     for (const scalar of graph.scalars) replay.setScalar(scalar, scalar.dtype === 'f32' ? 0.1 : 1);
     const first = await replay.time(() => true, 1);

@@ -1,60 +1,123 @@
 import type { Config } from '../config/schema.js';
 import type { Gpu } from '../gpu/device.js';
+import { Graph, type Node } from '../graph/graph.js';
+import type { Tensor } from '../graph/tensor.js';
 import { neighbours } from '../ops/neighbours.js';
+import { staleNeighbours } from '../ops/stale_neighbours.js';
+import { comparedTogether, updateNeighboursInsert } from '../ops/update_neighbours.js';
 import { compile } from '../plan/compile.js';
-import { plan } from '../plan/plan.js';
+import { type Plan, plan } from '../plan/plan.js';
 import { type Elements, Replay } from '../plan/replay.js';
+import { callKey, withVariant } from '../plan/variants.js';
 import { initialMemory } from './initialize.js';
-import { listCapacity } from './neighbour-lists.js';
-import type { TaskShape } from './prototypes.js';
-import { traceSearch } from './search-choice.js';
+import { declareMemory, insert, type Memory } from './memory.js';
+import { listCapacity, listedSearch, type NeighbourLists } from './neighbour-lists.js';
 import { type DataShape, type TraceOptions, type Training, traceTraining } from './training.js';
 
-/** Rows that are compared: as many as fill the tiles of every kernel, so that the same kernels run as in a step. */
+/** Rows that are compared: as many as fill the tiles of every kernel. */
 const ROWS = 1024;
 /** Entries that the full search finds at most. */
 const MOST = 16;
 
+/** A small memory with lists, and what becomes of it. */
+export interface SearchCheck {
+  readonly plan: Plan;
+  readonly memory: Memory & { readonly lists: NeighbourLists };
+  readonly flag: Tensor;
+  /** All rows, whose lists are searched anew before anything else. */
+  readonly drawn: Tensor;
+  /** f32 [B, d] for each batch that is then inserted. */
+  readonly inserted: readonly Tensor[];
+  /** A full search after it. */
+  readonly full: { readonly index: Tensor; readonly score: Tensor };
+}
+
 /**
- * Whether similarities have the same bits from both ends of a pair and in all kernels that compute them: what lists of
- * neighbours rest on. Fills the lists of a small memory, inserts `batches`, and compares them with a full search, bit by bit.
+ * What a step does with a memory and its lists, on at most `ROWS` rows: the same ops, planned so that they run the kernels of
+ * the step, whose tiles follow from its sizes or were tuned for them. Null for a memory without lists.
  */
-export async function similaritiesAgree(
-  gpu: Gpu,
-  task: TaskShape,
-  width: number,
-  batches: readonly number[],
-): Promise<boolean> {
-  const memory = Math.min(ROWS, task.memory);
-  const drawn = Math.min(memory, task.tasks * task.anchors);
-  const small = { ...task, memory, anchors: drawn, tasks: 1 };
-  const part = traceSearch(
-    small,
+export function planCheck(step: Plan, { rows, lists }: Memory): SearchCheck | null {
+  const { target } = step;
+  const [size = 0, width = 0] = rows.shape;
+  const [stale, ...inserts] = searches(step, rows);
+  if (!lists || !stale) return null;
+  const count = Math.min(ROWS, size);
+  const k = Number(stale.attrs['k']);
+  const graph = new Graph();
+  const memory = declareMemory(
+    graph,
+    'cls',
+    { memory: count, anchors: count, neighbours: k, tasks: 1, listed: true },
     width,
-    batches.map((batch) => Math.min(batch, memory)),
   );
-  const { graph, flag, inserted } = part;
-  const { rows, pointer, lists } = part.memory;
-  if (!lists) return true;
-  const all = Uint32Array.from({ length: memory }, (_, row) => row);
-  const k = Math.min(MOST, listCapacity(task.neighbours), memory - 1);
-  const [index, score] = graph.add(neighbours, [rows, graph.constant('all', [memory], all)], { k, search: 'all' });
+  if (!memory.lists) throw new RangeError('a memory has no lists');
+  const flag = graph.input('flag', [1], 'u32');
+  const drawn = graph.input('drawn', [count], 'u32');
+  const search = listedSearch(
+    graph,
+    memory.rows,
+    memory.lists,
+    k,
+    [drawn],
+    Math.min(count, Number(stale.attrs['expected'])),
+  );
+  search.find(drawn);
+  search.keep(flag);
+  const inserted = inserts.map(({ attrs }, i) => {
+    const batch = graph.input(`inserted.${i}`, [
+      Math.min(count, comparedTogether(size, Number(attrs['batch']))),
+      width,
+    ]);
+    insert(graph, flag, memory, batch);
+    return batch;
+  });
+  const all = graph.constant('all', [count], firstRows(count));
+  const found = { k: Math.min(MOST, listCapacity(k), count - 1), search: 'all' } as const;
+  const [index, score] = graph.add(neighbours, [memory.rows, all], found);
   if (!index || !score) throw new RangeError('neighbours has two outputs');
-  const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [index, score])));
+  const variants = [stale, ...inserts].map((node) => withVariant(node.op, { ...node, target }).variant);
+  const tuned = new Map(
+    graph.nodes.filter(isSearch).map((node, i) => [callKey(node.op, { ...node, target }), variants[i] ?? '']),
+  );
+  const planned = plan(graph, { ...target, tuned }, [index, score]);
+  return { plan: planned, memory: { ...memory, lists: memory.lists }, flag, drawn, inserted, full: { index, score } };
+}
+
+const isSearch = ({ op }: Node): boolean => op.name === staleNeighbours.name || op.name === updateNeighboursInsert.name;
+
+/** Nodes of a step that compute similarities for the lists of a memory, each different call once. */
+function searches({ graph, target }: Plan, memory: Tensor): Node[] {
+  const nodes = graph.nodes.filter((node) => isSearch(node) && node.inputs.includes(memory));
+  return [...new Map(nodes.map((node) => [callKey(node.op, { ...node, target }), node])).values()];
+}
+
+const firstRows = (count: number): Uint32Array<ArrayBuffer> => Uint32Array.from({ length: count }, (_, row) => row);
+
+/**
+ * Whether similarities have the same bits from both ends of a pair and in all kernels of a step that compute them for a
+ * memory: what its lists of neighbours rest on. Fills the lists of a small memory, inserts batches, and compares them with a
+ * full search, bit by bit.
+ */
+export async function similaritiesAgree(gpu: Gpu, step: Plan, of: Memory): Promise<boolean> {
+  const check = planCheck(step, of);
+  if (!check) return true;
+  const { memory, flag, drawn, inserted, full } = check;
+  const { rows, pointer, lists } = memory;
+  const [count = 0, width = 0] = rows.shape;
+  const replay = new Replay(await compile(gpu, check.plan));
   try {
-    replay.write(rows, initialMemory(memory, width, 0, 0));
-    replay.write(pointer, Uint32Array.of(memory - 1));
+    replay.write(rows, initialMemory(count, width, 0, 0));
+    replay.write(pointer, Uint32Array.of(count - 1));
     replay.write(flag, Uint32Array.of(0));
-    replay.write(lists.length, new Uint32Array(memory));
-    for (const [i, tensor] of inserted.entries()) {
+    replay.write(lists.length, new Uint32Array(count));
+    replay.write(drawn, firstRows(count));
+    for (const [i, tensor] of inserted.entries())
       replay.write(tensor, initialMemory(tensor.shape[0] ?? 0, width, 0, 1 + i));
-    }
-    for (const tensor of part.drawn) replay.write(tensor, all.slice(0, drawn));
     await replay.run();
-    const [kept, keptScore, length] = [lists.index, lists.score, lists.length].map((tensor) => replay.read(tensor));
+    const [index, score, length] = [lists.index, lists.score, lists.length].map((tensor) => replay.read(tensor));
     return sameLists(
-      { index: await kept!, score: await keptScore!, length: await length! },
-      { index: await replay.read(index), score: await replay.read(score) },
+      { index: await index!, score: await score!, length: await length! },
+      { index: await replay.read(full.index), score: await replay.read(full.score) },
     );
   } finally {
     replay.destroy();
@@ -89,10 +152,9 @@ export async function traceOnDevice(
 ): Promise<Training> {
   const { agree = similaritiesAgree, ...rest } = options;
   const training = traceTraining(config, data, gpu.target, rest);
-  const { shape } = training;
-  const batches = [...new Set(shape.batches.map(({ images }) => images))];
-  for (const task of [shape.cls, shape.patch]) {
-    if (!task.listed || (await agree(gpu, task, shape.network.head.out, batches))) continue;
+  const { memory } = training.step;
+  for (const each of [memory.cls, memory.patch]) {
+    if (!each.lists || (await agree(gpu, training.plan, each))) continue;
     const sop = { ...config.sop, neighbour_search: 'full' as const };
     const searches = ['in full: on this adapter a similarity depends on the end that it is computed from'];
     return { ...traceTraining({ ...config, sop }, data, gpu.target, rest), config, searches };
