@@ -73,4 +73,17 @@ test('refuses more neighbours than there are rows to search, or than a list hold
   );
 });
 
+test('a discrete GPU is kept busy by four times the workgroups of an integrated one', () => {
+  const groups = (integrated: boolean, anchors: number): number => {
+    const graph = new Graph();
+    const inputs = [graph.input('memory', [65_536, 64]), graph.input('anchors', [anchors], 'u32')];
+    graph.add(neighbours, inputs, { k: 8, search: 'all' });
+    const { launches } = plan(graph, { ...defaultTarget, integrated });
+    const [x, y, z] = launches.find(({ kernel }) => kernel.label === 'neighbours.search')!.workgroups;
+    return x * y * z;
+  };
+  assert.equal([groups(true, 64), groups(false, 64)], [64, 256]);
+  assert.equal([groups(true, 128), groups(false, 128)], [64, 256]);
+});
+
 test.run();

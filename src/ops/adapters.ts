@@ -14,10 +14,9 @@ export interface AdapterCosts {
   /** Bytes that stay at hand from one workgroup to the next, and ns that a byte from farther away costs more. */
   readonly cache: number;
   readonly miss: number;
-  /** Workgroups that keep the adapter busy: of a matrix product, of a search, of a product whose inner axis is split. */
+  /** Workgroups that keep the adapter busy: of a matrix product, of a search. */
   readonly products: number;
   readonly searches: number;
-  readonly splits: number;
 }
 
 const CPU_CACHE = { cache: 4 * 2 ** 20, miss: 0.28 };
@@ -40,10 +39,10 @@ const NO_CACHE = { cache: Number.POSITIVE_INFINITY, miss: 0 };
  * On both, a workgroup hands numbers round in shared memory at the price of a load, which is in `load`.
  */
 const ADAPTERS: Readonly<Record<AdapterClass, AdapterCosts>> = {
-  lavapipe: { load: 8, hand: 0.6, multiply: 0.3, launch: 25_000, ...CPU_CACHE, products: 4, searches: 4, splits: 8 },
-  swiftshader: { load: 14, hand: 2, multiply: 1, launch: 20_000, ...CPU_CACHE, products: 4, searches: 4, splits: 8 },
-  integrated: { load: 10, hand: 0, multiply: 1.2, launch: 5_000, ...NO_CACHE, products: 32, searches: 64, splits: 64 },
-  discrete: { load: 5, hand: 0, multiply: 1.2, launch: 5_000, ...NO_CACHE, products: 128, searches: 256, splits: 256 },
+  lavapipe: { load: 8, hand: 0.6, multiply: 0.3, launch: 25_000, ...CPU_CACHE, products: 4, searches: 4 },
+  swiftshader: { load: 14, hand: 2, multiply: 1, launch: 20_000, ...CPU_CACHE, products: 4, searches: 4 },
+  integrated: { load: 10, hand: 0, multiply: 1.2, launch: 5_000, ...NO_CACHE, products: 32, searches: 64 },
+  discrete: { load: 5, hand: 0, multiply: 1.2, launch: 5_000, ...NO_CACHE, products: 128, searches: 256 },
 };
 
 /** Which line of the table is a target's. */

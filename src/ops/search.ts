@@ -5,11 +5,9 @@ import { neighboursMerge, neighboursSearch } from '../../shaders/neighbours.wgsl
 import type { Target } from '../gpu/target.js';
 import type { Launch, Operand } from '../graph/op.js';
 import { f32, type Spec, u32 } from '../graph/tensor.js';
+import { costsOf } from './adapters.js';
 import { dispatchParts } from './dispatches.js';
 import { chooseRowTile, type RowProducts, rowTileVariants } from './row-tiles.js';
-
-/** Workgroups that keep an adapter busy: some for each core, or for each multiprocessor. */
-const BUSY = { lavapipe: 4, swiftshader: 4, gpu: 256 } as const;
 
 /** The k most similar rows of a memory [rows, width] for each of some anchors, and how the work is cut. */
 export interface SearchPlan {
@@ -45,7 +43,7 @@ export function planSearch(
   const tile = chooseRowTile(target, similarities(memory, anchors), variant);
   const tiles = Math.ceil(anchors / tileRows(tile));
   const blocks = Math.ceil(rows / tile.columns);
-  const span = tile.columns * Math.ceil(blocks / Math.min(blocks, Math.ceil(BUSY[target.kind] / tiles)));
+  const span = tile.columns * Math.ceil(blocks / Math.min(blocks, Math.ceil(costsOf(target).searches / tiles)));
   return { rows, width, k, tile, span, ranges: Math.ceil(rows / span), target };
 }
 
