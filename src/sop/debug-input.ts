@@ -23,7 +23,6 @@ export interface DebugInput {
   readonly patches: number;
   /** u8 [2 B, L], 0 or 1. */
   readonly masks: Uint8Array;
-  readonly maskedCount: number;
   readonly patchRows: Int32Array;
   readonly dropPath: number;
   readonly values: StepValues & { readonly studentTemp: number; readonly lossScale: number };
@@ -87,7 +86,6 @@ export function readDebugInput(
     localSize,
     patches,
     masks,
-    maskedCount,
     patchRows: tensors.indices('patch_rows', patches),
     dropPath: settings.number('model.drop_path'),
     values: {

@@ -8,9 +8,10 @@ import { compile } from '../plan/compile.js';
 import { plan } from '../plan/plan.js';
 import { type Elements, Replay } from '../plan/replay.js';
 import { type DebugInput, readDebugInput } from './debug-input.js';
+import type { TaskResult } from './losses.js';
 import { maskInputs } from './masks.js';
 import { studentSpecs } from './networks.js';
-import { TASK_NAMES } from './prototypes.js';
+import { TASK_NAMES, type TaskName } from './prototypes.js';
 import { dropPathRates } from './setup.js';
 import { elementsFor, stateEntries } from './state.js';
 import { maskWrites, setStepValues } from './step-inputs.js';
@@ -35,15 +36,18 @@ export async function debugStep(
   const traced = traceGivenStep(given);
   const { graph, step } = traced;
   const [batch] = step.batches;
-  const outputs = outputTensors(step, batch);
+  const outputs = stepOutputs(step, batch, given);
   const overflow = step.lossScale ? [step.lossScale.overflow] : [];
-  const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [...outputs.values(), step.flag, ...overflow])));
+  const kept = [...outputs.flatMap(({ tensors }) => tensors), step.flag, ...overflow];
+  const replay = new Replay(await compile(gpu, plan(graph, gpu.target, kept)));
   try {
     writeGivenState(replay, step, given);
     writeGivenStep(replay, traced, given);
     await replay.run();
     await replay.settled();
-    return await collect(replay, step, batch, outputs, given);
+    const arrays = await collect(replay, [...outputs, ...lastingOutputs(step, given)]);
+    await checkFinite(replay, step, arrays, where);
+    return arrays;
   } finally {
     replay.destroy();
   }
@@ -79,30 +83,72 @@ export function writeGivenStep(replay: Replay, { graph, step, views }: GivenStep
   replay.setScalar(step.scalars.studentTemp, given.values.studentTemp);
 }
 
-/** Tensors that only live inside the step, by the name of the file that they come out under. */
-function outputTensors({ loss }: TrainStep, { embeddings, cls, patch }: MicroBatch): Map<string, Tensor> {
-  const outputs = new Map([
-    ['loss', loss.total],
-    ['loss_cls', loss.cls],
-    ['loss_patch', loss.patch],
-    ['student.cls', embeddings.student.cls],
-    ['student.patch', embeddings.student.patch],
-    ['teacher.cls', embeddings.teacher.cls],
-    ['teacher.patch', embeddings.teacher.patch],
-  ]);
-  for (const [name, tasks] of [
-    ['cls', cls],
-    ['patch', patch],
-  ] as const) {
-    tasks.forEach(({ prototypes, student, teacher }, task) => {
-      outputs.set(`prob.student.${name}/${task}`, student);
-      outputs.set(`prob.teacher.${name}/${task}`, teacher);
-      if (!prototypes.neighbours) return;
-      outputs.set(`neighbours.${name}/${task}`, prototypes.neighbours.index);
-      outputs.set(`scores.${name}/${task}`, prototypes.neighbours.score);
-    });
-  }
-  return outputs;
+/** What comes out under one name. */
+interface Output {
+  readonly name: string;
+  /** More than one: results of tasks, one behind the other. */
+  readonly tensors: readonly Tensor[];
+  /** Of all of them together. */
+  readonly shape: readonly number[];
+  /** The rows that come out, where not all do. */
+  readonly rows?: readonly number[] | undefined;
+}
+
+/** Values that only live inside the step. */
+function stepOutputs(step: TrainStep, batch: MicroBatch, { masks, patches, shape }: DebugInput): Output[] {
+  const { student, teacher } = batch.embeddings;
+  const width = shape.network.head.out;
+  // The student's rows are its masked patches, then padding; the teacher's are all patches.
+  const masked = [...masks.keys()].filter((patch) => masks[patch]);
+  const rows = { student: [...masked.keys()], teacher: masked };
+  const one = (name: string, tensor: Tensor): Output => ({ name, tensors: [tensor], shape: tensor.shape });
+  return [
+    one('loss', step.loss.total),
+    one('loss_cls', step.loss.cls),
+    one('loss_patch', step.loss.patch),
+    one('student.cls', student.cls),
+    { name: 'student.patch', tensors: [student.patch], shape: [masked.length, width], rows: rows.student },
+    one('teacher.cls', teacher.cls),
+    { name: 'teacher.patch', tensors: [teacher.patch], shape: [2 * batch.images, patches, width] },
+    ...taskOutputs('cls', batch.cls),
+    ...taskOutputs('patch', batch.patch, rows),
+  ];
+}
+
+/** Probabilities and neighbours of all tasks of a kind, along a new first axis. `rows`: of the probabilities. */
+function taskOutputs(
+  name: TaskName,
+  tasks: readonly TaskResult[],
+  rows: { readonly student?: readonly number[]; readonly teacher?: readonly number[] } = {},
+): Output[] {
+  const stacked = (what: string, tensors: readonly Tensor[], some?: readonly number[]): Output => {
+    const [count = 0, width = 0] = tensors[0]?.shape ?? [];
+    return { name: `${what}.${name}`, tensors, shape: [tensors.length, some?.length ?? count, width], rows: some };
+  };
+  const student = tasks.map((task) => task.student);
+  const teacher = tasks.map((task) => task.teacher);
+  const found = tasks.flatMap(({ prototypes }) => prototypes.neighbours ?? []);
+  const index = found.map((neighbours) => neighbours.index);
+  const score = found.map((neighbours) => neighbours.score);
+  return [
+    stacked('prob.student', student, rows.student),
+    stacked('prob.teacher', teacher, rows.teacher),
+    stacked('neighbours', index),
+    stacked('scores', score),
+  ].filter(({ tensors }) => tensors.length > 0);
+}
+
+/** Gradients, and the state after the step. */
+function lastingOutputs(step: TrainStep, { shape: { network } }: DebugInput): Output[] {
+  const shapes = new Map(studentSpecs(network).map((spec) => [spec.name, spec.shape]));
+  const gradients = [...step.gradients].map(([name, tensor]) => ({
+    ...{ name: `grad.${name}`, tensors: [tensor], shape: shapes.get(name) ?? tensor.shape },
+  }));
+  const state = stateEntries(step, network).filter(({ name }) => !name.startsWith('moment'));
+  return [
+    ...gradients,
+    ...state.map(({ name, shape, tensor }) => ({ name: `updated.${name}`, tensors: [tensor], shape })),
+  ];
 }
 
 /** Writes weights, memories and moments; moments that are not given are 0. */
@@ -162,59 +208,32 @@ function writeAnchors(replay: Replay, graph: Graph, given: DebugInput): void {
   }
 }
 
-async function collect(
+async function collect(replay: Replay, outputs: readonly Output[]): Promise<NamedArray[]> {
+  const arrays: NamedArray[] = [];
+  for (const { name, tensors, shape, rows } of outputs) {
+    const parts: Elements[] = [];
+    for (const tensor of tensors) {
+      const all = await replay.read(tensor);
+      parts.push(rows ? pick(all, rows, tensor.shape.at(-1) ?? 1) : all);
+    }
+    arrays.push(named(name, shape, parts));
+  }
+  return arrays;
+}
+
+/** @throws NonFiniteStep */
+async function checkFinite(
   replay: Replay,
   step: TrainStep,
-  { inputs }: MicroBatch,
-  outputs: ReadonlyMap<string, Tensor>,
-  given: DebugInput,
-): Promise<NamedArray[]> {
-  const { shape, maskedCount } = given;
+  arrays: readonly NamedArray[],
+  where: string,
+): Promise<void> {
   const { flag, lossScale } = step;
   const flagged = (await replay.read(flag))[0] || (lossScale && (await replay.read(lossScale.overflow))[0]);
-  const arrays: NamedArray[] = [];
-  const tasks = new Map<string, { tensor: Tensor; data: Elements }[]>();
-  for (const [key, tensor] of outputs) {
-    const [name = key, task] = key.split('/');
-    const data = await replay.read(tensor);
-    if (task === undefined) arrays.push(named(name, tensor.shape, data));
-    else tasks.set(name, [...(tasks.get(name) ?? []), { tensor, data }]);
-  }
-  const partners = (await replay.read(inputs.patchPairs.partners)) as Uint32Array;
-  for (const [name, results] of tasks) {
-    const picked = results.map(({ tensor, data }) => {
-      const width = tensor.shape.at(-1) ?? 1;
-      if (name === 'prob.student.patch')
-        return { shape: [maskedCount, width], data: data.slice(0, maskedCount * width) };
-      if (name !== 'prob.teacher.patch') return { shape: tensor.shape, data };
-      // The teacher's probabilities of all patches are there; the file wants those of the masked ones.
-      const rows = new Float32Array(maskedCount * width);
-      for (let row = 0; row < maskedCount; row++)
-        rows.set(data.subarray(partners[2 * row]! * width, (partners[2 * row]! + 1) * width), row * width);
-      return { shape: [maskedCount, width], data: rows };
-    });
-    arrays.push(stack(name, picked));
-  }
-  const patch = arrays.findIndex(({ name }) => name === 'student.patch');
-  const width = shape.network.head.out;
-  const all = arrays[patch];
-  if (all?.dtype === 'F32')
-    arrays[patch] = { ...all, shape: [maskedCount, width], data: all.data.slice(0, maskedCount * width) };
-  const teacherPatch = arrays.findIndex(({ name }) => name === 'teacher.patch');
-  const flat = arrays[teacherPatch];
-  if (flat?.dtype === 'F32')
-    arrays[teacherPatch] = { ...flat, shape: [2 * shape.batches[0].images, given.patches, width] };
-
-  const shapes = new Map(studentSpecs(shape.network).map((spec) => [spec.name, spec.shape]));
-  for (const [name, tensor] of step.gradients)
-    arrays.push(named(`grad.${name}`, shapes.get(name) ?? tensor.shape, await replay.read(tensor)));
-  for (const { name, shape: outer, tensor } of stateEntries(step, shape.network)) {
-    if (!name.startsWith('moment')) arrays.push(named(`updated.${name}`, outer, await replay.read(tensor)));
-  }
   if (flagged) {
     throw new NonFiniteStep(arrays, {
       what: 'the step met a number that is not finite',
-      where: `${given.where}, ${flaggedTensor(step, flagged)}`,
+      where: `${where}, ${flaggedTensor(step, flagged)}`,
       why: 'NaN or infinity; nothing was updated',
       fix: 'look for the first tensor of the output that is not finite',
     });
@@ -222,15 +241,13 @@ async function collect(
   const written = arrays.find(
     ({ name, dtype, data }) => name.startsWith('updated.') && dtype === 'F32' && firstNonFinite(data) >= 0,
   );
-  if (written) {
-    throw new NonFiniteStep(arrays, {
-      what: 'the step led to a number that is not finite',
-      where: `${given.where}, ${written.name}`,
-      why: 'NaN or infinity in the updated state; loss and gradients are finite',
-      fix: 'lower optim.lr, or look at the gradients in the output',
-    });
-  }
-  return arrays;
+  if (!written) return;
+  throw new NonFiniteStep(arrays, {
+    what: 'the step led to a number that is not finite',
+    where: `${where}, ${written.name}`,
+    why: 'NaN or infinity in the updated state; loss and gradients are finite',
+    fix: 'lower optim.lr, or look at the gradients in the output',
+  });
 }
 
 /** Everything was computed, but loss, a gradient or what was updated is not finite (exit 70). */
@@ -243,21 +260,21 @@ export class NonFiniteStep extends SopError {
   }
 }
 
-function named(name: string, shape: readonly number[], data: Elements): NamedArray {
-  if (data instanceof Float32Array) return { name, dtype: 'F32', shape, data };
-  return { name, dtype: 'I32', shape, data: Int32Array.from(data) };
+/** Some rows of a tensor [R, width]. */
+function pick(data: Elements, rows: readonly number[], width: number): Elements {
+  const picked = data.slice(0, rows.length * width);
+  for (const [i, row] of rows.entries()) picked.set(data.subarray(row * width, (row + 1) * width), i * width);
+  return picked;
 }
 
-/** Results of all tasks along a new first axis. */
-function stack(
-  name: string,
-  parts: readonly { readonly shape: readonly number[]; readonly data: Elements }[],
-): NamedArray {
-  const [first] = parts;
-  const shape = [parts.length, ...(first?.shape ?? [])];
-  const size = elements(first);
+/** Parts one behind the other, F32 or I32. */
+function named(name: string, shape: readonly number[], parts: readonly Elements[]): NamedArray {
   const data =
-    first?.data instanceof Float32Array ? new Float32Array(parts.length * size) : new Uint32Array(parts.length * size);
-  for (const [i, part] of parts.entries()) data.set(part.data, i * size);
-  return named(name, shape, data);
+    parts[0] instanceof Float32Array ? new Float32Array(elements({ shape })) : new Int32Array(elements({ shape }));
+  let at = 0;
+  for (const part of parts) {
+    data.set(part, at);
+    at += part.length;
+  }
+  return data instanceof Float32Array ? { name, dtype: 'F32', shape, data } : { name, dtype: 'I32', shape, data };
 }
