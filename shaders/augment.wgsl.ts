@@ -5,11 +5,12 @@
 //   draws    f32 [n, 5]                a row a view: see DRAWS
 //   views    [n, channels, size, size]
 //   stage    [n, channels, size, size] scratch: the view before contrast, later blurred along x
-//   partial  [n, parts]                scratch: sums of grey values, for the mean that contrast blends with
+//   partial  [n, parts]                scratch: sums of grey values
+//   means    [n]                       scratch: the mean grey value of each view, which contrast blends with
 //
-// `resize`: an invocation makes ROWS output rows of one column. It walks the source rows that any of them needs, four source
-// columns at a time, and sums them up under the weights of both axes: nothing is stored between the axes, and crops may have
-// any size. The kernel is PIL's bicubic (A = -0.5) over max(1, reduction) source pixels; it sees nothing outside the crop
+// `resize`: an invocation makes AUGMENT_ROWS output rows of one column. It walks the source rows that any of them needs, four
+// source columns at a time, and sums them up under the weights of both axes: nothing is stored between the axes, and crops may
+// have any size. The filter is PIL's bicubic (A = -0.5), stretched where the crop is reduced; it sees nothing outside the crop
 // and its weights sum to 1. Jitter before contrast, which alone needs the whole view, happens here too.
 // `mean`: a level of the sum of grey values; every part adds values of fixed places, so that the sum has one shape.
 // `colour`: contrast and what follows. Views without blur are finished here.
@@ -131,7 +132,7 @@ fn contrast_step(order: u32) -> u32 {
 const FACTORS = `vec4(draws[draws_row + ${DRAWS.brightness}u], draws[draws_row + ${DRAWS.contrast}u],
     draws[draws_row + ${DRAWS.saturation}u], draws[draws_row + ${DRAWS.hue}u])`;
 
-/** Colour planes that `resize` sums: one vec4 (ROWS rows) each. */
+/** Colour planes that `resize` sums: one vec4 (AUGMENT_ROWS rows) each. */
 const PLANES = ['red', 'green', 'blue'] as const;
 
 export function augmentResize(channels: Channels): Kernel {

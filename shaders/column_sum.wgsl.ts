@@ -1,7 +1,7 @@
-// column_sum: y_c = sum_r x_rc, in two launches of one kernel, so that the same x always gives the same bits.
+// column_sum: y_c = sum_r x_rc, in one launch of a kernel, or in two: always in the same order, so that x gives the same bits.
 //
 //   x   [rows, columns]
-//   y   [spans, columns]   y[s] = sum of the rows s * span ... of x; the second launch sums these with one span
+//   y   [spans, columns]   y[s] = sum of the rows s * span ... of x; a second launch sums these as one span
 //
 // One invocation adds one column (four where the width divides by four) over one span of rows: neighbours read neighbouring
 // addresses, and nothing waits for anything.

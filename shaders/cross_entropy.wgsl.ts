@@ -11,8 +11,8 @@
 //   dstudent   [R, K]
 //
 // TINY is the smallest normal number: a probability that underflowed has a finite logarithm. Probabilities are read as bits:
-// `log` and comparisons lose a NaN on some adapters, and one in a row that counts must reach the loss. Logarithms are
-// computed once a row, the partners' rows added before.
+// `log` and comparisons lose a NaN on some adapters, and one in a row that counts must reach the loss. Each logarithm is
+// computed once: the partners' rows are added before.
 //
 // stage `terms`: a workgroup a row; stage `total`: one workgroup adds up what the rows contribute.
 

@@ -6,7 +6,7 @@
 //   anchors     [K]      u32
 //
 // Efraimidis and Spirakis: with weights w the K largest of log(u) / w, u uniform in (0, 1], are such a draw. Here
-// 1 / w = std / (|mean| + 1e-8) + 1e-8 of the k scores, so nothing is divided by it.
+// 1 / w = std / (|mean| + 1e-8) + 1e-8 of the k scores, and log(u) is multiplied by that.
 // stage `weigh`: a candidate an invocation. -log(u) / w is not negative, so that its bits order it, read as u32: what is
 // not finite comes after all numbers, padding after everything.
 // stage `rank`: a candidate an invocation. Its place among the anchors is the number of keys before its own, ties to the

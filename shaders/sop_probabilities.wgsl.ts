@@ -141,7 +141,7 @@ ${times(members, (e) => {
   });
 }
 
-/** `sops` of a tile in `tile_sops`. */
+/** `tile_sops`: SOPs of a tile of D. */
 export function normalize(layout: RowLayout): Kernel {
   return kernel({
     label: 'sop_probabilities.normalize',

@@ -193,7 +193,7 @@ function backwardSizes(call: OpCall<SopAttributes>) {
   return { ...forward, stride: 4 * Math.ceil(span / 4), spans, terms };
 }
 
-/** `products` matrix products of R x J x d. */
+/** `passes` matrix products of R x J x d. */
 function cost(passes: number, inputs: readonly Spec[], outputs: readonly Spec[]) {
   const [rows = 0, depth = 0] = inputs[0]?.shape ?? [];
   const [count = 0] = inputs[1]?.shape ?? [];
