@@ -7,6 +7,7 @@ import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
 import { Draws, permuted, stream } from '../src/rng.js';
 import { type SearchPart, traceSearch } from '../src/sop/search-choice.js';
+import { measuredNow } from './measured.js';
 
 /**
  * Times the search for neighbours alone, in full and by lists, at the settings of a preset, on clustered embeddings. Both run
@@ -78,6 +79,7 @@ for (let step = 0; step < Number(values.steps); step++) {
 const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1] ?? Number.NaN;
 const report = {
   adapter: gpu.target.name,
+  ...measuredNow(),
   memory,
   anchors: tasks * anchors,
   neighbours,

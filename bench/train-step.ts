@@ -7,6 +7,7 @@ import { Draws } from '../src/rng.js';
 import { Feed } from '../src/sop/feed.js';
 import { Trainer } from '../src/sop/trainer.js';
 import { traceTraining } from '../src/sop/training.js';
+import { measuredNow } from './measured.js';
 
 /**
  * Times whole training steps of a preset on images of noise, input pipeline included.
@@ -74,6 +75,7 @@ const flops = training.plan.costs.reduce((sum, cost) => sum + cost.flops, 0);
 const images = config.train.batch_size * config.optim.accumulate;
 const report = {
   adapter: gpu.target.name,
+  ...measuredNow(),
   preset: values.preset,
   images,
   dispatches: training.plan.launches.length,

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -144,6 +145,7 @@ test('the command writes both files with the keys that others rely on', async ()
   assert.match(printed, /GFLOP\/s of multiply-adds/);
   const report = JSON.parse(readFileSync(json, 'utf8')) as { ceiling: object; rows: Record<string, unknown>[] };
   for (const key of ['gflops', 'gbps', 'dispatch_us']) assert.ok(key in report.ceiling, key);
+  for (const key of ['adapter', 'commit', 'date', 'cpu', 'cores']) assert.ok(key in report, key);
   assert.equal(
     report.rows.map(({ op, pass, shape }) => `${op} ${pass} ${shape}`),
     ['65x33', '7x197'].flatMap((shape) => ['forward', 'backward'].map((pass) => `layernorm ${pass} ${shape}`)),
@@ -160,6 +162,23 @@ test('a misspelt op, a shape that is none, one of another op and one that cannot
   await failsWith(64, ['bench', 'matmul', '--shape', '3x4x5:TT'], /no form TT/);
   await failsWith(64, ['bench', 'patchify', '--shape', '3x15x4'], /--shape 3x15x4/);
   await failsWith(69, ['bench', 'softmax', '--shape', '1000000x1000000'], /in one binding/);
+});
+
+test('bench:peers refuses what it cannot do before anything is installed or measured', () => {
+  const program = fileURLToPath(projectFile('bench/peers/main.js'));
+  for (const [code, pattern, ...argv] of [
+    [64, /did you mean softmax\?/, 'sofmax'],
+    [64, /'--jsn'/, 'softmax', '--jsn', 'x.json'],
+    [73, /cannot create/, 'softmax', '--json', join(folder, 'no-folder', 'peers.json')],
+    [73, /cannot create/, 'softmax', '--markdown', folder],
+    [69, /no such adapter/, 'softmax', '--adapter', 'a potato'],
+  ] as const) {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...argv], { encoding: 'utf8' });
+    assert.is(status, code, stderr);
+    assert.match(stderr, /^sop-gpu: error: [^\n]+ \([^\n]+\): [^\n]+; [^\n]+\n$/);
+    assert.match(stderr, pattern);
+    assert.is(stdout, '');
+  }
 });
 
 test('the tables of README are what bench/results gives', () => {

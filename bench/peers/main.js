@@ -2,23 +2,17 @@
 //
 // sop-gpu against TensorFlow.js and jax-js on one adapter, and against PyTorch on the CPU where python3 has it. All get the
 // same numbers, in memory before the clock starts; each result is checked; in every round the peers follow each other in
-// random order, N launches and then one small read-back each.
+// random order, N launches and then one small read-back each, and of each at least three rounds count.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { compiled, die, underVulkan } from '../../bin/launch.js';
 
-const { values: flags, positionals: asked } = parseArgs({
-  allowPositionals: true,
-  options: { adapter: { type: 'string' }, json: { type: 'string' }, markdown: { type: 'string' } },
-});
-
-/** Rounds, and how long all launches of a peer take in one, ms. */
-const ROUNDS = 5;
+/** How long all launches of a peer take in one round, ms. */
 const ROUND_MS = 200;
-/** Above this, ms, one launch after the first is all there is of a peer. */
-const ONCE_MS = 5000;
+/** Rounds of a peer by how long one launch takes, ms: of minutes there is one, and the table says so. */
+const roundsOf = (ms) => (ms > 90_000 ? 1 : ms > 3000 ? 3 : 5);
 
 /** The packages are apart from the project's own: 72 MB that only this program needs. */
 function installPeers() {
@@ -33,32 +27,61 @@ function installPeers() {
   if (status !== 0) die(69, 'peers not installed (bench/peers): npm ci failed; see above, and try again');
 }
 
-async function main() {
-  installPeers();
-  const [{ chooseAdapter, openGpu }, { writeJson }, { table }] = await Promise.all(
-    ['src/node.js', 'src/cli/output-file.js', 'src/cli/table.js'].map((file) => import(compiled(file))),
-  );
-  const { works, drawInputs } = await import('./works.js');
-  const chosen = works.filter(({ op }) => asked.length === 0 || asked.includes(op));
-  const unknown = asked.find((name) => !works.some(({ op }) => op === name));
-  if (unknown !== undefined) {
-    const names = [...new Set(works.map(({ op }) => op))].join(', ');
-    die(64, `unknown work ${unknown} (bench:peers): there are: ${names}; name one of these, or none for all`);
+function commandLine() {
+  const options = { adapter: { type: 'string' }, json: { type: 'string' }, markdown: { type: 'string' } };
+  try {
+    return parseArgs({ allowPositionals: true, options });
+  } catch (error) {
+    const [why] = error.message.split('. ');
+    return die(64, `bad command line (bench:peers): ${why}; it takes names of works, --adapter, --json and --markdown`);
   }
-  const gpu = await openGpu((await chooseAdapter(flags.adapter)).adapter);
+}
+
+/** The works of these names; all of them where none is named. */
+async function worksNamed(names) {
+  const [{ works }, { nearestName }] = await Promise.all([
+    import('./works.js'),
+    import(compiled('src/config/nearest.js')),
+  ]);
+  const all = [...new Set(works.map(({ op }) => op))];
+  const unknown = names.find((name) => !all.includes(name));
+  if (unknown === undefined) return works.filter(({ op }) => names.length === 0 || names.includes(op));
+  const nearest = nearestName(unknown, all);
+  const fix = nearest === undefined ? 'name one of these, or none for all' : `did you mean ${nearest}?`;
+  return die(64, `unknown work ${unknown} (bench:peers): there are: ${all.join(', ')}; ${fix}`);
+}
+
+async function main() {
+  const { values: flags, positionals } = commandLine();
+  const [node, { checkCreatable, writeJson }, { table }, { spreadWorkers }, { silenceDrivers }] = await Promise.all(
+    ['node', 'cli/output-file', 'cli/table', 'node/spread-workers', 'node/driver-chatter'].map(
+      (name) => import(compiled(`src/${name}.js`)),
+    ),
+  );
+  silenceDrivers();
+  // All that can be refused is refused before anything is installed or measured.
+  const chosen = await worksNamed(positionals);
+  for (const path of [flags.json, flags.markdown]) if (path !== undefined) await checkCreatable(path);
+  const gpu = await node.openNodeGpu({ adapter: flags.adapter, quiet: true });
+  installPeers();
   console.log(`adapter  ${gpu.target.name}`);
-  const peers = await makePeers(gpu, chooseAdapter);
+  const requestAdapter = async () => (await node.chooseAdapter(flags.adapter)).adapter;
+  // Our device has its workers spread over the cores; so have theirs, each when it has just been opened.
+  const peers = await makePeers(gpu, requestAdapter, gpu.target.kind === 'lavapipe' ? spreadWorkers : () => {});
+  const { drawInputs } = await import('./works.js');
   const rows = [];
   for (const work of chosen) {
     const of = await compareOn(work, drawInputs(work), peers);
     for (const line of table([], of.map(cells), 0)) console.log(line);
     rows.push(...of);
   }
-  const { measureCeiling } = await import(compiled('bench/ceilings.js'));
+  const [{ measureCeiling }, { measuredNow }] = await Promise.all(
+    ['bench/ceilings.js', 'bench/measured.js'].map((file) => import(compiled(file))),
+  );
   const ceiling = await measureCeiling(gpu, () => undefined);
   console.log('');
   for (const line of table(HEAD, rows.map(cells))) console.log(line);
-  if (flags.json) await writeJson(flags.json, { adapter: gpu.target.name, ceiling, rows });
+  if (flags.json) await writeJson(flags.json, { adapter: gpu.target.name, ...measuredNow(), ceiling, rows });
   if (flags.markdown) await writeMarkdown(flags.markdown, gpu.target.name, rows);
   await gpu.close();
   const wrong = rows.filter(({ error, tolerance }) => !(error <= tolerance));
@@ -71,21 +94,23 @@ async function main() {
   process.exit(0);
 }
 
-async function makePeers(gpu, chooseAdapter) {
+async function makePeers(gpu, requestAdapter, opened) {
   // What browsers have. A device takes its adapter with it, so everybody who asks gets an own one of the same kind.
   const webgpu = {
-    requestAdapter: async () => (await chooseAdapter(flags.adapter)).adapter,
+    requestAdapter,
     getPreferredCanvasFormat: () => 'rgba8unorm',
     wgslLanguageFeatures: new Set(),
   };
   Object.defineProperty(globalThis, 'navigator', { value: { gpu: webgpu, userAgent: 'node' }, configurable: true });
-  const { makeOurs, makeDense } = await import('./ours.js');
-  const peers = [makeOurs(gpu), makeDense(gpu)];
+  const { makeOurs, makeDense, makePlain } = await import('./ours.js');
+  const peers = [makeOurs(gpu), makePlain(gpu), makeDense(gpu)];
   for (const [file, make] of [
     ['./tfjs.js', 'makeTfjs'],
     ['./jax.js', 'makeJax'],
-  ])
+  ]) {
     peers.push(await (await import(file))[make]());
+    opened();
+  }
   const { makeTorch, torchVersion } = await import('./torch.js');
   const version = torchVersion();
   if (version) {
@@ -110,6 +135,14 @@ const shuffled = (list) =>
     .sort((a, b) => a.at - b.at)
     .map(({ item }) => item);
 
+/** One sample of a peer. Of what is quick the first is none: it says how many launches a sample has. */
+async function sample(entry) {
+  const launches = entry.launches ?? 1;
+  const ms = (await timed(entry.prepared, launches)) / launches;
+  entry.launches ??= Math.max(1, Math.min(100, Math.round(ROUND_MS / ms)));
+  if (launches === entry.launches) entry.times.push(ms);
+}
+
 /** Rows of all peers that can do a work, ours first. */
 async function compareOn(work, inputs, peers) {
   const entries = [];
@@ -119,20 +152,12 @@ async function compareOn(work, inputs, peers) {
     if (!prepared) continue;
     // The first launch compiles; its result is the one that is checked.
     await timed(prepared, 1);
-    const result = await prepared.result();
-    entries.push({ peer, prepared, result, first: await timed(prepared, 1), times: [] });
+    entries.push({ peer, prepared, result: await prepared.result(), times: [] });
   }
   const references = work.expected?.(inputs) ?? [...entries[0].result].map((value, at) => [at, value]);
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const { prepared, first, times } of shuffled(entries)) {
-      // What takes many seconds was measured once already, after the launch that compiled it.
-      if (first > ONCE_MS) {
-        if (round === 0) times.push(first);
-        continue;
-      }
-      const launches = Math.max(1, Math.min(100, Math.round(ROUND_MS / first)));
-      times.push((await timed(prepared, launches)) / launches);
-    }
+  const lacking = ({ times }) => times.length < roundsOf(times[0] ?? 0);
+  for (let left = entries; left.length > 0; left = left.filter(lacking)) {
+    for (const entry of shuffled(left)) await sample(entry);
   }
   for (const { prepared } of entries) prepared.dispose();
   const [ours] = entries.map(({ times }) => median(times));
@@ -146,6 +171,7 @@ async function compareOn(work, inputs, peers) {
       ms,
       ms_min: Math.min(...times),
       ms_max: Math.max(...times),
+      samples: times.length,
       gflops: work.flops / ms / 1e6,
       ratio: ms / ours,
       error: deviation(result, references),
@@ -163,12 +189,12 @@ function deviation(result, references) {
   return references.reduce((worst, [at, value]) => Math.max(worst, Math.abs(result[at] - value) / rms), 0);
 }
 
-const HEAD = ['op', 'pass', 'shape', 'peer', 'ms', 'min', 'max', 'GFLOP/s', 'times ours', 'error'];
+const HEAD = ['op', 'pass', 'shape', 'peer', 'ms', 'min', 'max', 'samples', 'GFLOP/s', 'times ours', 'error'];
 
-function cells({ op, pass, shape, peer, ms, ms_min, ms_max, gflops, ratio, error, tolerance }) {
+function cells({ op, pass, shape, peer, ms, ms_min, ms_max, samples, gflops, ratio, error, tolerance }) {
   const digits = (value) => (value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3))));
   const deviates = `${error <= tolerance ? '' : 'WRONG '}${error.toExponential(1)}`;
-  return [op, pass, shape, peer, ...[ms, ms_min, ms_max, gflops, ratio].map(digits), deviates];
+  return [op, pass, shape, peer, ...[ms, ms_min, ms_max, samples, gflops, ratio].map(digits), deviates];
 }
 
 async function writeMarkdown(path, adapter, rows) {
@@ -178,4 +204,10 @@ async function writeMarkdown(path, adapter, rows) {
   await writeFileAtomic(path, [new TextEncoder().encode(`${lines.join('\n')}\n`)]);
 }
 
-await underVulkan(main);
+await underVulkan(async () => {
+  const { describeFailure } = await import(compiled('src/cli/failure.js'));
+  await main().catch((error) => {
+    const { exitCode, message } = describeFailure(error, 'bench:peers');
+    die(exitCode, message);
+  });
+});

@@ -1,13 +1,14 @@
+import { subgroupMatmul } from '../../dist/shaders/matmul.wgsl.js';
 import { differentiate } from '../../dist/src/graph/differentiate.js';
 import { Graph } from '../../dist/src/graph/graph.js';
-import { defineOp } from '../../dist/src/graph/op.js';
+import { defineOp, input, output } from '../../dist/src/graph/op.js';
 import { f32 } from '../../dist/src/graph/tensor.js';
 import { encode } from '../../dist/src/nn/vit.js';
 import { add } from '../../dist/src/ops/add.js';
 import { attention } from '../../dist/src/ops/attention.js';
 import { crossEntropy } from '../../dist/src/ops/cross_entropy.js';
 import { layernorm } from '../../dist/src/ops/layernorm.js';
-import { matmul } from '../../dist/src/ops/matmul.js';
+import { matmul, productLaunches } from '../../dist/src/ops/matmul.js';
 import { neighbours } from '../../dist/src/ops/neighbours.js';
 import { softmax } from '../../dist/src/ops/softmax.js';
 import { sopProbabilities } from '../../dist/src/ops/sop_probabilities.js';
@@ -85,6 +86,24 @@ const denseBuilders = {
   },
 };
 
+/**
+ * The product with the tile of the project's first prototype: 32 rows, 8 columns a lane, a store after each step, numbers loaded
+ * one by one. What has been gained since then is the ratio to this, on whatever machine.
+ */
+const plainProduct = defineOp({
+  name: 'plain_product',
+  infer: (_, { rows, columns }) => [f32(rows, columns)],
+  launches({ attrs: { transA, transB, rows, inner, columns }, target }) {
+    const lanes = target.subgroupSize;
+    const [sums, types] = [false, { operands: 'f32', y: 'f32' }];
+    const tile = { lanes, rows: 32, columns: 8, unroll: 1, a: 'one', b: 'one', quads: false, sums, types };
+    const tiling = { kernel: () => subgroupMatmul(tile), tileRows: 32, tileColumns: 8 * lanes, splits: 1, span: inner };
+    const operands = { a: input(0), b: input(1), bias: input(0), y: output(0) };
+    return productLaunches({ transA, transB, rows, inner, columns, batch: 1, sums, types, operands }, tiling, target);
+  },
+  cost: (_, __, { rows, inner, columns }) => ({ flops: 2 * rows * inner * columns, bytes: 0 }),
+});
+
 /** Y [J, K] in parts, and the support embeddings divided by each temperature. */
 function dense({ student, teacher, support, shares }, { sops, members, studentTemp, teacherTemp }) {
   const [rows, columns] = [sops * members, sops / Y_PARTS];
@@ -135,6 +154,12 @@ export const makeOurs = (gpu) => makePeer(gpu, 'ours', builders, { attention: in
 
 /** What some works take without the structure that sop-gpu makes use of. */
 export const makeDense = (gpu) => makePeer(gpu, 'ours-dense', denseBuilders, { sop_head: dense });
+
+/** Products without what they have learnt; on adapters whose subgroups have a fixed size, which the tile needs. */
+export function makePlain(gpu) {
+  const builders = { matmul: (graph, { a, b }, settings) => [graph.one(plainProduct, [a, b], settings)] };
+  return makePeer(gpu, 'plain', gpu.target.subgroupSize > 0 ? builders : {}, {});
+}
 
 /** @param arranged inputs of a work as its builder wants them, where that is not as the work has them. */
 function makePeer(gpu, name, builders, arranged) {

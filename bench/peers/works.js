@@ -31,7 +31,7 @@ function product(rows, inner, columns, transA, transB) {
     op: 'matmul',
     pass: 'forward',
     shape: `${rows}x${inner}x${columns}:${form}`,
-    settings: { transA, transB },
+    settings: { transA, transB, rows, inner, columns },
     inputs: (random) => ({
       a: normal(random, transA ? [inner, rows] : [rows, inner]),
       b: normal(random, transB ? [columns, inner] : [inner, columns]),
@@ -259,6 +259,7 @@ export const works = [
   product(3152, 384, 1152, false, false),
   product(3152, 384, 1152, false, true),
   product(384, 3152, 1152, true, false),
+  product(12_608, 384, 384, false, true),
   rowwise('softmax', 12_000, 384, 5, softmaxAt),
   rowwise('layernorm', 12_000, 384, 8, normAt),
   attention(64, 197, 64),

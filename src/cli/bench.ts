@@ -1,6 +1,7 @@
 import { type BenchCase, modelCases, opsNamed, REPLAY, shapedCases, shapesHelp, showShape } from '../../bench/cases.js';
 import { type Ceiling, measureCeiling } from '../../bench/ceilings.js';
 import { type BenchRow, benchKernel, isRight } from '../../bench/kernels.js';
+import { type Measured, measuredNow } from '../../bench/measured.js';
 import { benchReplay } from '../../bench/replay.js';
 import { writeFileAtomic } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
@@ -23,7 +24,7 @@ export interface BenchFlags {
 }
 
 /** What `--json` holds. */
-export interface BenchReport {
+export interface BenchReport extends Measured {
   readonly adapter: string;
   readonly ceiling: Ceiling;
   readonly rows: readonly BenchRow[];
@@ -66,7 +67,7 @@ export async function benchCommand(
       return all;
     });
     for (const line of table(HEAD, rows.map(cells))) printer.line(line);
-    const report: BenchReport = { adapter: gpu.target.name, ceiling, rows };
+    const report: BenchReport = { adapter: gpu.target.name, ...measuredNow(), ceiling, rows };
     if (markdown !== undefined) {
       await writeFileAtomic(markdown, [new TextEncoder().encode(`${markdownLines(report).join('\n')}\n`)]);
     }
