@@ -89,7 +89,7 @@ function peerTable({ adapter, rows }: PeerReport): string {
   ].join('\n');
 }
 
-/** README with its tables as the results give them. Throws where it lacks the marks. */
+/** README with its tables as the results give them. @throws Error where it lacks the marks */
 export function withTables(readme: string, tables: string): string {
   const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];
   if (begin < 0 || end < begin) throw new Error(`README.md lacks ${BEGIN} and ${END}`);

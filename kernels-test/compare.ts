@@ -48,7 +48,7 @@ export function compareAs(
 /** What a tensor may be off where reals may be `tolerance`: integers must be equal. */
 export const boundFor = ({ dtype }: Spec, tolerance: number): number => (/^f/.test(dtype) ? tolerance : 0);
 
-/** Throws unless `got` is within `tolerance` of `expected`. */
+/** @throws Error unless `got` is within `tolerance` of `expected` */
 export function assertClose(
   label: string,
   spec: Spec,

@@ -1,6 +1,6 @@
 /** Small helpers around the page's elements. */
 
-/** The element with this id. Throws for one that index.html lacks. */
+/** The element with this id. @throws Error for one that index.html lacks */
 export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   const element = document.getElementById(id);
   if (!element) throw new Error(`index.html has no #${id}`);

@@ -7,6 +7,7 @@ import { GraphError, type Scalar } from '../graph/op.js';
 import { bytes, elements, type Tensor } from '../graph/tensor.js';
 import type { Command, Compiled } from './compile.js';
 
+/** The elements of a tensor, row-major, as programs read and write them. Those of f16 are read as f32. */
 export type Elements = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer>;
 
 /** Steps that may be in flight before `run` has to wait for the oldest one's results. */

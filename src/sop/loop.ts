@@ -97,6 +97,7 @@ function stepValues(schedules: RunSchedules, done: number, position: number): St
   };
 }
 
+/** Where a run of steps begins, and what holds it up or ends it. */
 export interface LoopOptions {
   /** Steps done before. */
   readonly done: number;

@@ -25,6 +25,7 @@ export interface TaskShape {
   readonly listed: boolean;
 }
 
+/** How neighbours are searched and weighed, the same for all tasks. */
 export interface PrototypeOptions {
   /** `soft`: an SE contributes its cosine to the anchor; `one-hot`: all alike (Table 9). */
   readonly contributions: 'soft' | 'one-hot';

@@ -52,6 +52,7 @@ export interface Training {
   readonly searches: readonly string[];
 }
 
+/** What a traced step keeps beyond what training needs. */
 export interface TraceOptions {
   /** Keep the views and the prototypes of each step readable after it: costs their memory, changes no number. */
   readonly watched?: boolean;
