@@ -1,8 +1,7 @@
 import type { DataSplits } from '../data/dataset.js';
 import { openDataset } from '../data/node/open.js';
 import { ExitCode, SopError } from '../errors.js';
-import { classify, standardError } from '../eval/knn.js';
-import { nearest } from '../eval/similarity.js';
+import { type ComparedLabels, classCount, compareFeatures, standardError } from '../eval/knn.js';
 import type { Outcome } from './command.js';
 import { type FeatureOptions, featureRows, pixelRows, type Sets } from './knn-rows.js';
 import { openDevice } from './open-device.js';
@@ -49,15 +48,13 @@ export async function evalKnnCommand(
     const asked = options.k ?? PROTOCOL_K;
     const search = new CountProgress('queries compared', printer);
     const queryCount = (sets.queries ?? sets.gallery).count;
-    const found = await nearest(gpu, rows.queries, rows.gallery, rows.width, Math.max(...asked), {
-      skipSelf: leaveOneOut,
-      progress: (done) => search.update(Math.floor(done), queryCount),
-    }).finally(() => search.stop());
     const { labels, classes } = matchClasses(sets, printer);
-    const result = classify(found, labels.gallery, labels.queries, classes, asked);
-    const left = asked.filter((k) => k > found.k);
+    const { knn: result, nearest } = await compareFeatures(gpu, rows, labels, classes, asked, (done) =>
+      search.update(Math.floor(done), queryCount),
+    ).finally(() => search.stop());
+    const left = asked.filter((k) => k > nearest.k);
     if (left.length > 0)
-      printer.line(`left out: k = ${left.join(', ')}, the gallery has only ${found.k} images to vote`);
+      printer.line(`left out: k = ${left.join(', ')}, the gallery has only ${nearest.k} images to vote`);
 
     const top1 = result.top1[result.bestK] ?? Number.NaN;
     const error = standardError(top1, queryCount);
@@ -148,12 +145,12 @@ async function openSets(options: EvalKnnOptions, printer: Printer, skipped: Skip
  * Labels of both sets in the gallery's numbers. Classes go by their names where both sets have names; one that the gallery
  * lacks can never be voted for, and a line says so.
  */
-function matchClasses({ gallery, queries }: Sets, printer: Printer) {
+function matchClasses({ gallery, queries }: Sets, printer: Printer): { labels: ComparedLabels; classes: number } {
   const own = gallery.labels ?? new Int32Array();
-  if (!queries?.labels) return { labels: { gallery: own, queries: own }, classes: classCount([own], gallery.classes) };
-  if (!gallery.classes || !queries.classes) {
-    const labels = { gallery: own, queries: queries.labels };
-    return { labels, classes: classCount([own, queries.labels], gallery.classes) };
+  const asked = queries?.labels ?? own;
+  if (!queries || !gallery.classes || !queries.classes) {
+    const classes = Math.max(classCount(own, asked), gallery.classes?.length ?? 0);
+    return { labels: { gallery: own, queries: asked }, classes };
   }
   const names = [...gallery.classes];
   const unknown = queries.classes.filter((name) => !names.includes(name));
@@ -162,13 +159,7 @@ function matchClasses({ gallery, queries }: Sets, printer: Printer) {
     printer.warn(`classes without gallery images are never right: ${unknown.slice(0, 8).join(', ')}`);
   const numbers = queries.classes.map((name) => names.indexOf(name));
   return {
-    labels: { gallery: own, queries: queries.labels.map((label) => numbers[label] ?? -1) },
+    labels: { gallery: own, queries: asked.map((label) => numbers[label] ?? -1) },
     classes: names.length,
   };
-}
-
-function classCount(labels: readonly Int32Array[], classes: readonly string[] | null): number {
-  return labels
-    .flatMap((list) => [list.reduce((most, label) => Math.max(most, label + 1), 0)])
-    .reduce((a, b) => Math.max(a, b), classes?.length ?? 0);
 }

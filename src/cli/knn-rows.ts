@@ -2,6 +2,7 @@ import type { ImageSet } from '../data/dataset.js';
 import { channelStatistics } from '../data/statistics.js';
 import { Encoder, type Weights } from '../eval/encoder.js';
 import { encoderBatch, setFeatures, setPixels } from '../eval/features.js';
+import type { ComparedRows } from '../eval/knn.js';
 import type { ImageFormat } from '../eval/preprocess.js';
 import { normalizeRows } from '../eval/similarity.js';
 import { IMAGENET, imageFormat, type LoadedWeights, type Statistics } from '../eval/weights.js';
@@ -28,11 +29,8 @@ export interface FeatureOptions extends WeightsOptions {
   readonly untrained: boolean;
 }
 
-/** Rows of unit norm to compare. */
-export interface Rows {
-  readonly gallery: Float32Array;
-  readonly queries: Float32Array;
-  readonly width: number;
+/** Rows to compare, and what they are. */
+export interface Rows extends ComparedRows {
   readonly what: string;
   readonly imagesPerSecond: number;
 }
@@ -63,7 +61,7 @@ export async function featureRows(options: FeatureOptions, sets: Sets, gpu: Gpu,
       return normalizeRows(features, encoder.width);
     };
     const gallery = await rows(sets.gallery, 0);
-    const queries = sets.queries ? await rows(sets.queries, sets.gallery.count) : gallery;
+    const queries = sets.queries && (await rows(sets.queries, sets.gallery.count));
     const imagesPerSecond = rate(total);
     const what = `${model.what}, ${formatRate(imagesPerSecond)} images/s`;
     return { gallery, queries, width: encoder.width, what, imagesPerSecond };
@@ -139,7 +137,7 @@ export async function pixelRows(options: FeatureOptions, { gallery, queries }: S
   };
   try {
     const own = await rows(gallery, 0);
-    const asked = queries ? (await rows(queries, gallery.count)).values : own.values;
+    const asked = queries && (await rows(queries, gallery.count)).values;
     const what = `raw pixels, ${size === null ? `${first?.width} x ${first?.height}` : `${size} x ${size}`}`;
     return {
       gallery: own.values,

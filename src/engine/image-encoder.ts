@@ -6,9 +6,9 @@ import { type ClsAttention, clsAttention } from '../eval/cls-attention.js';
 import { Encoder } from '../eval/encoder.js';
 import type { Evaluation } from '../eval/evaluator.js';
 import { encoderBatch, setFeatures } from '../eval/features.js';
-import { classify } from '../eval/knn.js';
+import { classCount, compareFeatures, severalClasses } from '../eval/knn.js';
 import { type ImageFormat, preprocess } from '../eval/preprocess.js';
-import { nearest, normalizeRows } from '../eval/similarity.js';
+import { normalizeRows } from '../eval/similarity.js';
 import { spread } from '../eval/spread.js';
 import { imageFormat, type LoadedWeights, openWeights, readWeights, type WeightOverrides } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
@@ -41,11 +41,9 @@ export async function evaluateFeatures(
   labels: Int32Array | null,
   k: readonly number[],
 ): Promise<Evaluation> {
-  const found = await nearest(gpu, values, values, width, Math.max(...k), { skipSelf: true });
-  const classes = labels ? 1 + labels.reduce((most, label) => Math.max(most, label), 0) : 0;
-  // With a single class every answer is right, which says nothing of the features.
-  const several = labels && new Set(labels).size > 1;
-  const comparison = several ? { knn: classify(found, labels, labels, classes, k), nearest: found } : null;
+  const rows = { gallery: values, queries: null, width };
+  const own = labels && severalClasses(labels) ? { gallery: labels, queries: labels } : null;
+  const comparison = own && (await compareFeatures(gpu, rows, own, classCount(own.gallery), k));
   return { comparison, spread: spread(values, width) };
 }
 

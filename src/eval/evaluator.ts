@@ -5,9 +5,9 @@ import { Draws } from '../rng.js';
 import type { NetworkShape } from '../sop/networks.js';
 import { Encoder, type Weights } from './encoder.js';
 import { encoderBatch, setFeatures, setPixels } from './features.js';
-import { classify, type KnnResult } from './knn.js';
+import { type Comparison, classCount, compareFeatures, severalClasses } from './knn.js';
 import type { ImageFormat } from './preprocess.js';
-import { type Nearest, nearest, normalizeRows } from './similarity.js';
+import { normalizeRows } from './similarity.js';
 import { type Spread, spread } from './spread.js';
 
 /** Images that features are compared on. `queries` null: each gallery image against all others. */
@@ -18,14 +18,9 @@ export interface Protocol {
   readonly k: readonly number[];
 }
 
-/** What neighbours say; null where there are no labels. */
-export interface Comparison {
-  readonly knn: KnnResult;
-  readonly nearest: Nearest;
-}
-
 /** What an evaluation measures. */
 export interface Evaluation {
+  /** Null where there are no labels, or a single class. */
   readonly comparison: Comparison | null;
   readonly spread: Spread;
 }
@@ -77,7 +72,7 @@ export class Evaluator {
         this.encoder.width,
       );
     const galleryFeatures = await features(gallery, 0);
-    const queryFeatures = queries ? await features(queries, gallery.count) : galleryFeatures;
+    const queryFeatures = queries && (await features(queries, gallery.count));
     const { width } = this.encoder;
     return {
       comparison: await this.compare(galleryFeatures, queryFeatures, width),
@@ -92,7 +87,7 @@ export class Evaluator {
     const pixels = async (set: ImageSet): Promise<Float32Array> =>
       normalizeRows((await setPixels(set, this.format)).values, width);
     const galleryPixels = await pixels(gallery);
-    return this.compare(galleryPixels, queries ? await pixels(queries) : galleryPixels, width);
+    return this.compare(galleryPixels, queries && (await pixels(queries)), width);
   }
 
   /** Frees everything on the device. */
@@ -100,14 +95,16 @@ export class Evaluator {
     this.encoder.destroy();
   }
 
-  private async compare(gallery: Float32Array, queries: Float32Array, width: number): Promise<Comparison | null> {
+  private async compare(
+    gallery: Float32Array,
+    queries: Float32Array | null,
+    width: number,
+  ): Promise<Comparison | null> {
     const { gallery: set, queries: querySet, k } = this.protocol;
-    const labels = { gallery: set.labels, queries: (querySet ?? set).labels };
-    // With a single class every answer is right, which says nothing of the features.
-    if (!labels.gallery || !labels.queries || new Set(labels.gallery).size < 2) return null;
-    const found = await nearest(this.gpu, queries, gallery, width, Math.max(...k), { skipSelf: querySet === null });
-    const classes = 1 + [...labels.gallery, ...labels.queries].reduce((most, label) => Math.max(most, label), 0);
-    return { knn: classify(found, labels.gallery, labels.queries, classes, k), nearest: found };
+    const [own, asked] = [set.labels, (querySet ?? set).labels];
+    if (!own || !asked || !severalClasses(own)) return null;
+    const labels = { gallery: own, queries: asked };
+    return compareFeatures(this.gpu, { gallery, queries, width }, labels, classCount(own, asked), k);
   }
 }
 

@@ -1,4 +1,5 @@
-import type { Nearest } from './similarity.js';
+import type { Gpu } from '../gpu/device.js';
+import { type Nearest, nearest } from './similarity.js';
 
 /** Accuracies of the k-NN protocol in percent, by number of voting neighbours (`'10'`). */
 export interface KnnResult {
@@ -8,6 +9,55 @@ export interface KnnResult {
   readonly top5: Readonly<Record<string, number>>;
   /** The number of neighbours of the highest `top1`, the first of equals. */
   readonly bestK: number;
+}
+
+/** What neighbours say. */
+export interface Comparison {
+  readonly knn: KnnResult;
+  readonly nearest: Nearest;
+}
+
+/** Rows of unit norm, [count, width] each. `queries` null: each gallery row against all others. */
+export interface ComparedRows {
+  readonly gallery: Float32Array;
+  readonly queries: Float32Array | null;
+  readonly width: number;
+}
+
+/** Class of each row; without queries of their own both are the gallery's. */
+export interface ComparedLabels {
+  readonly gallery: Int32Array;
+  readonly queries: Int32Array;
+}
+
+/**
+ * The k-NN protocol (the paper's Section 3.1) on features or pixels.
+ *
+ * @param classes at least 1 + the largest label
+ * @param k numbers of voting neighbours
+ * @param progress is told how many queries are done
+ */
+export async function compareFeatures(
+  gpu: Gpu,
+  { gallery, queries, width }: ComparedRows,
+  labels: ComparedLabels,
+  classes: number,
+  k: readonly number[],
+  progress?: (done: number) => void,
+): Promise<Comparison> {
+  const options = { skipSelf: queries === null, ...(progress && { progress }) };
+  const found = await nearest(gpu, queries ?? gallery, gallery, width, Math.max(...k), options);
+  return { knn: classify(found, labels.gallery, labels.queries, classes, k), nearest: found };
+}
+
+/** 1 + the largest label. */
+export function classCount(...labels: readonly Int32Array[]): number {
+  return labels.reduce((count, list) => list.reduce((most, label) => Math.max(most, label + 1), count), 0);
+}
+
+/** With a single class every answer is right, which says nothing of the features. */
+export function severalClasses(labels: Int32Array): boolean {
+  return new Set(labels).size > 1;
 }
 
 /** Temperature of the vote (DINO, iBOT). */
