@@ -20,6 +20,7 @@
 // A workgroup works on one view: loads of its row of the tables are uniform, and loops end together.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import { each } from './lib/each.js';
 import { GRID } from './lib/grid.js';
 import { kernel, read, times, wgsl, write } from './lib/kernel.js';
 
@@ -271,20 +272,17 @@ export function augmentMean(): Kernel {
   return kernel({
     label: 'augment.mean',
     bindings: { draws: read('f32'), values: read('f32'), sums: write('f32') },
-    params: { views: 'u32', count: 'u32', parts: 'u32', scale: 'f32' },
-    code: wgsl`${GRID}
-@compute @workgroup_size(${AUGMENT_WORKGROUP})
-fn mean(${INVOCATION}) {
-  let i = flat_group(workgroup, groups) * ${AUGMENT_WORKGROUP}u + local;
-  if (i >= params.views * params.parts) { return; }
+    params: { count: 'u32', terms: 'u32', parts: 'u32', scale: 'f32' },
+    code: each(
+      'mean',
+      `
   let view = i / params.parts;
   let wanted = draws[view * ${DRAWS_WIDTH}u + ${DRAWS.contrast}u] != 1.0;
-  let count = select(0u, params.count, wanted);
+  let end = select(0u, params.terms, wanted);
   var sum = 0.0;
-  for (var j = i % params.parts; j < count; j += params.parts) { sum += values[view * params.count + j]; }
-  sums[i] = sum * params.scale;
-}
-`,
+  for (var j = i % params.parts; j < end; j += params.parts) { sum += values[view * params.terms + j]; }
+  sums[i] = sum * params.scale;`,
+    ),
   });
 }
 

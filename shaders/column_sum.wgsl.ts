@@ -4,7 +4,8 @@
 //   y   [spans, columns]   y[s] = sum of the rows s * span ... of x; a second launch sums these as one span
 //
 // One invocation adds one column (four where the width divides by four) over one span of rows: neighbours read neighbouring
-// addresses, and nothing waits for anything.
+// addresses, and nothing waits for anything. Written without `each`: inside its if, lavapipe masks the loads of the loop and
+// takes 1.4 times as long (12608 x 384).
 
 import type { Kernel } from '../src/graph/kernel.js';
 import type { RealType } from '../src/graph/tensor.js';

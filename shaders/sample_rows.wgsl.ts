@@ -7,11 +7,10 @@
 // That is `permuted(stream(seed, stream, step), i, total)` of src/rng.ts.
 
 import type { Kernel } from '../src/graph/kernel.js';
-import { GRID } from './lib/grid.js';
+import { each } from './lib/each.js';
 import { kernel, wgsl, write } from './lib/kernel.js';
 import { RNG } from './lib/rng.js';
 
-export const SAMPLE_WORKGROUP = 64;
 const FEISTEL_ROUNDS = 8;
 
 export function sampleRows(): Kernel {
@@ -20,12 +19,9 @@ export function sampleRows(): Kernel {
     bindings: { index: write('u32') },
     params: { count: 'u32', total: 'u32', half_bits: 'u32', stream: 'u32', seed_slot: 'u32', step_slot: 'u32' },
     scalars: true,
-    code: wgsl`${GRID}${RNG}
-@compute @workgroup_size(${SAMPLE_WORKGROUP})
-fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-           @builtin(local_invocation_index) local: u32) {
-  let i = flat_group(workgroup, groups) * ${SAMPLE_WORKGROUP}u + local;
-  if (i >= params.count) { return; }
+    code: wgsl`${RNG}${each(
+      'forward',
+      `
   let key = fold(fold(vec2<u32>(scalar_u32(params.seed_slot), 0u), params.stream), scalar_u32(params.step_slot));
   let bits = params.half_bits;
   let mask = (1u << bits) - 1u;
@@ -41,8 +37,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
     value = (left << bits) | right;
     if (value < params.total) { break; }
   }
-  index[i] = value;
-}
-`,
+  index[i] = value;`,
+    )}`,
   });
 }

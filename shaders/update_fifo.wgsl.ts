@@ -9,11 +9,8 @@
 // stage `insert`: an element (or four, where d divides by four) an invocation; stage `advance`: one invocation.
 
 import type { Kernel } from '../src/graph/kernel.js';
-import { elementType } from './lib/each.js';
-import { GRID } from './lib/grid.js';
+import { each, elementType } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
-
-export const FIFO_WORKGROUP = 64;
 
 export function updateFifoInsert({ vec4 }: { vec4: boolean }): Kernel {
   const element = elementType(vec4);
@@ -21,17 +18,14 @@ export function updateFifoInsert({ vec4 }: { vec4: boolean }): Kernel {
     label: 'update_fifo.insert',
     bindings: { flag: read('u32'), pointer: read('u32'), rows: read(element), memory: write(element) },
     params: { count: 'u32', first_row: 'u32', width: 'u32', size: 'u32' },
-    code: wgsl`${GRID}
-@compute @workgroup_size(${FIFO_WORKGROUP})
-fn insert(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-          @builtin(local_invocation_index) local: u32) {
-  let i = flat_group(workgroup, groups) * ${FIFO_WORKGROUP}u + local;
-  if (i >= params.count || flag[0] != 0u) { return; }
+    code: each(
+      'insert',
+      `
+  if (flag[0] != 0u) { return; }
   let row = params.first_row + i / params.width;
   let column = i % params.width;
-  memory[(pointer[0] + row) % params.size * params.width + column] = rows[row * params.width + column];
-}
-`,
+  memory[(pointer[0] + row) % params.size * params.width + column] = rows[row * params.width + column];`,
+    ),
   });
 }
 

@@ -1,5 +1,5 @@
 import type { Target } from '../../src/gpu/target.js';
-import { grid } from './grid.js';
+import { GRID, grid } from './grid.js';
 import { wgsl } from './kernel.js';
 
 /** How an `each` kernel is cut: a workgroup of `size` invocations does `per` elements each. */
@@ -28,7 +28,7 @@ export function each(
   body: string,
   { size, per, batched = false }: EachLayout & { readonly batched?: boolean } = ONE_EACH,
 ): string {
-  return wgsl`
+  return wgsl`${GRID}
 @compute @workgroup_size(${size})
 fn ${name}(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
 ${' '.repeat(name.length + 4)}@builtin(local_invocation_index) local: u32) {
@@ -36,7 +36,7 @@ ${' '.repeat(name.length + 4)}@builtin(local_invocation_index) local: u32) {
   let batch = workgroup.y;
   let first = workgroup.x * ${size * per}u;
 #else
-  let first = (workgroup.y * groups.x + workgroup.x) * ${size * per}u;
+  let first = flat_group(workgroup, groups) * ${size * per}u;
 #endif
 #if ${per > 1}
   let end = min(params.count, first + ${size * per}u);

@@ -1,6 +1,6 @@
 import type { Target } from '../../src/gpu/target.js';
 import { byFour } from './each.js';
-import { grid } from './grid.js';
+import { GRID, grid } from './grid.js';
 import { wgsl } from './kernel.js';
 import { treeSum } from './reduce.js';
 
@@ -71,7 +71,7 @@ export function rowExtensions({ by }: RowLayout): readonly 'subgroups'[] {
 export function eachRow({ by, lanes, turns }: RowLayout, name: string, body: string, before = ''): string {
   const alone = by === 'invocation';
   const size = alone ? INVOCATIONS : lanes;
-  return wgsl`
+  return wgsl`${GRID}
 #if ${by === 'workgroup'}
 ${treeSum(lanes)}
 var<private> lane: u32;
@@ -89,7 +89,7 @@ fn row_sum(v: f32) -> f32 {
 @compute @workgroup_size(${size})
 fn ${name}(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
 ${' '.repeat(name.length + 4)}@builtin(local_invocation_index) local: u32) {
-  let group = workgroup.y * groups.x + workgroup.x;
+  let group = flat_group(workgroup, groups);
 #if ${by === 'invocation'}
   let lane = 0u;
 #elif ${by === 'workgroup'}

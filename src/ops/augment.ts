@@ -9,6 +9,7 @@ import {
   DRAWS_WIDTH,
   TABLE_WIDTH,
 } from '../../shaders/augment.wgsl.js';
+import { eachGrid } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
 import { type Attributes, defineOp, input, type Launch, misfit, output, scratch } from '../graph/op.js';
 import { elements, f32, like, sameShape } from '../graph/tensor.js';
@@ -123,8 +124,8 @@ function meanLaunches(views: number, attrs: AugmentAttributes): Launch[] {
   const level = (index: number, values: number, sums: number, scale: number): Launch => ({
     kernel: augmentMean(),
     bindings: { draws: input(2), values: scratch(index), sums: scratch(index + 1) },
-    params: { views, count: values, parts: sums, scale },
-    workgroups: grid(views * sums, AUGMENT_WORKGROUP),
+    params: { count: views * sums, terms: values, parts: sums, scale },
+    workgroups: eachGrid(views * sums),
   });
   const scale = 1 / attrs.size ** 2;
   return parts === 1 ? [level(1, count, 1, scale)] : [level(1, count, parts, 1), level(2, parts, 1, scale)];

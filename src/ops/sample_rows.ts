@@ -1,5 +1,5 @@
-import { grid } from '../../shaders/lib/grid.js';
-import { SAMPLE_WORKGROUP, sampleRows as sampleRowsKernel } from '../../shaders/sample_rows.wgsl.js';
+import { eachGrid } from '../../shaders/lib/each.js';
+import { sampleRows as sampleRowsKernel } from '../../shaders/sample_rows.wgsl.js';
 import { defineOp, GraphError, output, type Scalar } from '../graph/op.js';
 import { u32 } from '../graph/tensor.js';
 import { feistelBits } from '../rng.js';
@@ -41,7 +41,7 @@ export const sampleRows = defineOp<SampleRowsAttributes>({
           seed_slot: seed.slot,
           step_slot: step.slot,
         },
-        workgroups: grid(count, SAMPLE_WORKGROUP),
+        workgroups: eachGrid(count),
       },
     ];
   },

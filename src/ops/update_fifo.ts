@@ -1,6 +1,5 @@
-import { byFour } from '../../shaders/lib/each.js';
-import { grid } from '../../shaders/lib/grid.js';
-import { FIFO_WORKGROUP, updateFifoAdvance, updateFifoInsert } from '../../shaders/update_fifo.wgsl.js';
+import { byFour, eachGrid } from '../../shaders/lib/each.js';
+import { updateFifoAdvance, updateFifoInsert } from '../../shaders/update_fifo.wgsl.js';
 import { defineOp, input, misfit } from '../graph/op.js';
 import { elements } from '../graph/tensor.js';
 
@@ -28,7 +27,7 @@ export const updateFifo = defineOp<Record<string, never>>({
         kernel: updateFifoInsert({ vec4 }),
         bindings: { flag: input(0), pointer: input(2), rows: input(3), memory: input(1) },
         params: { count, first_row: Math.max(0, batch - size), width, size },
-        workgroups: grid(count, FIFO_WORKGROUP),
+        workgroups: eachGrid(count),
       },
       {
         kernel: updateFifoAdvance(),
