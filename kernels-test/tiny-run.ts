@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { PassThrough } from 'node:stream';
 import * as assert from 'uvu/assert';
+import { openImages } from '../src/cli/open-images.js';
 import { configFrom } from '../src/cli/options.js';
 import { Printer } from '../src/cli/printer.js';
 import { prepareRunFolder, runFolder } from '../src/cli/run-folder.js';
 import type { TrainingOutcome } from '../src/cli/run-training.js';
 import { watchSignals } from '../src/cli/signals.js';
-import { openImages, trainInFolder } from '../src/cli/train.js';
+import { trainInFolder } from '../src/cli/train.js';
 import type { TrainSetup } from '../src/cli/train-setup.js';
 import { decodeSafetensors } from '../src/data/safetensors.js';
 import { withStatistics } from '../src/engine/run.js';
@@ -54,7 +55,7 @@ export async function tinySetup(gpu: Gpu, out: string, options: TinyOptions): Pr
   const interval = `train.checkpoint_minutes=${checkpointSeconds / 60}`;
   const keys = new Map([...settings, interval, ...set].map((setting) => [setting.split('=')[0], setting]));
   const asked = await configFrom({ data, ...length, batchSize: '8', set: [...keys.values()] });
-  const splits = await openImages(data, asked, printer);
+  const splits = await openImages(data, { onBadImage: asked.data.on_bad_image }, printer);
   const config = await withStatistics(asked, splits.train);
   const run = await prepareRunFolder(out, { resume });
   return { config, splits, gpu, run, resume, init: undefined, printer, ...rest };

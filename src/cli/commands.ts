@@ -1,7 +1,6 @@
 import { type Command, defineCommand } from './command.js';
 import { choiceFlag, integersFlag, positiveFlag, repeatedFlag, requiredFlag, switchFlag, textFlag } from './flags.js';
 import { debugFlags, networkFlag, weightsFlags } from './model-flags.js';
-import { failAtSignal } from './open-device.js';
 import { badImageFlag, keysHelp, trainingFlags } from './options.js';
 
 /**
@@ -122,15 +121,7 @@ export const commands: readonly Command[] = [
     summary: 'what this machine can compute on, a self-test, and how to get what is missing',
     example: 'sop-gpu doctor',
     flags: {},
-    run: async ({ common, stop }) => {
-      const { printDoctor, runDoctor } = await import('./doctor.js');
-      const report = await runDoctor({ adapter: common.adapter, signal: failAtSignal(stop) });
-      if (!common.quiet) printDoctor(report);
-      const wrong = report.selfTest.filter((test) => !test.ok).map((test) => test.name);
-      const tests = `self-test failed (${wrong.join(', ')}): wrong results; choose another adapter with --adapter`;
-      const message = wrong.length > 0 ? tests : report.choice;
-      return { result: report, failure: report.exitCode === 0 ? undefined : { exitCode: report.exitCode, message } };
-    },
+    run: async ({ common, printer, stop }) => (await import('./doctor.js')).doctorCommand(common, printer, stop),
   }),
   defineCommand({
     path: ['quickstart'],

@@ -9,8 +9,13 @@ import { defaultTarget, type Target } from '../gpu/target.js';
 import { mesaCommand, swiftShaderCommand } from '../node/advice.js';
 import { findDrivers, findLoader, swiftShaderWorksHere } from '../node/vulkan.js';
 import { type ChosenAdapter, chooseAdapter, listAdapters } from '../node.js';
+import type { Outcome } from './command.js';
+import { failAtSignal } from './open-device.js';
+import type { CommonOptions } from './options.js';
+import type { Printer } from './printer.js';
+import type { StopRequest } from './signals.js';
 
-export interface DoctorAdapter {
+interface DoctorAdapter {
   readonly name: string;
   /** Where the driver comes from: the system, or npm's SwiftShader. */
   readonly origin: 'installed' | 'npm';
@@ -20,12 +25,12 @@ export interface DoctorAdapter {
 }
 
 /** Something that is not there, what it would be good for, and the command that gets it. */
-export interface Missing {
+interface Missing {
   readonly what: string;
   readonly command: string;
 }
 
-export interface DoctorReport {
+interface DoctorReport {
   readonly system: string;
   /** Package name -> version, or undefined where it is not installed. */
   readonly packages: Readonly<Record<string, string | undefined>>;
@@ -39,13 +44,6 @@ export interface DoctorReport {
   readonly missing: readonly Missing[];
   /** 0; 69 where no adapter can be used; 70 where the self-test found wrong results. */
   readonly exitCode: number;
-}
-
-export interface DoctorOptions {
-  /** As `--adapter`. */
-  readonly adapter?: string | undefined;
-  /** As of `openGpu`. */
-  readonly signal?: AbortSignal;
 }
 
 const packages = ['sop-gpu', 'webgpu', '@sparticuz/chromium', 'sharp'];
@@ -97,14 +95,32 @@ async function missingThings(adapters: readonly DoctorAdapter[]): Promise<Missin
 }
 
 /**
- * Finds out what this machine can compute on and whether it computes right. Opens the adapter that a run would open.
- * Throws nothing for a missing or bad adapter: that is in the report, and in its exit code.
+ * `sop-gpu doctor`: finds out what this machine can compute on and whether it computes right. Opens the adapter that a run
+ * would open.
  */
-export async function runDoctor(options: DoctorOptions = {}): Promise<DoctorReport> {
+export async function doctorCommand(
+  { adapter }: Pick<CommonOptions, 'adapter'>,
+  printer: Printer,
+  stop: StopRequest,
+): Promise<Outcome> {
+  const report = await examine(adapter, failAtSignal(stop));
+  printer.lines(reportLines(report));
+  const wrong = report.selfTest.filter((test) => !test.ok).map((test) => test.name);
+  const tests = `self-test failed (${wrong.join(', ')}): wrong results; choose another adapter with --adapter`;
+  const message = wrong.length > 0 ? tests : report.choice;
+  return { result: report, failure: report.exitCode === 0 ? undefined : { exitCode: report.exitCode, message } };
+}
+
+/**
+ * Throws nothing for a missing or bad adapter: that is in the report, and in its exit code.
+ *
+ * @param asked as `--adapter`
+ */
+async function examine(asked: string | undefined, signal: AbortSignal): Promise<DoctorReport> {
   let chosen: ChosenAdapter | undefined;
   let choice: string;
   try {
-    chosen = await chooseAdapter(options.adapter);
+    chosen = await chooseAdapter(asked);
     choice = chosen.reason;
   } catch (error) {
     if (!(error instanceof SopError)) throw error;
@@ -125,7 +141,7 @@ export async function runDoctor(options: DoctorOptions = {}): Promise<DoctorRepo
   let exitCode: number = chosen ? 0 : ExitCode.unavailable;
   if (chosen) {
     try {
-      const gpu = await openGpu(chosen.adapter, options.signal && { signal: options.signal });
+      const gpu = await openGpu(chosen.adapter, { signal });
       results = await selfTest(gpu).finally(() => gpu.close());
       if (results.some((result) => !result.ok)) exitCode = ExitCode.internal;
     } catch (error) {
@@ -177,8 +193,8 @@ function adapterLines({ name, origin, chosen, target, description }: DoctorAdapt
   ];
 }
 
-/** Prints a report for people, to stdout. */
-export function printDoctor(report: DoctorReport): void {
+/** A report for people. */
+function reportLines(report: DoctorReport): string[] {
   const { system, packages, vulkan, adapters, choice, selfTest, missing } = report;
   const versions = Object.entries(packages).map(
     ([name, version]) => `${name} ${version ?? pc.yellow('not installed')}`,
@@ -199,5 +215,5 @@ export function printDoctor(report: DoctorReport): void {
   }
   lines.push('', pc.bold('Missing'));
   lines.push(...(missing.length ? missing.map(({ what, command }) => `  ${what}\n    ${command}`) : ['  nothing']));
-  console.log(lines.join('\n'));
+  return lines;
 }

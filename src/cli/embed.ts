@@ -1,7 +1,6 @@
 import { basename, extname } from 'node:path';
 import type { ImageSet } from '../data/dataset.js';
 import { writeNpyFile, writeSafetensorsFile } from '../data/node/files.js';
-import { openDataset } from '../data/node/open.js';
 import type { NamedArray } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import { Encoder } from '../eval/encoder.js';
@@ -10,6 +9,7 @@ import { encoderBatch, setFeatures } from '../eval/features.js';
 import type { Outcome } from './command.js';
 import { formatFor } from './knn-rows.js';
 import { openDevice } from './open-device.js';
+import { openImages } from './open-images.js';
 import { badImagePolicy, type CommonOptions } from './options.js';
 import { checkCreatable, writeJson } from './output-file.js';
 import type { Printer } from './printer.js';
@@ -100,17 +100,8 @@ async function openSplit(
   skipped: SkippedImages,
 ): Promise<{ set: ImageSet; train: ImageSet }> {
   const { data, split } = options;
-  const onBadImage = await badImagePolicy(options);
-  const progress = new CountProgress('images read', printer);
-  const onProgress = (done: number, total: number): void => progress.update(done, total);
-  const onNote = (note: string): void => printer.line(note);
-  const { train, test } = await openDataset(data, {
-    onBadImage,
-    standIn: false,
-    onBad: skipped.add,
-    onNote,
-    onProgress,
-  }).finally(() => progress.stop());
+  const images = { onBadImage: await badImagePolicy(options), standIn: false };
+  const { train, test } = await openImages(data, images, printer, skipped);
   if (split === 'test' && !test) {
     const why = 'the set has one part only';
     throw new SopError(ExitCode.noInput, { what: 'no test images', where: data, why, fix: 'leave --split out' });

@@ -1,10 +1,10 @@
 import type { DataSplits } from '../data/dataset.js';
-import { openDataset } from '../data/node/open.js';
 import { ExitCode, SopError } from '../errors.js';
 import { type ComparedLabels, classCount, compareFeatures, standardError } from '../eval/knn.js';
 import type { Outcome } from './command.js';
 import { type FeatureOptions, featureRows, pixelRows, type Sets } from './knn-rows.js';
 import { openDevice } from './open-device.js';
+import { openImages } from './open-images.js';
 import { badImagePolicy, type CommonOptions } from './options.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
@@ -97,17 +97,8 @@ export async function evalKnnCommand(
 
 async function openSets(options: EvalKnnOptions, printer: Printer, skipped: SkippedImages): Promise<Sets> {
   const { data, queries } = options;
-  const onBadImage = await badImagePolicy(options);
-  const open = async (path: string): Promise<DataSplits> => {
-    const progress = new CountProgress('images read', printer);
-    return openDataset(path, {
-      onBadImage,
-      standIn: false,
-      onBad: skipped.add,
-      onNote: (note) => printer.line(note),
-      onProgress: (done, total) => progress.update(done, total),
-    }).finally(() => progress.stop());
-  };
+  const images = { onBadImage: await badImagePolicy(options), standIn: false };
+  const open = (path: string): Promise<DataSplits> => openImages(path, images, printer, skipped);
   const splits = await open(data);
   const asked = queries === undefined ? undefined : await open(queries);
   const sets = { gallery: splits.train, queries: asked ? (asked.test ?? asked.train) : splits.test };

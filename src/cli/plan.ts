@@ -7,10 +7,10 @@ import { describePlan, planSummary, si } from '../plan/report.js';
 import { type DataShape, describeBatches, describePrecision, type Training, traceTraining } from '../sop/training.js';
 import { besideTheStep } from './beside-memory.js';
 import type { Outcome } from './command.js';
+import { checkStatistics, openImages } from './open-images.js';
 import { type CommonOptions, type ConfigOptions, configFrom } from './options.js';
 import type { Printer } from './printer.js';
 import { table } from './table.js';
-import { checkStatistics, openImages } from './train.js';
 
 /**
  * `sop-gpu plan`: parameters, memory and work of a step under WebGPU's default limits, or those of `--adapter`. Opens no
@@ -68,7 +68,7 @@ async function shapeOfData(
     const { mean, std } = config.data;
     return { channels: 3, mean: mean ?? [0, 0, 0], std: std ?? [1, 1, 1], residentBytes: null };
   }
-  const { train } = await openImages(config.data.path, config, printer);
+  const { train } = await openImages(config.data.path, { onBadImage: config.data.on_bad_image }, printer);
   checkStatistics(config, train, options);
   return dataShape(await withStatistics(config, train), train, { target });
 }

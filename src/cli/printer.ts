@@ -26,6 +26,10 @@ export class Printer {
     this.record(text);
   }
 
+  lines(texts: Iterable<string>): void {
+    for (const text of texts) this.line(text);
+  }
+
   /** Prints what must be seen though nothing failed: to stderr, also when quiet. */
   warn(text: string): void {
     const line = `sop-gpu: warning: ${oneLine(text)}`;

@@ -12,13 +12,14 @@ import { networkShape } from '../sop/setup.js';
 import type { Outcome } from './command.js';
 import { contactSheet } from './contact-sheet.js';
 import { openDevice } from './open-device.js';
+import { openImages } from './open-images.js';
 import { type CommonOptions, configFrom } from './options.js';
 import type { Printer } from './printer.js';
 import { formatDuration, formatRate } from './progress.js';
 import { prepareRunFolder, TrainLog } from './run-folder.js';
 import type { StopRequest } from './signals.js';
 import { table } from './table.js';
-import { openImages, trainInFolder } from './train.js';
+import { trainInFolder } from './train.js';
 
 /** First images of the set's two parts: a standard error of one point. */
 const GALLERY = 5000;
@@ -46,7 +47,7 @@ export async function quickstartCommand(
   printer.line(
     'Self-supervised pre-training of a small Vision Transformer by Self-Organizing Prototypes: no labels are used.',
   );
-  const splits = await openImages('fashion-mnist', asked, printer);
+  const splits = await openImages('fashion-mnist', { onBadImage: asked.data.on_bad_image }, printer);
   const config = await withStatistics(asked, splits.train);
   const first = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
   const queries = splits.test ?? splits.train;

@@ -3,10 +3,8 @@ import type { Layer } from '../config/layer.js';
 import { resolveConfig } from '../config/resolve.js';
 import type { Config } from '../config/schema.js';
 import { formatConfig } from '../config/yaml.js';
-import type { DataSplits, ImageSet } from '../data/dataset.js';
 import { checkCheckpoints, removeStaleTemporaries } from '../data/node/checkpoints.js';
 import { readSafetensorsHeader } from '../data/node/files.js';
-import { openDataset } from '../data/node/open.js';
 import { lockFolder } from '../data/node/run-lock.js';
 import { dataShape, withStatistics } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
@@ -16,9 +14,9 @@ import { openNodeGpu } from '../node.js';
 import { stepsPerEpoch } from '../sop/feed.js';
 import { traceOnDevice } from '../sop/search-check.js';
 import type { Outcome } from './command.js';
+import { checkStatistics, openImages } from './open-images.js';
 import { type CommonOptions, type ConfigOptions, configFrom, configLayers } from './options.js';
 import type { Printer } from './printer.js';
-import { CountProgress } from './progress.js';
 import { checkRunFolder, checkSameRun, prepareRunFolder, readRunConfig, runFolder, TrainLog } from './run-folder.js';
 import { runTraining, type TrainingOutcome } from './run-training.js';
 import { Interrupted, type StopRequest } from './signals.js';
@@ -97,7 +95,7 @@ async function trainOnData(
 ): Promise<Outcome> {
   const { out, data, init, resume = false, profile = false } = options;
   const skipped = new SkippedImages(printer);
-  const splits = await openImages(data, config, printer, skipped);
+  const splits = await openImages(data, { onBadImage: config.data.on_bad_image }, printer, skipped);
   checkStatistics(config, splits.train, options);
   stepsPerEpoch(splits.train.count, config.train.batch_size, config.optim.accumulate);
   const lock = await lockFolder(out);
@@ -168,41 +166,4 @@ function settingsOf(config: Config): Layer['settings'] {
   const value = (key: string): unknown =>
     key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | null)?.[part] ?? null, config);
   return new Map([...fields.keys()].map((key) => [key, { value: value(key), where: 'config.yaml' }]));
-}
-
-/** Opens the images and says how far it is. */
-export async function openImages(
-  data: string,
-  config: Config,
-  printer: Printer,
-  skipped = new SkippedImages(printer),
-): Promise<DataSplits> {
-  const progress = new CountProgress('images read', printer);
-  try {
-    return await openDataset(data, {
-      onBadImage: config.data.on_bad_image,
-      onBad: skipped.add,
-      onNote: (note) => printer.warn(note),
-      onProgress: (done, total) => progress.update(done, total),
-    });
-  } finally {
-    progress.stop();
-  }
-}
-
-/**
- * `data.mean` and `data.std` have one number for all channels, or one for each.
- *
- * @throws SopError 64 or 78, by where they were given
- */
-export function checkStatistics({ data }: Config, { channels, name }: ImageSet, { set = [] }: ConfigOptions): void {
-  const given = data.mean?.length ?? 1;
-  if (given === 1 || given === channels) return;
-  const byFlag = set.some((pair) => /^\s*data\.(mean|std)\s*=/.test(pair));
-  throw new SopError(byFlag ? ExitCode.usage : ExitCode.config, {
-    what: 'data.mean and data.std do not fit the images',
-    where: name,
-    why: `they have ${given} numbers, its images ${channels} channel`,
-    fix: 'give one number each, or leave them out',
-  });
 }
