@@ -9,6 +9,7 @@ import { commandLineLayer, type FlagSetting, resolveConfig } from '../src/config
 import { type Config, runLength } from '../src/config/schema.js';
 import { formatConfig, yamlLayer } from '../src/config/yaml.js';
 import { SopError } from '../src/errors.js';
+import { MAX_NEIGHBOURS } from '../src/ops/neighbours.js';
 
 /** The configuration of a file's text and of `--set` pairs over it. */
 function resolve(yaml: string, sets: readonly string[] = [], flags: readonly FlagSetting[] = []): Config {
@@ -186,7 +187,7 @@ test('keys that contradict each other fail before any work, with the way out', (
     ['model.local_size=100', 'model.local_size', 'set model.local_size to 96'],
     ['sop.cls.anchors=70000', 'sop.cls.anchors', 'at most 65536', 'got 70000'],
     ['sop.cls.memory=16 sop.cls.anchors=16 sop.cls.neighbours=16', 'sop.cls.neighbours', 'the 15 other rows', 'got 16'],
-    ['sop.cls.neighbours=17', 'sop.cls.neighbours', '<= 16', 'got 17'],
+    [`sop.cls.neighbours=${MAX_NEIGHBOURS + 1}`, 'sop.cls.neighbours', `<= ${MAX_NEIGHBOURS}`],
     ['sop.patch.memory=64 sop.patch.anchors=60 sop.patch.neighbours=5 sop.search=non-anchors', 'the 4 rows'],
     ['sop.cls.anchors=40000 sop.anchor_selection=low-energy', 'at most 32768'],
     ['sop.cls.neighbours=1 sop.anchor_selection=low-energy', 'at least 2 neighbour scores'],

@@ -1,7 +1,7 @@
 import { crossEntropy, crossEntropyBackward } from '../src/ops/cross_entropy.js';
+import { NO_ROW } from '../src/ops/gather_rows.js';
 import { type Case, type CaseInput, EPSILON, opTest, type Random, type Values } from './declare.js';
 
-const NONE = 0xffffffff;
 const TINY = 2 ** -126;
 
 /** Calls `visit` for every pair of rows that counts. */
@@ -12,7 +12,7 @@ function eachPair(
 ): void {
   weights.forEach((weight, row) => {
     for (const partner of partners.subarray(2 * row, 2 * row + 2))
-      if (partner !== NONE && weight !== 0) visit(row, partner, weight);
+      if (partner !== NO_ROW && weight !== 0) visit(row, partner, weight);
   });
 }
 
@@ -29,7 +29,7 @@ const partners = (rows: number, teacherRows: number): CaseInput => ({
   fill: (random) =>
     Float64Array.from({ length: 2 * rows }, (_, i) => {
       const absent = [0, 2, 1, 3][(i >> 1) % 4] ?? 0;
-      return absent & (1 << (i % 2)) ? NONE : random.below(teacherRows);
+      return absent & (1 << (i % 2)) ? NO_ROW : random.below(teacherRows);
     }),
 });
 
@@ -71,7 +71,7 @@ const extreme: CaseInput[] = [
     ],
   },
   { shape: [1, 8], fill: () => [0.5, 0, 1e-7, 1e-7, 0, 1e-7, 1e-7, 0.25] },
-  { shape: [3, 2], dtype: 'u32', fill: () => [0, NONE, 0, 0, 0, 0] },
+  { shape: [3, 2], dtype: 'u32', fill: () => [0, NO_ROW, 0, 0, 0, 0] },
   { shape: [3], fill: () => [0.5, 0, 2] },
 ];
 

@@ -13,7 +13,7 @@ const parts: Readonly<Record<string, { readonly values: readonly string[]; reado
   rng: { values: [] },
   graph: { values: ['errors'], types: ['gpu'] },
   gpu: { values: ['errors'], types: ['graph'] },
-  shaders: { values: ['graph'], types: ['gpu'] },
+  shaders: { values: ['rng', 'graph'], types: ['gpu'] },
   ops: { values: ['errors', 'rng', 'graph', 'shaders'], types: ['gpu'] },
   plan: { values: ['errors', 'graph', 'gpu'] },
   nn: { values: ['errors', 'graph', 'ops'] },

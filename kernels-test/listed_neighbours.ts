@@ -1,6 +1,6 @@
+import { NO_ROW } from '../src/ops/gather_rows.js';
 import { type ListedNeighboursAttributes, listedNeighbours } from '../src/ops/listed_neighbours.js';
 import { type Case, opTest } from './declare.js';
-import { NO_ROW } from './lists.js';
 
 /** Every third row of the memory has a fresh list, up to `fresh` of them. */
 function listedCase(

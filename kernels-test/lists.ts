@@ -8,7 +8,6 @@ export interface Found {
 
 /** Score of an entry that is none. */
 const EMPTY = Math.fround(-3e38);
-export const NO_ROW = 0xffffffff;
 
 /** Rows of small whole numbers: dot products are exact in f32, equal ones are common, and so are equal rows. */
 export function wholeRows(count: number, width: number, random: Random): Float64Array {

@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { NO_ROW } from '../src/ops/gather_rows.js';
 import { Draws } from '../src/rng.js';
-import { NONE } from '../src/sop/losses.js';
 import { drawMask, type Grid, maskInputs, maxMasked } from '../src/sop/masks.js';
 
 const draws = (item: number) => new Draws({ seed: 11, purpose: 'mask', item });
@@ -73,10 +73,13 @@ const given = { masks, patchRows: [2, 0], batch: 2, patches: 3 };
 test('training: partners in the order of the masked patches, then the patches for E_P', () => {
   const lists = maskInputs({ ...given, maskedPatches: 8, layout: 'train' });
   assert.equal([...lists.mask], [...masks]);
-  const rows = [5, 7, 10, 13, 14, 15, NONE, NONE];
+  const rows = [5, 7, 10, 13, 14, 15, NO_ROW, NO_ROW];
   assert.equal([...lists.maskedRows], rows);
   assert.equal([...lists.teacherRows], [...rows, 2 * 4 + 3, 3 * 4 + 1]);
-  assert.equal([...lists.partners], [0, 1, 2, 3, 4, 5].flatMap((row) => [row, NONE]).concat([NONE, NONE, NONE, NONE]));
+  assert.equal(
+    [...lists.partners],
+    [0, 1, 2, 3, 4, 5].flatMap((row) => [row, NO_ROW]).concat([NO_ROW, NO_ROW, NO_ROW, NO_ROW]),
+  );
   const expected = [1 / 8, 1 / 8, 1 / 4, 1 / 12, 1 / 12, 1 / 12, 0, 0];
   assert.equal([...lists.weights], [...Float32Array.from(expected)]);
   assert.equal([...lists.insertedRows], [8, 9]);
@@ -94,7 +97,7 @@ test('debug: every patch of the teacher in order', () => {
 
 test('no patch masked: all padding, no NaN', () => {
   const lists = maskInputs({ ...given, masks: new Uint8Array(12), maskedPatches: 1, layout: 'all' });
-  assert.equal([...lists.maskedRows, ...lists.partners], [NONE, NONE, NONE]);
+  assert.equal([...lists.maskedRows, ...lists.partners], [NO_ROW, NO_ROW, NO_ROW]);
   assert.equal([...lists.weights], [0]);
 });
 

@@ -4,6 +4,7 @@ import { Graph } from '../src/graph/graph.js';
 import type { Tensor } from '../src/graph/tensor.js';
 import { openNodeGpu } from '../src/node.js';
 import { crossEntropy, crossEntropyBackward } from '../src/ops/cross_entropy.js';
+import { NO_ROW } from '../src/ops/gather_rows.js';
 import { packNorms } from '../src/ops/pack_norms.js';
 import { updateAdamw } from '../src/ops/update_adamw.js';
 import { updateEma } from '../src/ops/update_ema.js';
@@ -159,7 +160,7 @@ test('a non-finite probability reaches the loss and the gradient, unless its row
     const graph = new Graph();
     const [student, teacher] = [graph.input('student', [2, width]), graph.input('teacher', [1, width])];
     const weights = graph.input('weights', [2]);
-    const partners = graph.constant('partners', [2, 2], Uint32Array.of(0, 0xffffffff, 0xffffffff, 0));
+    const partners = graph.constant('partners', [2, 2], Uint32Array.of(0, NO_ROW, NO_ROW, 0));
     const inputs = [student, teacher, partners, weights];
     const value = graph.one(crossEntropy, inputs, {});
     const gradient = graph.one(crossEntropyBackward, [...inputs, graph.constant('dloss', [1], ones(1))], {});

@@ -1,6 +1,7 @@
+import { NO_ROW } from '../src/ops/gather_rows.js';
 import { type StaleNeighboursAttributes, staleNeighbours } from '../src/ops/stale_neighbours.js';
 import { type Case, opTest } from './declare.js';
-import { encodeLists, listedMemory, NO_ROW, ranking } from './lists.js';
+import { encodeLists, listedMemory, ranking } from './lists.js';
 
 interface Setting {
   readonly rows: number;

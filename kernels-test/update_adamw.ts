@@ -1,7 +1,6 @@
-import { type UpdateAdamwAttributes, updateAdamw } from '../src/ops/update_adamw.js';
+import { DECAYS, type UpdateAdamwAttributes, updateAdamw } from '../src/ops/update_adamw.js';
 import { type Case, EPSILON, opTest } from './declare.js';
 
-const DECAYS = 0x80000000;
 const uniform = 'uniform' as const;
 
 interface Setting {

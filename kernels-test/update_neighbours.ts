@@ -1,10 +1,11 @@
+import { NO_ROW } from '../src/ops/gather_rows.js';
 import {
   type UpdateNeighboursInsertAttributes,
   updateNeighboursFill,
   updateNeighboursInsert,
 } from '../src/ops/update_neighbours.js';
 import { type Case, opTest, Random } from './declare.js';
-import { before, decodeList, encodeLists, listedMemory, NO_ROW, ranking, wholeRows } from './lists.js';
+import { before, decodeList, encodeLists, listedMemory, ranking, wholeRows } from './lists.js';
 
 /** Inputs of kept lists. */
 const listInputs = (lists: ReturnType<typeof encodeLists>, rows: number) => [

@@ -3,7 +3,7 @@
 //
 //   student    [R, K]    Ps, each row a distribution
 //   teacher    [Rt, K]   Pt
-//   partners   [R, 2]    u32, rows of the teacher; NONE where there is no (second) one
+//   partners   [R, 2]    u32, rows of the teacher; NO_ROW where there is no (second) one
 //   weights    [R]       0: the row contributes exactly 0, whatever it holds
 //   sums       [R]       contribution of each row
 //   loss       [1]
@@ -21,6 +21,7 @@ import { elementType } from './lib/each.js';
 import { FINITE } from './lib/finite.js';
 import { GRID } from './lib/grid.js';
 import { type KernelDeclaration, kernel, read, wgsl, write } from './lib/kernel.js';
+import { NO_ROW } from './lib/no-row.js';
 import { treeSum } from './lib/reduce.js';
 
 /** A workgroup of `lanes` works on a row, by four elements where K divides by four. */
@@ -43,7 +44,6 @@ alias Value = f32;
 alias Bits = u32;
 fn add_up(v: Value) -> f32 { return v; }
 #endif
-const NONE = 0xffffffffu;
 const TINY_BITS = 0x00800000u;
 const TINY = 1.17549435e-38;
 
@@ -51,7 +51,7 @@ const TINY = 1.17549435e-38;
 struct Partners { count: u32, first: u32, second: u32 }
 fn partners_of(row: u32, width: u32) -> Partners {
   let both = partners[row];
-  let has = vec2<u32>(both != vec2<u32>(NONE));
+  let has = vec2<u32>(both != vec2<u32>(${NO_ROW}u));
   return Partners(has.x + has.y, width * select(both.y, both.x, has.x == 1u), width * both.y);
 }
 

@@ -7,11 +7,10 @@
 // That is `permuted(stream(seed, stream, step), i, total)` of src/rng.ts.
 
 import type { Kernel } from '../src/graph/kernel.js';
+import { FEISTEL_ROUNDS } from '../src/rng.js';
 import { each } from './lib/each.js';
 import { kernel, wgsl, write } from './lib/kernel.js';
 import { RNG } from './lib/rng.js';
-
-const FEISTEL_ROUNDS = 8;
 
 export function sampleRows(): Kernel {
   return kernel({

@@ -13,15 +13,14 @@
 import type { Kernel } from '../src/graph/kernel.js';
 import { each } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
-
-const NO_ROW = '0xffffffffu';
+import { NO_ROW } from './lib/no-row.js';
 
 export function staleClear(): Kernel {
   return kernel({
     label: 'stale_neighbours.clear',
     bindings: { slot: write('u32') },
     params: { count: 'u32' },
-    code: each('clear', `slot[i] = ${NO_ROW};`),
+    code: each('clear', `slot[i] = ${NO_ROW}u;`),
   });
 }
 
@@ -52,7 +51,7 @@ fn compact(@builtin(local_invocation_index) local: u32) {
   let share = (params.size + ${lanes - 1}u) / ${lanes}u;
   let end = min(params.size, (local + 1u) * share);
   var count = 0u;
-  for (var row = local * share; row < end; row++) { count += select(0u, 1u, slot[row] != ${NO_ROW}); }
+  for (var row = local * share; row < end; row++) { count += select(0u, 1u, slot[row] != ${NO_ROW}u); }
   counts[local] = count;
   workgroupBarrier();
   var place = 0u;
@@ -62,13 +61,13 @@ fn compact(@builtin(local_invocation_index) local: u32) {
     stale += counts[other];
   }
   for (var row = local * share; row < end; row++) {
-    if (slot[row] != ${NO_ROW}) {
+    if (slot[row] != ${NO_ROW}u) {
       slot[row] = place;
       rows[place] = row;
       place += 1u;
     }
   }
-  for (var i = stale + local; i < params.capacity; i += ${lanes}u) { rows[i] = ${NO_ROW}; }
+  for (var i = stale + local; i < params.capacity; i += ${lanes}u) { rows[i] = ${NO_ROW}u; }
   for (var chunk = local; chunk < params.chunks; chunk += ${lanes}u) {
     let first = chunk * params.chunk;
     let left = min(params.chunk, max(stale, first) - first);

@@ -18,6 +18,7 @@
 //
 // stage `step`: a workgroup a span, up to 16 invocations a table entry, four elements at a time; stage `total`: one workgroup adds the spans.
 
+import { PACK_ALIGNMENT } from '../src/graph/graph.js';
 import type { Kernel } from '../src/graph/kernel.js';
 import { GRID } from './lib/grid.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
@@ -25,9 +26,10 @@ import { treeSum } from './lib/reduce.js';
 
 /** Elements of one workgroup. */
 export const ADAMW_SPAN = 1024;
-/** Elements that share an entry of the table, and how often four of them. */
-const BLOCK = 64;
-const VECTORS = BLOCK / 4;
+/** Set in an entry of the table whose tensor is decayed. */
+export const DECAYS = 0x80000000;
+/** Fours of elements that share an entry of the table. */
+const VECTORS = PACK_ALIGNMENT / 4;
 
 export function updateAdamwStep({ lanes }: { lanes: number }): Kernel {
   const team = Math.min(lanes, VECTORS);
@@ -59,13 +61,13 @@ export function updateAdamwStep({ lanes }: { lanes: number }): Kernel {
     },
     scalars: true,
     code: wgsl`${GRID}${treeSum(lanes)}
-const DECAYS = 0x80000000u;
+const DECAYS = ${DECAYS}u;
 
 @compute @workgroup_size(${lanes})
 fn step(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
   let group = flat_group(workgroup, groups);
-  let end = min(params.blocks, (group + 1u) * ${ADAMW_SPAN / BLOCK}u);
+  let end = min(params.blocks, (group + 1u) * ${ADAMW_SPAN / PACK_ALIGNMENT}u);
   // Loads of uniforms in the loop would cost as much as loads of numbers.
   let lr = scalar_f32(params.lr_slot);
   let weight_decay = scalar_f32(params.decay_slot);
@@ -78,7 +80,7 @@ fn step(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
   let refused = flag[0] != 0u;
   var of_parameters = vec4<f32>(0.0);
   var of_update = vec4<f32>(0.0);
-  for (var block = group * ${ADAMW_SPAN / BLOCK}u + local / ${team}u; block < end; block += ${lanes / team}u) {
+  for (var block = group * ${ADAMW_SPAN / PACK_ALIGNMENT}u + local / ${team}u; block < end; block += ${lanes / team}u) {
     let entry = table[block];
     let norm = sqrt(squares[entry & ~DECAYS]);
     let factor = select(1.0, min(1.0, clip / (norm + 1e-6)), clip > 0.0);

@@ -38,7 +38,8 @@ const ROUNDS = 20;
 const PARITY = 0x1bd11bda;
 /** Set in the second counter word when a key is derived, never when a number is drawn. */
 const FOLD = 0x80000000;
-const FEISTEL_ROUNDS = 8;
+/** Rounds of `permuted`. */
+export const FEISTEL_ROUNDS = 8;
 /** Stream numbers that `taskStream` keeps for the purposes of one task. */
 const STREAMS = 256;
 

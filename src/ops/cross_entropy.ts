@@ -31,7 +31,7 @@ function sizes([student, teacher, partners, weights]: readonly Spec[]): readonly
 /**
  * Cross-entropy of teacher and student distributions over chosen pairs of rows (the paper's equations 2 and 4):
  * - sum_r weights[r] sum_{b in partners[r]} sum_i Pt[b, i] log Ps[r, i].
- * Inputs: student [R, K], teacher [Rt, K], partners u32 [R, 2] (0xffffffff: none), weights [R]. Output: loss [1].
+ * Inputs: student [R, K], teacher [Rt, K], partners u32 [R, 2] (`NO_ROW`: none), weights [R]. Output: loss [1].
  * A row of weight 0 contributes exactly 0; a NaN or infinity in any other row makes the loss NaN. Probabilities below the
  * smallest normal number count as that number. The derivative is the student's alone.
  */

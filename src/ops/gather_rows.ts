@@ -5,8 +5,7 @@ import { elements, f32, type Spec } from '../graph/tensor.js';
 
 type NoAttributes = Record<string, never>;
 
-/** In an index list: no row; gathers zeros, scatters nowhere. */
-export const NO_ROW = 0xffffffff;
+export { NO_ROW } from '../../shaders/lib/no-row.js';
 
 /** What a matrix is cut into: vec4 or single numbers. */
 function cut({ shape: [rows = 1, columns = 1] }: Spec): { vec4: boolean; width: number; count: number } {

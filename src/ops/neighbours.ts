@@ -4,8 +4,8 @@ import { type Attributes, defineOp, GraphError, input, type Launch, misfit, outp
 import { bytes, f32, u32 } from '../graph/tensor.js';
 import { mergeLaunch, partialLists, planSearch, searchLaunches, searchVariants } from './search.js';
 
-/** Lists are kept in registers: no longer than this. */
-const MAX_NEIGHBOURS = 16;
+/** Lists are kept in registers: no longer than this. `sop.<level>.neighbours` allows as many. */
+export const MAX_NEIGHBOURS = 16;
 
 /** `k`: neighbours of an anchor. `search`: whether rows that are anchors of this call may be found. */
 export type NeighboursAttributes = Attributes & {

@@ -17,8 +17,7 @@ export type UpdateAdamwAttributes = {
   readonly clip: number;
 };
 
-/** Set in an entry of `table` whose tensor is decayed. */
-export const DECAYS = 0x80000000;
+export { DECAYS } from '../../shaders/update_adamw.wgsl.js';
 
 const spans = (flat: Spec | undefined): number => Math.ceil(elements(flat) / ADAMW_SPAN);
 

@@ -1,6 +1,7 @@
 import type { NamedArray } from '../data/safetensors.js';
 import type { Target } from '../gpu/target.js';
 import type { RealType } from '../graph/tensor.js';
+import { MAX_NEIGHBOURS } from '../ops/neighbours.js';
 import { DebugSettings } from './debug-settings.js';
 import { DebugTensors } from './debug-tensors.js';
 import { type NetworkShape, studentSpecs, teacherSpecs } from './networks.js';
@@ -176,7 +177,7 @@ function taskOf(
     throw settings.problem(
       key,
       `it is ${neighbours}, ${searched} rows are searched`,
-      `give 0 to ${Math.min(searched, 16)}`,
+      `give 0 to ${Math.min(searched, MAX_NEIGHBOURS)}`,
     );
   return { memory, anchors, neighbours, tasks, listed: false };
 }

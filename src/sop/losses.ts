@@ -2,15 +2,13 @@ import type { Graph } from '../graph/graph.js';
 import type { Scalar } from '../graph/op.js';
 import type { Tensor } from '../graph/tensor.js';
 import { crossEntropy } from '../ops/cross_entropy.js';
+import { NO_ROW } from '../ops/gather_rows.js';
 import { weightedSum } from '../ops/weighted_sum.js';
 import { type Prototypes, predict } from './prototypes.js';
 
-/** An index that points at nothing: no partner, no row. */
-export const NONE = 0xffffffff;
-
 /** Which teacher rows a student row is compared with (up to two) and what the comparison weighs. */
 export interface Pairs {
-  /** u32 [R, 2], `NONE` where there is no (second) partner. */
+  /** u32 [R, 2], `NO_ROW` where there is no (second) partner. */
   readonly partners: Tensor;
   /** f32 [R]. */
   readonly weights: Tensor;
@@ -55,7 +53,7 @@ export function meanLoss(graph: Graph, tasks: readonly TaskResult[]): Tensor {
  * alike. Student rows are view-major [V B], teacher rows [2 B].
  */
 export function clsPairs(graph: Graph, batch: number, views: number): Pairs {
-  const partners = new Uint32Array(2 * views * batch).fill(NONE);
+  const partners = new Uint32Array(2 * views * batch).fill(NO_ROW);
   for (let view = 0; view < views; view++) {
     for (let image = 0; image < batch; image++) {
       const others = [0, 1].filter((global) => global !== view);
@@ -74,7 +72,7 @@ export function clsPairs(graph: Graph, batch: number, views: number): Pairs {
 /** Mean entropy of the rows of P [R, K] in nats: the cross-entropy of P with itself. */
 export function meanEntropy(graph: Graph, probabilities: Tensor): Tensor {
   const rows = probabilities.shape[0] ?? 0;
-  const partners = Uint32Array.from({ length: 2 * rows }, (_, i) => (i % 2 === 0 ? i / 2 : NONE));
+  const partners = Uint32Array.from({ length: 2 * rows }, (_, i) => (i % 2 === 0 ? i / 2 : NO_ROW));
   const weights = new Float32Array(rows).fill(1 / rows);
   const self = [graph.constant('self', [rows, 2], partners), graph.constant('mean', [rows], weights)];
   return graph.one(crossEntropy, [probabilities, probabilities, ...self], {});

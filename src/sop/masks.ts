@@ -1,5 +1,5 @@
+import { NO_ROW } from '../ops/gather_rows.js';
 import type { Draws } from '../rng.js';
-import { NONE } from './losses.js';
 
 /** How many patches a mask covers: a share drawn within ratio -+ ratioVar, in [0, 1]. */
 export interface MaskRatio {
@@ -87,7 +87,7 @@ export interface MaskInputsOptions {
 export interface MaskInputs {
   /** [2 B, L]. */
   readonly mask: Uint32Array<ArrayBuffer>;
-  /** [M]: token rows (a sequence is [CLS] and L patches); `NONE` pads. */
+  /** [M]: token rows (a sequence is [CLS] and L patches); `NO_ROW` pads. */
   readonly maskedRows: Uint32Array<ArrayBuffer>;
   /** [M + B] (`train`) or [2 B L] (`all`). */
   readonly teacherRows: Uint32Array<ArrayBuffer>;
@@ -110,8 +110,8 @@ export function maskInputs(options: MaskInputsOptions): MaskInputs {
   const views = 2 * batch;
   const token = (view: number, patch: number): number => view * (1 + patches) + 1 + patch;
   const mask = Uint32Array.from({ length: views * patches }, (_, i) => (masks[i] ? 1 : 0));
-  const maskedRows = new Uint32Array(maskedPatches).fill(NONE);
-  const partners = new Uint32Array(2 * maskedPatches).fill(NONE);
+  const maskedRows = new Uint32Array(maskedPatches).fill(NO_ROW);
+  const partners = new Uint32Array(2 * maskedPatches).fill(NO_ROW);
   const weights = new Float32Array(maskedPatches);
   let row = 0;
   for (let view = 0; view < views; view++) {
@@ -126,7 +126,7 @@ export function maskInputs(options: MaskInputsOptions): MaskInputs {
     weights.fill(1 / ((row - first) * views), first, row);
   }
 
-  const given = (image: number): number => patchRows[image] ?? NONE;
+  const given = (image: number): number => patchRows[image] ?? NO_ROW;
   const second = Array.from({ length: batch }, (_, image) => token(batch + image, given(image)));
   return {
     mask,

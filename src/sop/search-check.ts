@@ -2,7 +2,7 @@ import type { Config } from '../config/schema.js';
 import type { Gpu } from '../gpu/device.js';
 import { Graph, type Node } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
-import { neighbours } from '../ops/neighbours.js';
+import { MAX_NEIGHBOURS, neighbours } from '../ops/neighbours.js';
 import { staleNeighbours } from '../ops/stale_neighbours.js';
 import { comparedTogether, updateNeighboursInsert } from '../ops/update_neighbours.js';
 import { compile } from '../plan/compile.js';
@@ -16,8 +16,6 @@ import { type DataShape, type TraceOptions, type Training, traceTraining } from 
 
 /** Rows that are compared: as many as fill the tiles of every kernel. */
 const ROWS = 1024;
-/** Entries that the full search finds at most. */
-const MOST = 16;
 
 /** A small memory with lists, and what becomes of it. */
 export interface SearchCheck {
@@ -72,7 +70,7 @@ export function planCheck(step: Plan, { rows, lists }: Memory): SearchCheck | nu
     return batch;
   });
   const all = graph.constant('all', [count], firstRows(count));
-  const found = { k: Math.min(MOST, listCapacity(k), count - 1), search: 'all' } as const;
+  const found = { k: Math.min(MAX_NEIGHBOURS, listCapacity(k), count - 1), search: 'all' } as const;
   const [index, score] = graph.add(neighbours, [memory.rows, all], found);
   if (!index || !score) throw new RangeError('neighbours has two outputs');
   const variants = [stale, ...inserts].map((node) => withVariant(node.op, { ...node, target }).variant);

@@ -60,7 +60,7 @@ export function batchInputs(
     mask: graph.input('mask', [globals, gridSide(globalSize, vit.patch) ** 2], 'u32'),
     /** f32 [2 depth, V B]: factors of the residual branches (vit.ts), where branches are dropped. */
     keep: dropPath ? graph.input('keep', [2 * vit.depth, sequences]) : null,
-    /** u32: token rows of the masked patches; `NONE` pads. */
+    /** u32: token rows of the masked patches; `NO_ROW` pads. */
     maskedRows: graph.input('masked_rows', [maskedPatches], 'u32'),
     /** u32: token rows of the teacher's patches that reach the head. */
     teacherRows: graph.input('teacher_rows', [teacherPatches], 'u32'),
