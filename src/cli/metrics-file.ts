@@ -12,6 +12,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { cannotRead, cannotWrite, errorCode } from '../data/node/io-errors.js';
 import { ListCounts } from './list-counts.js';
+import { toJson } from './output-file.js';
 
 /** One line of `metrics.jsonl`: of a step, or (it has `knn`) of an evaluation after that step. */
 export interface MetricsRecord {
@@ -139,8 +140,7 @@ export class MetricsFile {
 
   /** @throws SopError (74); the file is then as it was, and the caller may go on without this line */
   append(record: MetricsRecord): void {
-    const plain = (_key: string, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value);
-    const bytes = Buffer.from(`${JSON.stringify(record, plain)}\n`);
+    const bytes = Buffer.from(`${toJson(record)}\n`);
     const before = fstatSync(this.file).size;
     try {
       writeAll(this.file, bytes);

@@ -23,12 +23,13 @@ export async function checkCreatable(path: string): Promise<void> {
   }
 }
 
-/** Maps become objects; a number that is not finite becomes null, as JSON has none. */
-function plain(_key: string, value: unknown): unknown {
-  return value instanceof Map ? Object.fromEntries(value) : value;
+/** A value as JSON: maps become objects; a number that is not finite becomes null, as JSON has none. */
+export function toJson(value: unknown, indent?: number): string {
+  const plain = (_key: string, value: unknown): unknown => (value instanceof Map ? Object.fromEntries(value) : value);
+  return JSON.stringify(value, plain, indent);
 }
 
 /** Writes a value as JSON, atomically. @throws SopError 73, 74 */
 export async function writeJson(path: string, value: unknown): Promise<void> {
-  await writeFileAtomic(path, [new TextEncoder().encode(`${JSON.stringify(value, plain, 2)}\n`)]);
+  await writeFileAtomic(path, [new TextEncoder().encode(`${toJson(value, 2)}\n`)]);
 }

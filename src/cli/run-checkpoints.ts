@@ -1,8 +1,7 @@
 import { stat } from 'node:fs/promises';
-import { fingerprint } from '../data/fingerprint.js';
 import { type CheckpointName, loadNewestValid, saveCheckpoint } from '../data/node/checkpoints.js';
 import { writeSafetensorsFile } from '../data/node/files.js';
-import { runMetadata } from '../engine/run.js';
+import { checkSameImages, progressMetadata, runMetadata, teacherBackbone } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Trainer } from '../sop/trainer.js';
 import { checkUnedited, definingSettings } from './run-folder.js';
@@ -111,13 +110,11 @@ export class Saver {
     const { step, elapsed, best, teacherEntropy } = this.progress;
     const { config, splits, run, gpu } = this.setup;
     const metadata = new Map([
-      ...runMetadata(config, this.trainer.training),
+      ...runMetadata(this.trainer.training),
       ...definingSettings(config),
-      ['elapsed', String(elapsed)],
+      ...progressMetadata(elapsed, splits.train, gpu),
       ['best', String(best)],
       ['teacher_entropy', String(teacherEntropy)],
-      ['data.fingerprint', fingerprint(splits.train)],
-      ['adapter', gpu.target.name],
     ]);
     const tensors = await this.trainer.save();
     return async () => {
@@ -156,14 +153,7 @@ export async function restore(
   for (const note of notes) printer.warn(note);
   const { metadata, step } = checkpoint;
   checkUnedited(metadata, config, run.config);
-  if (metadata.get('data.fingerprint') !== fingerprint(splits.train)) {
-    throw new SopError(ExitCode.config, {
-      what: 'the training set has changed',
-      where: splits.train.name,
-      why: 'it is not the one that the run began with',
-      fix: 'give the same images, or start a new run with --init',
-    });
-  }
+  checkSameImages(metadata, splits.train, 'start a new run with --init');
   trainer.load(checkpoint.tensors, path);
   if (metadata.get('adapter') !== gpu.target.name)
     printer.warn(
@@ -182,8 +172,7 @@ export async function restore(
 }
 
 /** Writes the teacher's backbone under timm's names. @throws SopError 73, 74 */
-export async function exportTeacher({ config, run }: TrainSetup, trainer: Trainer, step: number): Promise<void> {
-  const backbone = (await trainer.teacherWeights()).filter(({ name }) => !name.startsWith('head.'));
-  const metadata = new Map([...runMetadata(config, trainer.training), ['step', String(step)], ['network', 'teacher']]);
-  await writeSafetensorsFile(run.exported, backbone, metadata, { crc: true });
+export async function exportTeacher({ run }: TrainSetup, trainer: Trainer, step: number): Promise<void> {
+  const { tensors, metadata } = await teacherBackbone(trainer, step);
+  await writeSafetensorsFile(run.exported, tensors, metadata, { crc: true });
 }

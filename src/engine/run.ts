@@ -1,12 +1,16 @@
 import { flattenConfig, formatValue } from '../config/keys.js';
 import type { Config } from '../config/schema.js';
 import type { ImageSet } from '../data/dataset.js';
+import { fingerprint } from '../data/fingerprint.js';
+import type { NamedArray } from '../data/safetensors.js';
 import { channelStatistics } from '../data/statistics.js';
+import { ExitCode, SopError } from '../errors.js';
 import type { Evaluation } from '../eval/evaluator.js';
 import { IMAGENET } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
 import { bindingLimit } from '../plan/plan.js';
 import type { StepRecord } from '../sop/loop.js';
+import type { Trainer } from '../sop/trainer.js';
 import type { DataShape, Training } from '../sop/training.js';
 
 /** What a run writes and needs wherever it runs: the command line and pages share it, so that each reads the other's files. */
@@ -36,7 +40,7 @@ export function dataShape(config: Config, train: ImageSet, gpu: Pick<Gpu, 'targe
 }
 
 /** What a reader of the weights must know: the settings of the model and of its images. */
-export function runMetadata(config: Config, { data }: Pick<Training, 'data'>): Map<string, string> {
+export function runMetadata({ config, data }: Training): Map<string, string> {
   const wanted = [...flattenConfig(config)].filter(([key, value]) => /^(model|head)\./.test(key) && value !== null);
   return new Map([
     ...wanted.map(([key, value]) => [key, formatValue(value)] as const),
@@ -44,6 +48,42 @@ export function runMetadata(config: Config, { data }: Pick<Training, 'data'>): M
     ['data.mean', data.mean.join(', ')],
     ['data.std', data.std.join(', ')],
   ]);
+}
+
+/** What a checkpoint says of the run so far. @param elapsed seconds of training */
+export function progressMetadata(elapsed: number, data: ImageSet, { target }: Pick<Gpu, 'target'>) {
+  return [
+    ['elapsed', String(elapsed)],
+    [fingerprintKey, fingerprint(data)],
+    ['adapter', target.name],
+  ] as const;
+}
+
+const fingerprintKey = 'data.fingerprint';
+
+/**
+ * @param metadata of a checkpoint
+ * @param instead what to do without the images that it was made with
+ * @throws SopError 78 where the run began with other images
+ */
+export function checkSameImages(metadata: ReadonlyMap<string, string>, data: ImageSet, instead: string): void {
+  if (metadata.get(fingerprintKey) === fingerprint(data)) return;
+  throw new SopError(ExitCode.config, {
+    what: 'the training set has changed',
+    where: data.name,
+    why: 'it is not the one that the run began with',
+    fix: `give the same images, or ${instead}`,
+  });
+}
+
+/** The teacher's backbone under timm's names, and its metadata: what `export/teacher.safetensors` holds. */
+export async function teacherBackbone(
+  trainer: Trainer,
+  step: number,
+): Promise<{ readonly tensors: readonly NamedArray[]; readonly metadata: ReadonlyMap<string, string> }> {
+  const tensors = (await trainer.teacherWeights()).filter(({ name }) => !name.startsWith('head.'));
+  const metadata = new Map([...runMetadata(trainer.training), ['step', String(step)], ['network', 'teacher']]);
+  return { tensors, metadata };
 }
 
 /** One line of `metrics.jsonl`. */

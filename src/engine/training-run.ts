@@ -1,8 +1,7 @@
 import type { Config } from '../config/schema.js';
 import { checkpointMetadata, readCheckpoint } from '../data/checkpoint.js';
 import type { ImageSet } from '../data/dataset.js';
-import { fingerprint } from '../data/fingerprint.js';
-import { decodeSafetensors, encodeSafetensors, type NamedArray } from '../data/safetensors.js';
+import { decodeSafetensors, encodeSafetensors } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Evaluation } from '../eval/evaluator.js';
 import { initFrom } from '../eval/init.js';
@@ -15,7 +14,7 @@ import { traceOnDevice } from '../sop/search-check.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
 import type { Training } from '../sop/training.js';
 import { evaluateFeatures, type Features, ImageEncoder } from './image-encoder.js';
-import { dataShape, runMetadata, withStatistics } from './run.js';
+import { checkSameImages, dataShape, progressMetadata, runMetadata, teacherBackbone, withStatistics } from './run.js';
 import { configOf, type Settings, settingsOf } from './settings.js';
 import { type BatchPictures, batchPictures, type PrototypePicture, prototypePictures } from './watch.js';
 
@@ -75,7 +74,7 @@ export class TrainingRun {
     const { data } = options;
     const saved =
       options.checkpoint && readCheckpoint(decodeSafetensors(options.checkpoint, 'checkpoint'), 'checkpoint');
-    if (saved) checkSameImages(saved.metadata.get('data.fingerprint'), data);
+    if (saved) checkSameImages(saved.metadata, data, 'begin a new run with the weights of the old one (init)');
     const settings = saved ? savedSettings(saved.metadata) : (options.settings ?? {});
     const config = await withStatistics(configOf(settings), data);
     const watched = { watched: options.watched ?? false };
@@ -168,25 +167,18 @@ export class TrainingRun {
 
   /** The teacher's backbone as a safetensors file, names as in timm: `sop-gpu eval knn --weights` reads it. */
   async exportWeights(): Promise<Uint8Array> {
-    const backbone = (await this.trainer.teacherWeights()).filter(({ name }) => !name.startsWith('head.'));
-    return this.file(
-      backbone,
-      new Map([
-        ['network', 'teacher'],
-        ['step', String(this.step)],
-      ]),
-    );
+    const { tensors, metadata } = await teacherBackbone(this.trainer, this.step);
+    return encodeSafetensors(tensors, metadata, { crc: true });
   }
 
   /** The whole state: `checkpoint` of `TrainingOptions` goes on from it with the same bits. */
   async checkpoint(): Promise<Uint8Array> {
-    const own = [
-      ['elapsed', String(this.elapsed)],
-      ['data.fingerprint', fingerprint(this.data)],
-      ['adapter', this.gpu.target.name],
+    const metadata = checkpointMetadata(this.step, [
+      ...runMetadata(this.training),
+      ...progressMetadata(this.elapsed, this.data, this.gpu),
       [settingsKey, JSON.stringify(settingsOf(this.config))],
-    ] as const;
-    return this.file(await this.trainer.save(), checkpointMetadata(this.step, own));
+    ]);
+    return encodeSafetensors(await this.trainer.save(), metadata, { crc: true });
   }
 
   /** The first `count` images of the last step's batch, their views and masks. Needs `watched`. */
@@ -206,10 +198,6 @@ export class TrainingRun {
     this.trainer.destroy();
     this.encoder?.destroy();
   }
-
-  private file(tensors: readonly NamedArray[], metadata: ReadonlyMap<string, string>): Uint8Array {
-    return encodeSafetensors(tensors, [...runMetadata(this.config, this.training), ...metadata], { crc: true });
-  }
 }
 
 /** The settings that a checkpoint was written with. */
@@ -224,14 +212,4 @@ function savedSettings(metadata: ReadonlyMap<string, string>): Settings {
     });
   }
   return JSON.parse(text) as Settings;
-}
-
-function checkSameImages(expected: string | undefined, data: ImageSet): void {
-  if (expected === fingerprint(data)) return;
-  throw new SopError(ExitCode.config, {
-    what: 'the training set has changed',
-    where: data.name,
-    why: 'it is not the one that the run began with',
-    fix: 'give the same images, or begin a new run with the weights of the old one (init)',
-  });
 }
