@@ -14,10 +14,10 @@ import { fails, numbers, temporaryFolder, writeTree } from './data-support.js';
 const folder = temporaryFolder();
 
 function idx(shape: readonly number[], data: Uint8Array): Buffer {
-  const head = Buffer.alloc(4 + 4 * shape.length);
-  head.set([0, 0, 8, shape.length]);
-  for (const [i, extent] of shape.entries()) head.writeUInt32BE(extent, 4 + 4 * i);
-  return Buffer.concat([head, data]);
+  const header = Buffer.alloc(4 + 4 * shape.length);
+  header.set([0, 0, 8, shape.length]);
+  for (const [i, extent] of shape.entries()) header.writeUInt32BE(extent, 4 + 4 * i);
+  return Buffer.concat([header, data]);
 }
 const ramp = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) => i % 251);
 const images = idx([5, 4, 3], ramp(60));
@@ -70,7 +70,7 @@ test('malformed IDX files are refused by name', async () => {
     ['train-images-idx3-ubyte', Buffer.concat([images, Buffer.alloc(1)]), /76 bytes, it has 77/],
     ['train-images-idx3-ubyte', labels, /00000803.*'00000801'/],
     ['train-images-idx3-ubyte', Buffer.alloc(0), /starts with/],
-    ['train-images-idx3-ubyte', images.subarray(0, 10), /inside its head/],
+    ['train-images-idx3-ubyte', images.subarray(0, 10), /inside its header/],
     ['train-images-idx3-ubyte', idx([1, 0, 3], ramp(0)), /no images/],
     ['train-images-idx3-ubyte', idx([2 ** 32 - 1, 2 ** 32 - 1, 2 ** 32 - 1], ramp(0)), /8 GiB/],
   ];

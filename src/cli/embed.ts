@@ -16,7 +16,7 @@ import type { Printer } from './printer.js';
 import { CountProgress, formatRate } from './progress.js';
 import type { StopRequest } from './signals.js';
 import { SkippedImages } from './skipped-images.js';
-import { loadWeights, type WeightsOptions } from './weights-source.js';
+import { type WeightsOptions, weightsFrom } from './weights-source.js';
 
 export interface EmbedOptions extends WeightsOptions {
   readonly data: string;
@@ -57,7 +57,7 @@ export async function embedCommand(
       fix: 'give --json another name',
     });
   }
-  const loaded = await loadWeights(options, printer);
+  const loaded = await weightsFrom(options, printer);
   const skipped = new SkippedImages(printer);
   const { set, train } = await openSplit(options, printer, skipped);
   const format = await formatFor(loaded, train);

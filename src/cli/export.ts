@@ -6,7 +6,7 @@ import type { NetworkName } from '../eval/weight-names.js';
 import type { Outcome } from './command.js';
 import { checkCreatable, writeJson } from './output-file.js';
 import type { Printer } from './printer.js';
-import { loadWeights, type WeightsOptions } from './weights-source.js';
+import { type WeightsOptions, weightsFrom } from './weights-source.js';
 
 export interface ExportOptions extends WeightsOptions {
   readonly output: string;
@@ -18,7 +18,7 @@ export interface ExportOptions extends WeightsOptions {
 export async function exportCommand(options: ExportOptions, printer: Printer): Promise<Outcome> {
   const { output, format = 'timm' } = options;
   if (format === 'timm') await checkCreatable(output);
-  const loaded = await loadWeights(options, printer, options.network);
+  const loaded = await weightsFrom(options, printer, options.network);
   const files =
     format === 'timm'
       ? [output]

@@ -15,7 +15,7 @@ import { configFrom } from './options.js';
 import type { Printer } from './printer.js';
 import { CountProgress, formatRate } from './progress.js';
 import { readRunConfig, runFolder } from './run-folder.js';
-import { loadWeights, type WeightsOptions } from './weights-source.js';
+import { type WeightsOptions, weightsFrom } from './weights-source.js';
 
 /** The images of a k-NN evaluation. */
 export interface Sets {
@@ -72,7 +72,7 @@ export async function featureRows(options: FeatureOptions, sets: Sets, gpu: Gpu,
 }
 
 async function trainedModel(options: FeatureOptions, gallery: ImageSet, printer: Printer): Promise<Model> {
-  const loaded = await loadWeights(options, printer);
+  const loaded = await weightsFrom(options, printer);
   return { ...loaded, format: await formatFor(loaded, gallery), what: describe(loaded.where, loaded) };
 }
 
@@ -93,7 +93,7 @@ export async function formatFor(
 async function untrainedModel(options: FeatureOptions, gallery: ImageSet, printer: Printer): Promise<Model> {
   const head = { hidden: 1, layers: 1, out: 1 };
   if (options.weights !== undefined) {
-    const loaded = await loadWeights(options, printer);
+    const loaded = await weightsFrom(options, printer);
     const { seed } = loaded.config.train;
     const vit = { ...loaded.vit, initStd: loaded.config.model.init_std };
     const format = await formatFor(loaded, gallery);
@@ -117,7 +117,7 @@ async function untrainedModel(options: FeatureOptions, gallery: ImageSet, printe
 
 /** Raw pixels as features: as they are where all images have one size, else as an encoder would see them. */
 export async function pixelRows(options: FeatureOptions, { gallery, queries }: Sets, printer: Printer): Promise<Rows> {
-  const given = options.run !== undefined || options.weights !== undefined ? await loadWeights(options, printer) : null;
+  const given = options.run !== undefined || options.weights !== undefined ? await weightsFrom(options, printer) : null;
   const [first, second] = [gallery.resident, (queries ?? gallery).resident];
   const alike =
     first &&

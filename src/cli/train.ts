@@ -1,4 +1,4 @@
-import { fields } from '../config/keys.js';
+import { flattenConfig } from '../config/keys.js';
 import type { Layer } from '../config/layer.js';
 import { resolveConfig } from '../config/resolve.js';
 import type { Config } from '../config/schema.js';
@@ -156,14 +156,9 @@ async function resumedConfig(out: string, options: TrainOptions): Promise<Config
   const saved = await readRunConfig(run);
   const layers = await configLayers(options);
   if (layers.every(({ settings }) => settings.size === 0)) return saved;
-  const base: Layer = { name: run.config, origin: 'file', settings: settingsOf(saved) };
+  const settings = [...flattenConfig(saved)].map(([key, value]) => [key, { value, where: 'config.yaml' }] as const);
+  const base: Layer = { name: run.config, origin: 'file', settings: new Map(settings) };
   const wanted = resolveConfig([base, ...layers]);
   checkSameRun(saved, wanted, run.config);
   return wanted;
-}
-
-function settingsOf(config: Config): Layer['settings'] {
-  const value = (key: string): unknown =>
-    key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | null)?.[part] ?? null, config);
-  return new Map([...fields.keys()].map((key) => [key, { value: value(key), where: 'config.yaml' }]));
 }

@@ -38,12 +38,12 @@ export interface SourceWeights extends LoadedWeights {
  *
  * @throws SopError 64 neither or both flags, settings that do not fit; 65 malformed; 66 missing
  */
-export async function loadWeights(
+export async function weightsFrom(
   options: WeightsOptions,
   printer: Printer,
   network?: NetworkName,
 ): Promise<SourceWeights> {
-  const path = await locate(options, network);
+  const path = await weightsPath(options, network);
   const { tensors, metadata } = await readTensors(path, network);
   const file = openWeights(tensors, metadata, path.file, network);
   const { config, overrides } = await settings(file, options);
@@ -58,7 +58,7 @@ interface Location {
   readonly folder: string | null;
 }
 
-async function locate({ run, weights }: WeightsOptions, network: NetworkName | undefined): Promise<Location> {
+async function weightsPath({ run, weights }: WeightsOptions, network: NetworkName | undefined): Promise<Location> {
   if ((run === undefined) === (weights === undefined)) {
     throw new SopError(ExitCode.usage, {
       what: run === undefined ? 'no weights' : '--run and --weights are given together',

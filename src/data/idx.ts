@@ -1,16 +1,16 @@
 import { ExitCode, SopError } from '../errors.js';
 
-/** Head of an IDX file of bytes: two zeros, type 8, the number of dimensions, then each as 4 bytes, high byte first. */
+/** Header of an IDX file of bytes: two zeros, type 8, the number of dimensions, then each as 4 bytes, high byte first. */
 export interface IdxHeader {
   readonly shape: readonly number[];
-  /** Bytes of the head: the values start here. */
+  /** Bytes of the header: the values start here. */
   readonly dataStart: number;
   /** Bytes of the values. */
   readonly dataBytes: number;
 }
 
-/** Bytes that hold the head of any file that `parseIdxHeader` accepts. */
-export const idxHeadBytes = 20;
+/** Bytes that hold the header of any file that `parseIdxHeader` accepts. */
+export const idxHeaderBytes = 20;
 /** An IDX set is held in memory whole. */
 const mostBytes = 8 * 2 ** 30;
 
@@ -28,16 +28,19 @@ export function parseIdxHeader(start: Uint8Array, kind: 'images' | 'labels', whe
     throw malformedIdx(where, `a file of ${kind} starts with ${magic} (hexadecimal), this one with '${got}'`);
   }
   const dataStart = 4 + 4 * rank!;
-  if (start.length < dataStart) throw malformedIdx(where, 'it ends inside its head');
+  if (start.length < dataStart) throw malformedIdx(where, 'it ends inside its header');
   const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
   const shape = Array.from({ length: rank! }, (_, i) => view.getUint32(4 + 4 * i));
   const dataBytes = shape.reduce((product, extent) => product * extent, 1);
   const channels = shape[3] ?? 1;
   if (shape.slice(1).includes(0) || (channels !== 1 && channels !== 3)) {
-    throw malformedIdx(where, `its head says ${shape.join(' x ')}, which are no images`);
+    throw malformedIdx(where, `its header says ${shape.join(' x ')}, which are no images`);
   }
   if (dataBytes > mostBytes) {
-    throw malformedIdx(where, `its head says ${shape.join(' x ')}: ${dataBytes} bytes are more than the 8 GiB allowed`);
+    throw malformedIdx(
+      where,
+      `its header says ${shape.join(' x ')}: ${dataBytes} bytes are more than the 8 GiB allowed`,
+    );
   }
   return { shape, dataStart, dataBytes };
 }

@@ -1,4 +1,4 @@
-import { fields, sections } from '../config/keys.js';
+import { flattenConfig, sections } from '../config/keys.js';
 import type { Setting } from '../config/layer.js';
 import { resolveConfig } from '../config/resolve.js';
 import type { Config } from '../config/schema.js';
@@ -22,9 +22,7 @@ export function configOf(...layers: readonly Settings[]): Config {
 
 /** Every key of a resolved configuration as settings, so that it can be kept as JSON and resolved again. */
 export function settingsOf(config: Config): Settings {
-  const value = (key: string): unknown =>
-    key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | null)?.[part] ?? null, config);
-  return Object.fromEntries([...fields.keys()].map((key) => [key, value(key)]));
+  return Object.fromEntries(flattenConfig(config));
 }
 
 function flat(settings: Settings, prefix: string, into: Map<string, Setting>): Map<string, Setting> {

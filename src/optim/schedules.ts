@@ -6,7 +6,7 @@
 export type Schedule = (position: number) => number;
 
 /** Lengths of a run, in the unit of positions. */
-export interface Span {
+export interface RunSpan {
   readonly total: number;
   /** Length of one iteration: 1 (the default) where positions count iterations, 0 where they are a share of the run. */
   readonly iteration?: number;
@@ -20,7 +20,7 @@ export interface Warmup {
   readonly iteration?: number;
 }
 
-export interface Cosine extends Span {
+export interface Cosine extends RunSpan {
   /** Value after the warm-up. */
   readonly base: number;
   /** Value at the end of the run, one iteration after the last. */
@@ -51,7 +51,7 @@ export function cosineSchedule({ base, final, start = 0, warmup = 0, total, iter
 }
 
 /** What the schedules of a training run depend on. Warm-ups are in the unit of positions. */
-export interface RunSettings extends Span {
+export interface RunSettings extends RunSpan {
   /** Learning rate as used: see `scaledRate`. */
   readonly lr: number;
   readonly minLr: number;

@@ -75,7 +75,7 @@ export function chooseSearch(config: Config, name: TaskName, batches: readonly n
   if (sop.neighbour_search === 'graph') return kept;
   const [before, after] = [estimateSeconds(full), estimateSeconds(lists)];
   const ms = (seconds: number): string => `${Number((1000 * seconds).toPrecision(2))} ms`;
-  if ((before - after) * runSteps(config, target) > COMPILE_SECONDS[target.kind]) return kept;
+  if ((before - after) * expectedSteps(config, target) > COMPILE_SECONDS[target.kind]) return kept;
   return inFull(`an estimated ${ms(before)} a step, with lists ${ms(after)}`);
 }
 
@@ -83,7 +83,7 @@ export function chooseSearch(config: Config, name: TaskName, batches: readonly n
 const COMPILE_SECONDS = { lavapipe: 5, swiftshader: 6, gpu: 1 } as const;
 
 /** Steps of a run, for one by time estimated; of one by epochs they are not known here, and many. */
-function runSteps(config: Config, { kind }: Target): number {
+function expectedSteps(config: Config, { kind }: Target): number {
   const { unit, value } = runLength(config);
   if (unit === 'epochs') return Number.POSITIVE_INFINITY;
   return unit === 'steps' ? value : (60 * value) / arithmeticSeconds(networkFlops(config), kind);

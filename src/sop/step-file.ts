@@ -53,7 +53,7 @@ export async function stepFiles(
     try {
       const arrays = await drawn.arrays(given);
       const inputs = inputsOf(training, micro, step, firstItem, given);
-      files.push({ tensors: [...kept, ...arrays, ...inputs], metadata: settingsOf(training, values, lossScale) });
+      files.push({ tensors: [...kept, ...arrays, ...inputs], metadata: stepSettings(training, values, lossScale) });
     } finally {
       drawn.destroy();
     }
@@ -174,7 +174,7 @@ function inputsOf(
   return arrays;
 }
 
-function settingsOf({ config, shape }: Training, values: StepValues, lossScale: number): Map<string, string> {
+function stepSettings({ config, shape }: Training, values: StepValues, lossScale: number): Map<string, string> {
   const { model, sop, loss, optim, train } = config;
   const settings: Record<string, string | number | boolean> = {
     'model.heads': shape.network.vit.heads,

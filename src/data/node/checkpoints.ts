@@ -70,7 +70,7 @@ export async function loadNewestValid(runFolder: string): Promise<LoadedCheckpoi
 }
 
 /**
- * Fails where the heads of a run's checkpoints tell that `loadNewestValid` would: cheap, so that it can be asked before images
+ * Fails where the headers of a run's checkpoints tell that `loadNewestValid` would: cheap, so that it can be asked before images
  * are read and a device is opened.
  *
  * @throws SopError 65
@@ -80,7 +80,7 @@ export async function checkCheckpoints(runFolder: string): Promise<void> {
   if (found.length === 0 && notes.length > 0) throw noneUsable(runFolder, notes);
 }
 
-/** The checkpoints of a run whose heads are whole, the newest first, and notes about the others. */
+/** The checkpoints of a run whose headers are whole, the newest first, and notes about the others. */
 async function listCheckpoints(runFolder: string) {
   const notes: string[] = [];
   const found: { name: CheckpointName; path: string; step: number }[] = [];

@@ -28,7 +28,7 @@ function prepare(): void {
 }
 
 /**
- * Size and kind of an image, from its head: the rest of the file is not read.
+ * Size and kind of an image, from its header: the rest of the file is not read.
  *
  * @throws SopError 65 malformed or too large, 66 unreadable
  */
@@ -97,16 +97,16 @@ function checkStart(bytes: Buffer, path: string): void {
 
 async function infoOf(source: Buffer | string, path: string, pixelLimit: number): Promise<ImageInfo> {
   prepare();
-  const head = await sharp(source, { limitInputPixels: false })
+  const header = await sharp(source, { limitInputPixels: false })
     .metadata()
     .catch((error: unknown) => {
       throw badImage(path, reasonOf(error), error);
     });
-  const { width, height } = head.autoOrient;
+  const { width, height } = header.autoOrient;
   if (width * height > pixelLimit) {
-    throw badImage(path, `its head says ${width} x ${height} pixels, more than the ${pixelLimit} allowed`);
+    throw badImage(path, `its header says ${width} x ${height} pixels, more than the ${pixelLimit} allowed`);
   }
-  return { width, height, grey: head.space === 'b-w' || head.space === 'grey16' };
+  return { width, height, grey: header.space === 'b-w' || header.space === 'grey16' };
 }
 
 function badImage(path: string, reason: string, cause?: unknown): SopError {

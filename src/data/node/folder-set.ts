@@ -50,7 +50,7 @@ export interface FolderScan {
 }
 
 /**
- * Reads the heads of a folder's images, only until both answers are certain: for colour photographs a few files.
+ * Reads the headers of a folder's images, only until both answers are certain: for colour photographs a few files.
  * Files that cannot be read are left to decoding.
  */
 export async function scanFolder(listing: ImageListing, options: FolderOptions = {}): Promise<FolderScan> {

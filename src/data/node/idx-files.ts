@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { createGunzip } from 'node:zlib';
 import { SopError } from '../../errors.js';
 import { type DataSplits, type ImageSet, residentSet } from '../dataset.js';
-import { idxHeadBytes, malformedIdx, parseIdxHeader } from '../idx.js';
+import { idxHeaderBytes, malformedIdx, parseIdxHeader } from '../idx.js';
 import { readFully, withFile } from './files.js';
 import { cannotRead, errorCode } from './io-errors.js';
 
@@ -99,7 +99,7 @@ async function openSplit(
 }
 
 /**
- * Reads one file. Never more memory is taken than its head says, and that is believed only as far as the file's own
+ * Reads one file. Never more memory is taken than its header says, and that is believed only as far as the file's own
  * length can bear it: a gz bomb stops at the first byte too many.
  *
  * @throws SopError 65, 66
@@ -115,11 +115,11 @@ export async function readIdx(
 
 async function readPlain(path: string, kind: 'images' | 'labels') {
   return withFile(path, async (file, bytes) => {
-    const start = new Uint8Array(Math.min(idxHeadBytes, bytes));
+    const start = new Uint8Array(Math.min(idxHeaderBytes, bytes));
     await readFully(file, start, 0);
     const { shape, dataStart, dataBytes } = parseIdxHeader(start, kind, path);
     if (bytes !== dataStart + dataBytes) {
-      throw malformedIdx(path, `its head says ${shape.join(' x ')}: ${dataStart + dataBytes} bytes, it has ${bytes}`);
+      throw malformedIdx(path, `its header says ${shape.join(' x ')}: ${dataStart + dataBytes} bytes, it has ${bytes}`);
     }
     const data = new Uint8Array(dataBytes);
     if (!(await readFully(file, data, dataStart))) throw malformedIdx(path, 'it became shorter while it was read');
@@ -140,18 +140,18 @@ async function readPacked(path: string, kind: 'images' | 'labels') {
   let at = 0;
   const take = (chunk: Uint8Array): void => {
     if (at + chunk.length > data.length)
-      throw malformedIdx(path, `it unpacks to more than the ${data.length} bytes its head says`);
+      throw malformedIdx(path, `it unpacks to more than the ${data.length} bytes its header says`);
     data.set(chunk, at);
     at += chunk.length;
   };
-  const head = (end: boolean, chunk: Uint8Array): void => {
+  const readHeader = (end: boolean, chunk: Uint8Array): void => {
     start = Buffer.concat([start, chunk]);
-    if (start.length < idxHeadBytes && !end) return;
+    if (start.length < idxHeaderBytes && !end) return;
     const header = parseIdxHeader(start, kind, path);
     if (header.dataBytes > size * bestPacking) {
       throw malformedIdx(
         path,
-        `its head says ${header.shape.join(' x ')}, too much for ${size} packed bytes: it is cut off`,
+        `its header says ${header.shape.join(' x ')}, too much for ${size} packed bytes: it is cut off`,
       );
     }
     shape = header.shape;
@@ -164,9 +164,9 @@ async function readPacked(path: string, kind: 'images' | 'labels') {
     packed.on('error', (error) => unpacked.destroy(error)).pipe(unpacked);
     for await (const chunk of unpacked as AsyncIterable<Uint8Array>) {
       if (shape) take(chunk);
-      else head(false, chunk);
+      else readHeader(false, chunk);
     }
-    if (!shape) head(true, new Uint8Array(0));
+    if (!shape) readHeader(true, new Uint8Array(0));
   } catch (error) {
     if (error instanceof SopError) throw error;
     if (errorCode(error) === 'Z_BUF_ERROR') throw malformedIdx(path, 'the gz file is cut off');
@@ -176,6 +176,6 @@ async function readPacked(path: string, kind: 'images' | 'labels') {
     packed.destroy();
   }
   if (at !== data.length)
-    throw malformedIdx(path, `its head says ${shape!.join(' x ')}: ${data.length} bytes, it has ${at}`);
+    throw malformedIdx(path, `its header says ${shape!.join(' x ')}: ${data.length} bytes, it has ${at}`);
   return { shape: shape!, data };
 }
