@@ -118,6 +118,7 @@ test('shapes and constants are checked when they are declared', () => {
   assert.is(graph.constant('i', [1], Int32Array.of(-1)).dtype, 'i32');
   assert.is(graph.constant('u', [1], Uint32Array.of(1)).dtype, 'u32');
   assert.throws(() => graph.one(totals, [graph.input('x', [2])], {}), /totals\): has not exactly one output/);
+  assert.throws(() => graph.pair(opaque, [graph.input('z', [2])], {}), /opaque\): has not exactly two outputs/);
 });
 
 test('a scalar is one by its name, and there is a limit', () => {
@@ -136,9 +137,9 @@ test('scopes nest, end with an error, and gradients carry the scope of their nod
   );
   assert.is(y.label, 'student.blocks.0/multiply[0]');
   assert.throws(() => graph.scope('lost', () => graph.add(multiply, [w], {})));
-  const [sum] = graph.add(totals, [y], {});
+  const [sum] = graph.pair(totals, [y], {});
   assert.is(graph.nodes[1]?.scope, '');
-  differentiate(graph, sum!, [w], add);
+  differentiate(graph, sum, [w], add);
   assert.equal(
     graph.nodes.slice(2).map(({ op, scope }) => [op.name, scope]),
     [
@@ -155,8 +156,8 @@ test('a tensor that is used in several places has the sum of their gradients', (
   // sum(a a b + a x) + mean(a a b + a x): a is used three times, one of them twice in one node.
   const product = graph.one(multiply, [graph.one(multiply, [a, a], {}), b], {});
   const y = graph.one(add, [product, graph.one(multiply, [a, x], {})], {});
-  const [sum, mean] = graph.add(totals, [y], {});
-  const loss = graph.one(add, [sum!, mean!], {});
+  const [sum, mean] = graph.pair(totals, [y], {});
+  const loss = graph.one(add, [sum, mean], {});
   const gradients = differentiate(graph, loss, [a, unused, b], add);
   assert.is(gradients[1], null);
 
@@ -193,9 +194,9 @@ test('gradients are traced only where a parameter needs them', () => {
   const [w, x] = [graph.parameter('w', [3]), graph.input('x', [3])];
   const metric = graph.one(opaque, [w], {});
   const constantBranch = graph.one(opaque, [graph.one(multiply, [x, x], {})], {});
-  const [loss] = graph.add(totals, [graph.one(multiply, [w, constantBranch], {})], {});
+  const [loss] = graph.pair(totals, [graph.one(multiply, [w, constantBranch], {})], {});
   const before = graph.nodes.length;
-  const [gradient] = differentiate(graph, loss!, [w], add);
+  const [gradient] = differentiate(graph, loss, [w], add);
   assert.equal(
     graph.nodes.slice(before).map(({ op }) => op.name),
     ['fill', 'multiply'],
@@ -211,8 +212,8 @@ test('a loss that cannot be differentiated says where', () => {
     () => differentiate(graph, graph.one(multiply, [w, w], {}), [w], add),
     /loss multiply\[0\] has shape \[3\], not \[1\]/,
   );
-  const [hidden] = graph.add(totals, [graph.one(opaque, [w], {})], {});
-  assert.throws(() => differentiate(graph, hidden!, [w], add), /opaque\): has no derivative/);
+  const [hidden] = graph.pair(totals, [graph.one(opaque, [w], {})], {});
+  assert.throws(() => differentiate(graph, hidden, [w], add), /opaque\): has no derivative/);
   const misshapen = graph.one(wrong, [w], {});
   assert.throws(() => differentiate(graph, misshapen, [w], add), /wrong\): gradient \[1\] of input w \[3\]/);
 });

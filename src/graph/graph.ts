@@ -104,6 +104,13 @@ export class Graph {
     return only;
   }
 
+  /** `add` for ops with two outputs: results, or one and what its derivative reads besides. */
+  pair<A extends Attributes>(op: Op<A>, inputs: readonly Tensor[], attrs: A): readonly [Tensor, Tensor] {
+    const [first, second, ...others] = this.add(op, inputs, attrs);
+    if (!first || !second || others.length > 0) throw new GraphError(op.name, 'has not exactly two outputs');
+    return [first, second];
+  }
+
   /** Nodes traced inside `body` carry `name` in their scope. */
   scope<T>(name: string, body: () => T): T {
     this.scopes.push(name);

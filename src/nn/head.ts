@@ -29,7 +29,6 @@ export function head(graph: Graph, { layers }: HeadShape, parameters: Parameters
     hidden = linear(graph, parameters, `head.mlp.${2 * i}`, hidden);
     if (i < layers - 1) hidden = graph.one(gelu, [hidden], {});
   }
-  const [embeddings] = graph.add(l2Normalize, [hidden], { eps: NORMALIZE_EPS });
-  if (!embeddings) throw new RangeError('l2_normalize has no output');
+  const [embeddings] = graph.pair(l2Normalize, [hidden], { eps: NORMALIZE_EPS });
   return embeddings;
 }

@@ -17,7 +17,6 @@ export function linear(graph: Graph, parameters: Parameters, name: string, x: Te
 export function norm(graph: Graph, parameters: Parameters, name: string, x: Tensor, dtype = realType(x)): Tensor {
   const operands = [x, get(parameters, `${name}.weight`), get(parameters, `${name}.bias`)];
   const other = dtype === realType(x) ? {} : { dtype };
-  const [y] = graph.scope(name, () => graph.add(layernorm, operands, { eps: NORM_EPS, ...other }));
-  if (!y) throw new RangeError('layernorm has no output');
+  const [y] = graph.scope(name, () => graph.pair(layernorm, operands, { eps: NORM_EPS, ...other }));
   return y;
 }

@@ -159,8 +159,7 @@ function block(
     keep ? graph.one(residual, [before, branch, keep], { row, segments }) : graph.one(add, [before, branch], {});
 
   const qkv = linear(graph, parameters, `${name}.attn.qkv`, norm(graph, parameters, `${name}.norm1`, x));
-  const [attended] = graph.scope(`${name}.attn`, () => graph.add(attention, [qkv], { heads: vit.heads, segments }));
-  if (!attended) throw new RangeError('attention has no output');
+  const [attended] = graph.scope(`${name}.attn`, () => graph.pair(attention, [qkv], { heads: vit.heads, segments }));
   const middle = join(x, linear(graph, parameters, `${name}.attn.proj`, attended), 2 * index);
 
   const hidden = linear(graph, parameters, `${name}.mlp.fc1`, norm(graph, parameters, `${name}.norm2`, middle));

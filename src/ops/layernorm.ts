@@ -75,8 +75,7 @@ export const layernorm = defineOp<{ readonly eps: number; readonly dtype?: RealT
     if (!x || !gamma || !stats || !dy) return [null, null, null];
     const dx = needX ? graph.one(layernormBackwardInput, [x, gamma, stats, dy], {}) : null;
     if (!needGamma && !needBeta) return [dx, null, null];
-    const [dgamma, dbeta] = graph.add(layernormBackwardParameters, [x, stats, dy], {});
-    return [dx, dgamma ?? null, dbeta ?? null];
+    return [dx, ...graph.pair(layernormBackwardParameters, [x, stats, dy], {})];
   },
   cost: ([x], [y]) => ({ flops: 8 * elements(x), bytes: moved(x, y) }),
 });

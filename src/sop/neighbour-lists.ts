@@ -66,7 +66,10 @@ export interface Search {
 /** Compares each row anew with the whole memory [N, d]; with `non-anchors` rows of the same call are not found. */
 export function fullSearch(graph: Graph, memory: Tensor, k: number, search: 'all' | 'non-anchors'): Search {
   return {
-    find: (rows) => pair(graph.add(neighbours, [memory, rows], { k, search })),
+    find(rows) {
+      const [index, score] = graph.pair(neighbours, [memory, rows], { k, search });
+      return { index, score };
+    },
     recomputed: null,
     keep() {},
   };
@@ -85,14 +88,21 @@ export function listedSearch(
   expected = expectedStale(memory, drawn),
 ): Search {
   const attrs = { k, capacity: listCapacity(k), expected };
-  const [rows, total, slot, index, score] = graph.add(staleNeighbours, [memory, lists.length, ...drawn], attrs);
-  if (!rows || !total || !slot || !index || !score) throw new RangeError('stale_neighbours has five outputs');
+  const [rows, total, slot, freshIndex, freshScore] = graph.add(
+    staleNeighbours,
+    [memory, lists.length, ...drawn],
+    attrs,
+  );
+  if (!rows || !total || !slot || !freshIndex || !freshScore) throw new RangeError('stale_neighbours has five outputs');
   return {
-    find: (anchors) =>
-      pair(graph.add(listedNeighbours, [anchors, slot, index, score, lists.index, lists.score], { k })),
+    find(anchors) {
+      const known = [slot, freshIndex, freshScore, lists.index, lists.score];
+      const [index, score] = graph.pair(listedNeighbours, [anchors, ...known], { k });
+      return { index, score };
+    },
     recomputed: total,
     keep(flag) {
-      graph.add(updateNeighboursFill, [flag, rows, index, score, lists.index, lists.score, lists.length], {});
+      graph.add(updateNeighboursFill, [flag, rows, freshIndex, freshScore, lists.index, lists.score, lists.length], {});
     },
   };
 }
@@ -112,9 +122,4 @@ export function updateLists(
   batch: number,
 ): void {
   graph.add(updateNeighboursInsert, [flag, memory.rows, memory.pointer, index, score, length], { batch });
-}
-
-function pair([index, score]: readonly Tensor[]): Found {
-  if (!index || !score) throw new RangeError('a search has two outputs');
-  return { index, score };
 }

@@ -94,15 +94,13 @@ export function organize(
   const k = task.neighbours;
   const found = search?.find(anchors) ?? null;
   const inputs = [memory.rows, anchors, ...(found ? [found.index, found.score] : [])];
-  const [rows, shares] = graph.add(support, inputs, { contributions, smoothing });
-  if (!rows || !shares) throw new RangeError('support has two outputs');
+  const [rows, shares] = graph.pair(support, inputs, { contributions, smoothing });
   return { anchors, neighbours: found, support: rows, contributions: shares, members: k + 1 };
 }
 
 /** P(u) = softmax(u D^T / temperature) Y. u [R, d] -> [R, K], rows summing to 1. */
 export function predict(graph: Graph, prototypes: Prototypes, embeddings: Tensor, temperature: Scalar): Tensor {
   const { support: rows, contributions, members } = prototypes;
-  const [probabilities] = graph.add(sopProbabilities, [embeddings, rows, contributions], { members, temperature });
-  if (!probabilities) throw new RangeError('sop_probabilities has no output');
+  const [probabilities] = graph.pair(sopProbabilities, [embeddings, rows, contributions], { members, temperature });
   return probabilities;
 }

@@ -71,8 +71,7 @@ export function planCheck(step: Plan, { rows, lists }: Memory): SearchCheck | nu
   });
   const all = graph.constant('all', [count], firstRows(count));
   const found = { k: Math.min(MAX_NEIGHBOURS, listCapacity(k), count - 1), search: 'all' } as const;
-  const [index, score] = graph.add(neighbours, [memory.rows, all], found);
-  if (!index || !score) throw new RangeError('neighbours has two outputs');
+  const [index, score] = graph.pair(neighbours, [memory.rows, all], found);
   const variants = [stale, ...inserts].map((node) => withVariant(node.op, { ...node, target }).variant);
   const tuned = new Map(
     graph.nodes.filter(isSearch).map((node, i) => [callKey(node.op, { ...node, target }), variants[i] ?? '']),
