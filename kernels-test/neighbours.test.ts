@@ -20,7 +20,7 @@ for (const target of [gpu.target, defaultTarget]) {
     const graph = new Graph();
     const memory = graph.input('memory', [rows, width]);
     const anchors = graph.input('anchors', [rows], 'u32');
-    const [index, score] = graph.add(neighbours, [memory, anchors], { k, search: 'all' });
+    const [index, score] = graph.pair(neighbours, [memory, anchors], { k, search: 'all' });
     const replay = new Replay(await compile(gpu, plan(graph, target, [index, score])));
     try {
       replay.write(
