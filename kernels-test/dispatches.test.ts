@@ -1,10 +1,12 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Target } from '../src/gpu/target.js';
+import { defaultTarget, type Target } from '../src/gpu/target.js';
 import type { Attributes } from '../src/graph/op.js';
 import { openNodeGpu } from '../src/node.js';
 import { dispatchParts } from '../src/ops/dispatches.js';
 import { plan } from '../src/plan/plan.js';
+import { splitSubmits } from '../src/plan/submits.js';
+import { traceSearch } from '../src/sop/search-choice.js';
 import type { OpTest } from './declare.js';
 import { checkOnDevice } from './harness.js';
 import { opTests } from './index.js';
@@ -57,6 +59,28 @@ test('at a bound of 2e10 a product of 12608 x 384 x 1536 stays whole, one of twi
     return launches.filter(({ node, kernel }) => node.index === 0 && kernel.label.startsWith('matmul')).length;
   };
   assert.equal([12_608, 25_216].map(dispatches), [1, 2]);
+});
+
+test('submits end between dispatches, before 100 ms of work, and count what depends on the device with all that it may be', () => {
+  for (const listed of [false, true]) {
+    const task = { memory: 65_536, anchors: 4096, neighbours: 8, tasks: 4, listed };
+    const { graph } = traceSearch(task, 256, [64]);
+    const { launches } = plan(graph, { ...defaultTarget, maxBindingBytes: 2 ** 31, maxBufferBytes: 2 ** 31 });
+    const flops = (some: readonly { launch: { flops: number } }[]): number =>
+      some.reduce((sum, { launch }) => sum + launch.flops, 0);
+    const submits = splitSubmits(launches.map((launch) => ({ launch })));
+    assert.equal(
+      submits.flat().map(({ launch }) => launch),
+      launches,
+    );
+    // Every drawn row is compared with every row of the memory, at most.
+    const most = 2 * 4 * 4096 * 65_536 * 256;
+    assert.ok(
+      flops(submits.flat()) >= most && flops(submits.flat()) < 1.1 * most,
+      `${listed}: ${flops(submits.flat())}`,
+    );
+    for (const submit of submits) assert.ok(flops(submit) <= 2e10, `${listed}: ${flops(submit)}`);
+  }
 });
 
 test.run();

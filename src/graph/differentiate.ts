@@ -75,7 +75,9 @@ class Recomputation {
         if (copy) fresh.set(tensor, copy);
       });
       const copied = this.graph.nodes.at(-1);
-      if (copied) this.copies.set(node, copied);
+      if (!copied) continue;
+      this.copies.set(node, copied);
+      this.graph.repeats.add(copied);
     }
   }
 }

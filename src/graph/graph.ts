@@ -33,6 +33,8 @@ export class Graph {
   readonly packs: Pack[] = [];
   /** Ranges of nodes, first and end, whose inner tensors `differentiate` computes again instead of keeping them. */
   readonly recomputed: { readonly first: number; readonly end: number }[] = [];
+  /** Nodes that compute again what others have computed: no work of the result's own. */
+  readonly repeats = new Set<Node>();
   private readonly scopes: string[] = [];
 
   /** A tensor kept from step to step that has a gradient. */

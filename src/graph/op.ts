@@ -36,6 +36,8 @@ export interface Launch {
   readonly params: Readonly<Record<string, number>>;
   /** How many there are, or can be where the device decides. */
   readonly workgroups: readonly [number, number, number];
+  /** Work that it does at most, recomputation included: by it submits are cut. Where no launch of a node says it, they share its cost. */
+  readonly flops?: number;
   /** Work of no fixed size: three u32 of the operand, from element `first` on, are the workgroups of this dispatch. */
   readonly indirect?: { readonly operand: Operand; readonly first: number };
 }

@@ -56,7 +56,7 @@ export const attentionBackward = defineOp<AttentionAttributes>({
       ...launches(4, qkv, attrs, target, variant, (tile) => backward(tile, 'key'), common),
     ];
   },
-  cost: (inputs, outputs, attrs) => cost(5, [...inputs, ...outputs], attrs),
+  cost: (inputs, outputs, attrs) => cost(4, [...inputs, ...outputs], attrs),
 });
 
 /** One launch a segment, or as many as its work asks for: `products` of length x length x head width each. */
@@ -76,8 +76,8 @@ function launches(
     const rowTiles = Math.ceil(segment.length / (variant.lanes * variant.owned));
     const groups = rowTiles * heads * segment.count;
     const kernel = template(variant);
-    const flops = 2 * products * segment.count * heads * segment.length ** 2 * headWidth;
-    return dispatchParts(target, groups, flops).map(({ first, count }) => ({
+    const work = 2 * products * segment.count * heads * segment.length ** 2 * headWidth;
+    return dispatchParts(target, groups, work).map(({ first, count, flops }) => ({
       kernel,
       bindings: bindings satisfies Readonly<Record<string, Operand>>,
       params: {
@@ -91,6 +91,7 @@ function launches(
         chunks: variant.owned * Math.ceil(headWidth / 4),
       },
       workgroups: grid(count, 1),
+      flops,
     }));
   });
 }
@@ -142,7 +143,7 @@ function ownedRows(length: number, lanes: number, most: number): number {
   return costs.lastIndexOf(Math.min(...costs)) + 1;
 }
 
-/** `products` matrix products of length x length x head width for each head of each sequence. */
+/** `products` matrix products of length x length x head width for each head of each sequence: scores are not counted twice. */
 function cost(products: number, specs: readonly Spec[], { heads, segments }: AttentionAttributes) {
   const width = (specs[0]?.shape[1] ?? 0) / 3;
   const scores = segments.reduce((sum, { count, length }) => sum + count * length * length, 0);

@@ -4,6 +4,8 @@ import type { Target } from '../gpu/target.js';
 export interface Part {
   readonly first: number;
   readonly count: number;
+  /** Their share of the work. */
+  readonly flops: number;
 }
 
 /** `count` workgroups, or rows of them, with `flops` of work in all, in as few equal parts as the bound on a dispatch allows. */
@@ -12,6 +14,7 @@ export function dispatchParts({ maxDispatchFlops }: Target, count: number, flops
   const together = Math.ceil(count / Math.ceil(count / most));
   return Array.from({ length: Math.ceil(count / together) }, (_, i) => {
     const first = i * together;
-    return { first, count: Math.min(together, count - first) };
+    const own = Math.min(together, count - first);
+    return { first, count: own, flops: (flops * own) / count };
   });
 }

@@ -191,7 +191,7 @@ export function productLaunches(placed: PlacedProduct, tiling: Tiling, target: T
   const { tileRows, tileColumns, splits, span } = tiling;
   const kernel = tiling.kernel(splits > 1 ? 'f32' : types.y);
   const parts = dispatchParts(target, Math.ceil(rows / tileRows), 2 * batch * rows * columns * inner);
-  return parts.map(({ first, count }) => ({
+  return parts.map(({ first, count, flops }) => ({
     kernel,
     bindings: operands,
     params: {
@@ -212,6 +212,7 @@ export function productLaunches(placed: PlacedProduct, tiling: Tiling, target: T
       first_tile: first,
     },
     workgroups: [Math.ceil(columns / tileColumns), count, batch * splits],
+    flops,
   }));
 }
 

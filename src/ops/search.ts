@@ -86,9 +86,10 @@ export function searchLaunches(plan: SearchPlan, call: SearchCall, to: Lists): L
   const { memory, anchors, first, count, marks, counted, similarity } = call;
   const kernel = neighboursSearch({ tile, k, marked: !!marks, counted: !!counted, stored: !!similarity });
   const groups = Math.ceil(count / tileRows(tile)) * ranges;
+  const flops = groups * 2 * tileRows(tile) * span * width;
   // What the device counts is cut by the caller: its workgroups are one list.
-  const parts = dispatchParts(target, groups, counted ? 0 : groups * 2 * tileRows(tile) * span * width);
-  return parts.map(({ first: first_group, count: parted }): Launch => {
+  const parts = counted ? [{ first: 0, count: groups, flops }] : dispatchParts(target, groups, flops);
+  return parts.map(({ first: first_group, count: parted, flops }): Launch => {
     const end_group = first_group + parted;
     return {
       kernel,
@@ -113,6 +114,7 @@ export function searchLaunches(plan: SearchPlan, call: SearchCall, to: Lists): L
         entries: tile.rows * k,
       },
       workgroups: grid(parted, 1),
+      flops,
       ...(counted && { indirect: counted.workgroups }),
     };
   });

@@ -62,6 +62,7 @@ export const sopProbabilities = defineOp<SopAttributes>({
         bindings: { u: input(0), d: input(1), s: input(2), p: output(0), partial_sums: scratch(0) },
         params: { ...params, tiles, first_tile: part.first },
         workgroups: [part.count, tiles, 1] as const,
+        flops: part.flops,
       })),
       {
         kernel: normalize(layout),
@@ -75,7 +76,7 @@ export const sopProbabilities = defineOp<SopAttributes>({
     if (!u || !d || !s || !p || !stats) throw new GraphError('sop_probabilities', 'has lost a tensor');
     return [dp ? graph.one(sopProbabilitiesBackward, [u, d, s, stats, p, dp], attrs) : null, null, null];
   },
-  cost: (inputs, outputs) => cost(2, inputs, outputs),
+  cost,
 });
 
 /** du of `sop_probabilities`. Inputs: u, D, s, stats, P, dP [R, K]. Output: du [R, d]. */
@@ -116,6 +117,7 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
           },
           params: { ...params, first_tile: part.first, span_tile: first / variant.columns, stride },
           workgroups: [part.count, Math.ceil(product.inner / variant.columns), 1] as const,
+          flops: part.flops,
         })),
         ...productLaunches(
           {
@@ -133,7 +135,7 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
     if (terms > 1) launches.push(columnSumLaunch(scratch(2), output(0), terms, rows * depth, terms));
     return launches;
   },
-  cost: (inputs, outputs) => cost(4, inputs, outputs),
+  cost,
 });
 
 function products({
@@ -193,10 +195,10 @@ function backwardSizes(call: OpCall<SopAttributes>) {
   return { ...forward, stride: 4 * Math.ceil(span / 4), spans, terms };
 }
 
-/** `passes` matrix products of R x J x d. */
-function cost(passes: number, inputs: readonly Spec[], outputs: readonly Spec[]) {
+/** Forward the logits, backward the weights times D: one product of R x J x d each. */
+function cost(inputs: readonly Spec[], outputs: readonly Spec[]) {
   const [rows = 0, depth = 0] = inputs[0]?.shape ?? [];
   const [count = 0] = inputs[1]?.shape ?? [];
   const moved = [...inputs, ...outputs].reduce((sum, spec) => sum + bytes(spec), 0);
-  return { flops: rows * count * (passes * depth + 8), bytes: moved };
+  return { flops: rows * count * (2 * depth + 8), bytes: moved };
 }

@@ -35,6 +35,8 @@ export interface PlannedLaunch {
   readonly params: readonly number[];
   /** As many as there are, or can be where `indirect` decides. */
   readonly workgroups: readonly [number, number, number];
+  /** Work that it does at most, estimated. */
+  readonly flops: number;
   /** Where the device reads how many there are. */
   readonly indirect: Range | null;
 }
@@ -45,7 +47,7 @@ export interface Plan {
   readonly target: Target;
   readonly buffers: readonly PlannedBuffer[];
   readonly launches: readonly PlannedLaunch[];
-  /** Cost of each node of the graph. */
+  /** Cost of each node of the graph by formula, none for what is computed again. */
   readonly costs: readonly Cost[];
   /** Bytes of all temporaries if none shared a buffer. */
   readonly unplannedBytes: number;
@@ -118,19 +120,25 @@ export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = [])
     known.set(key, launches);
     return launches;
   };
-  const launches = graph.nodes.flatMap((node) =>
-    launchesOf(node).map((launch) => resolve(node, launch, range, scratchRanges.get(node) ?? [], target)),
-  );
+  const launches = graph.nodes.flatMap((node) => {
+    const own = launchesOf(node);
+    const share = own.some(({ flops }) => flops !== undefined) ? 0 : costOf(node).flops / own.length;
+    return own.map((launch) =>
+      resolve(node, { flops: share, ...launch }, range, scratchRanges.get(node) ?? [], target),
+    );
+  });
   return {
     graph,
     target,
     buffers,
     launches,
-    costs: graph.nodes.map((node) => node.op.cost(node.inputs, node.outputs, node.attrs)),
+    costs: graph.nodes.map((node) => (graph.repeats.has(node) ? { flops: 0, bytes: 0 } : costOf(node))),
     unplannedBytes: temporaries.reduce((sum, { bytes }) => sum + bytes, 0),
     range,
   };
 }
+
+const costOf = ({ op, inputs, outputs, attrs }: Node): Cost => op.cost(inputs, outputs, attrs);
 
 /** All that the launches of a node depend on, besides the target. */
 function signature({ op, inputs, outputs, attrs }: Node): string {
@@ -140,12 +148,12 @@ function signature({ op, inputs, outputs, attrs }: Node): string {
 
 function resolve(
   node: Node,
-  launch: Launch,
+  launch: Launch & { readonly flops: number },
   range: (tensor: Tensor) => Range,
   scratch: readonly Range[],
   target: Target,
 ): PlannedLaunch {
-  const { kernel, workgroups } = launch;
+  const { kernel, workgroups, flops } = launch;
   const find = (operand: Operand | undefined, name: string): Range => {
     const tensor =
       operand?.kind === 'input'
@@ -184,7 +192,7 @@ function resolve(
   const counts = launch.indirect && find(launch.indirect.operand, 'workgroups');
   const indirect = counts ? { ...counts, offset: counts.offset + 4 * launch.indirect.first, size: 12 } : null;
   checkAliasing(node, kernel, ranges, indirect);
-  return { node, kernel, ranges, params, workgroups, indirect };
+  return { node, kernel, ranges, params, workgroups, flops, indirect };
 }
 
 /** WebGPU's rule: within a dispatch a buffer is only read, or only written at ranges that do not overlap. */

@@ -1,4 +1,4 @@
-import { type Span, timePasses, timeTogether } from '../gpu/profiler.js';
+import { type Pass, type Span, timePasses, timeTogether } from '../gpu/profiler.js';
 import { patienceFor, Watchdog } from '../gpu/watchdog.js';
 import type { Node } from '../graph/graph.js';
 import { unpackHalves } from '../graph/half.js';
@@ -6,15 +6,13 @@ import { SCALAR_SLOTS } from '../graph/kernel.js';
 import { GraphError, type Scalar } from '../graph/op.js';
 import { bytes, elements, type Tensor } from '../graph/tensor.js';
 import type { Command, Compiled } from './compile.js';
+import { splitSubmits } from './submits.js';
 
 /** The elements of a tensor, row-major, as programs read and write them. Those of f16 are read as f32. */
 export type Elements = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer>;
 
 /** Steps that may be in flight before `run` has to wait for the oldest one's results. */
 const RING = 3;
-
-/** Estimated work after which a submit is closed: drivers of real GPUs kill a submit that seems to hang. */
-const SUBMIT_FLOPS = 2e10;
 
 /** Bytes moved by one read-back of `read`. */
 const READ_CHUNK = 64 * 2 ** 20;
@@ -36,9 +34,9 @@ export class Replay {
     readonly compiled: Compiled,
     private readonly fetched: readonly Tensor[] = [],
   ) {
-    this.submits = splitSubmits(compiled);
-    const { gpu, plan } = compiled;
-    const flops = plan.costs.reduce((sum, cost) => sum + cost.flops, 0);
+    const { gpu, commands } = compiled;
+    this.submits = splitSubmits(commands);
+    const flops = commands.reduce((sum, { launch }) => sum + launch.flops, 0);
     this.watchdog = new Watchdog(gpu.patience ?? patienceFor(gpu.target.kind, flops));
     const size = fetched.reduce((sum, tensor) => sum + bytes(tensor), 0);
     this.ring = Array.from({ length: size > 0 ? RING : 0 }, (_, i) => ({
@@ -136,14 +134,15 @@ export class Replay {
     }
   }
 
-  /** Runs one step like `run`, timing every dispatch: its time on the device, in the order of the plan. */
-  async profile(): Promise<Span[]> {
+  /**
+   * Runs one step like `run`, timing every dispatch: its time on the device, in the order of the plan.
+   * @param progress dispatches that are timed, and all; what it throws ends the step where it is
+   */
+  async profile(progress?: (done: number, total: number) => void): Promise<Span[]> {
     this.device.queue.writeBuffer(this.compiled.scalars, 0, this.scalarBytes);
-    const { commands, gpu } = this.compiled;
-    return timePasses(
-      gpu,
-      commands.map((command) => (pass: GPUComputePassEncoder) => dispatchAll(pass, [command])),
-    );
+    const submits = this.submits.map((commands) => commands.map((command) => passOf([command])));
+    const total = this.compiled.commands.length;
+    return timePasses(this.compiled.gpu, submits, this.watchdog, (done) => progress?.(done, total));
   }
 
   /**
@@ -153,9 +152,8 @@ export class Replay {
   async time(ofNode: (node: Node) => boolean, repeats: number): Promise<number> {
     this.device.queue.writeBuffer(this.compiled.scalars, 0, this.scalarBytes);
     const commands = this.compiled.commands.filter(({ launch }) => ofNode(launch.node));
-    return timeTogether(this.compiled.gpu, repeats, (pass) => {
-      dispatchAll(pass, commands);
-    });
+    const all = Array.from({ length: repeats }, () => commands).flat();
+    return timeTogether(this.compiled.gpu, splitSubmits(all).map(passOf), this.watchdog);
   }
 
   /** Resolves when the device has nothing left to do. */
@@ -231,29 +229,14 @@ function dispatchAll(pass: GPUComputePassEncoder, commands: readonly Command[]):
   }
 }
 
+const passOf =
+  (commands: readonly Command[]): Pass =>
+  (pass) =>
+    dispatchAll(pass, commands);
+
 function typed(tensor: Tensor, buffer: ArrayBuffer): Elements {
   const { dtype } = tensor;
   if (dtype === 'f16') return unpackHalves(buffer, elements(tensor));
   if (dtype === 'f32') return new Float32Array(buffer);
   return dtype === 'u32' ? new Uint32Array(buffer) : new Int32Array(buffer);
-}
-
-/** Consecutive commands, closed after `SUBMIT_FLOPS` of their nodes' work. */
-function splitSubmits({ commands, plan }: Compiled): Command[][] {
-  const submits: Command[][] = [[]];
-  let flops = 0;
-  let lastNode = -1;
-  for (const command of commands) {
-    const { index } = command.launch.node;
-    if (index !== lastNode) {
-      flops += plan.costs[index]?.flops ?? 0;
-      lastNode = index;
-    }
-    if (flops > SUBMIT_FLOPS) {
-      submits.push([]);
-      flops = plan.costs[index]?.flops ?? 0;
-    }
-    submits.at(-1)?.push(command);
-  }
-  return submits.filter((commands) => commands.length > 0);
 }
