@@ -115,6 +115,21 @@ test('a device that hangs while features are made or compared is met as well', a
   }
 });
 
+test('a device that hangs in a profile is met as well, after the run', async () => {
+  const { gpu, hang } = await hanging('profile');
+  const out = join(folder, 'profile');
+  const onLine = (line: string): void => {
+    if (line.startsWith('weights ')) hang();
+  };
+  await fails(
+    () => trainTiny(gpu, out, { data: grey, length: { steps: '2' }, profile: true, onLine }),
+    75,
+    /the device hangs/,
+  );
+  await gpu.close();
+  assert.is((await loadNewestValid(out))?.checkpoint.step, 2);
+});
+
 test('a process whose device hangs ends with 75, though its work never does', () => {
   const own = (path: string): string =>
     JSON.stringify(pathToFileURL(fileURLToPath(new URL(path, import.meta.url))).href);

@@ -88,7 +88,24 @@ test('a run stopped in the middle of an epoch goes on with the same bits', async
   const { traceEvents } = JSON.parse(readFileSync(join(out, 'profile.json'), 'utf8')) as { traceEvents: unknown[] };
   assert.equal([totals.length, totals.slice(0, 2), totals[1]], [4, totals.slice(2), String(traceEvents.length)]);
   assert.ok(lines.some((line) => /^ *student attn +[\d.]/.test(line)));
-  assert.ok(lines.some((line) => /^step +[\d.]+ ms in the training.* \d+ % of it$/.test(line)));
+  assert.ok(
+    lines.some((line) => /^step +[\d.]+ ms in the training, the median of its last 5;.* \d+ % of it$/.test(line)),
+  );
+});
+
+test('a signal ends a profile: the run is complete, and its code says that it was stopped', async () => {
+  const out = join(folder, 'profile');
+  const lines: string[] = [];
+  const onLine = (line: string): void => {
+    lines.push(line);
+    if (line.startsWith('weights ')) process.emit('SIGTERM', 'SIGTERM');
+  };
+  const { stoppedBy, evaluation } = await train(out, { profile: true, onLine });
+  assert.is(stoppedBy, 143);
+  assert.ok(evaluation);
+  assert.not.ok(existsSync(join(out, 'profile.json')));
+  assert.not.ok(lines.some((line) => /one step/.test(line)));
+  sameRun(out, join(folder, 'whole'));
 });
 
 test('a finished run that is resumed stays as it is', async () => {

@@ -4,6 +4,8 @@ import type { Span } from '../gpu/profiler.js';
 import type { Plan, PlannedLaunch } from '../plan/plan.js';
 import type { Trainer } from '../sop/trainer.js';
 import type { Printer } from './printer.js';
+import { CountProgress } from './progress.js';
+import type { StopRequest } from './signals.js';
 import { table } from './table.js';
 
 /** Steps that are timed; a dispatch counts with its median. */
@@ -21,18 +23,19 @@ interface Timed {
 /**
  * Times every dispatch of some steps after the training, prints tables by part of the network and by kernel and writes
  * `profile.json`, a trace for chrome://tracing or Perfetto, into the run folder. The steps run on the last batch and are part
- * of no checkpoint. `stepSeconds` are those of the training's own steps: what
- * share of them the kernels take is told too.
- * Returns the path of the trace.
+ * of no checkpoint. `stepSeconds` are those of the training's own steps: what share of the last ones the kernels take is told
+ * too, since the first fill the lists of neighbours.
+ * Returns the path of the trace; null, with nothing printed or written, where a signal came.
  */
 export async function profileSteps(
   trainer: Trainer,
   folder: string,
   printer: Printer,
   stepSeconds: readonly number[],
-): Promise<string> {
-  const steps: Span[][] = [];
-  for (let i = 0; i < STEPS; i++) steps.push(await trainer.profile());
+  stop: StopRequest,
+): Promise<string | null> {
+  const steps = await timeSteps(trainer, printer, stop);
+  if (steps === null) return null;
   const { plan } = trainer.training;
   const timed = plan.launches.map((launch, i): Timed => {
     const times = steps.map((spans) => spans[i]!.end - spans[i]!.begin);
@@ -43,16 +46,37 @@ export async function profileSteps(
   for (const line of [...parts, '', ...kernels]) printer.line(line);
   // A finished run that is resumed has no step of its own.
   if (stepSeconds.length > 0) {
-    const [kernelMs, stepMs] = [timed.reduce((sum, { ms }) => sum + ms, 0), 1000 * median(stepSeconds)];
+    const last = stepSeconds.slice(-STEPS);
+    const [kernelMs, stepMs] = [timed.reduce((sum, { ms }) => sum + ms, 0), 1000 * median(last)];
     const share = ((100 * kernelMs) / stepMs).toFixed(0);
     printer.line(
-      `step     ${stepMs.toFixed(1)} ms in the training, in the median; the kernels' times add up to ${share} % of it`,
+      `step     ${stepMs.toFixed(1)} ms in the training, the median of its last ${last.length}; the kernels' times add up to ${share} % of it`,
     );
   }
   const path = join(folder, 'profile.json');
   await writeFileAtomic(path, [new TextEncoder().encode(JSON.stringify(chromeTrace(timed)))]);
   printer.line(`trace    ${path}`);
   return path;
+}
+
+/** The times of all dispatches of `STEPS` steps; null where a signal came before they were done. */
+async function timeSteps(trainer: Trainer, printer: Printer, stop: StopRequest): Promise<Span[][] | null> {
+  const count = new CountProgress('dispatches timed', printer);
+  const steps: Span[][] = [];
+  const interrupted = new Error('a signal came');
+  const told = (done: number, total: number): void => {
+    if (stop.signal !== null) throw interrupted;
+    count.update(steps.length * total + done, STEPS * total);
+  };
+  try {
+    while (steps.length < STEPS) steps.push(await trainer.profile(told));
+    return steps;
+  } catch (error) {
+    if (error !== interrupted) throw error;
+    return null;
+  } finally {
+    count.stop();
+  }
 }
 
 /** `student attn`, `teacher mlp`, `sop.cls`, ...: blocks and layers together; what has no name of its own are the losses. */

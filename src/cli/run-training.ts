@@ -148,7 +148,13 @@ async function endRun(run: ActiveRun, stepSeconds: readonly number[]): Promise<T
   const images = steps * config.train.batch_size * config.optim.accumulate;
   printer.line(`done     ${steps} steps in ${formatDuration(seconds)}, ${formatRate(images / seconds)} images/s`);
   printer.line(`weights  ${setup.run.exported}`);
-  if (setup.profile) await profileSteps(trainer, setup.run.folder, printer, stepSeconds);
+  let stoppedBy: number | undefined;
+  if (setup.profile) {
+    stop.begin((signal) => printer.line(`${signal}: leaving the profile; the run itself is complete`));
+    const traced = await profileSteps(trainer, setup.run.folder, printer, stepSeconds, stop);
+    if (traced === null) stoppedBy = stop.exitCode ?? undefined;
+  }
   const knn = evaluation.comparison?.knn.top1 ?? null;
-  return { result: { steps, seconds, knn, ...evaluation.spread, ...recomputed }, steps, seconds, evaluation };
+  const result = { steps, seconds, knn, ...evaluation.spread, ...recomputed };
+  return { result, stoppedBy, steps, seconds, evaluation };
 }

@@ -144,8 +144,8 @@ export class Trainer {
   }
 
   /** Runs one more step on the inputs and scalars of the last, timing every dispatch. Changes the state. */
-  profile(): Promise<Span[]> {
-    return this.replay.profile();
+  profile(progress?: (done: number, total: number) => void): Promise<Span[]> {
+    return this.replay.profile(progress);
   }
 
   /** Resolves when the device has nothing left to do. */
