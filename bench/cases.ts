@@ -85,6 +85,7 @@ export function shapedCases(tests: readonly BenchedTest[], text: string): BenchC
   if (rest.length > 0 || !dims.every((side) => side >= 1)) {
     throw bad('it is not a list of whole numbers above 0', 'write it as 12608x384');
   }
+  if (tests.length === 0) throw bad(`${REPLAY} has no shapes`, 'leave it out, or name the op that it is for');
   if (dims.some((side) => side > LARGEST)) throw bad('no adapter is that large', 'ask for a smaller one');
   const forms = tests.filter(({ bench }) => form === undefined || bench.form === form.toUpperCase());
   if (forms.length === 0) throw bad(`there is no form ${form} of ${tests[0]?.op.name}`, 'leave it out');
