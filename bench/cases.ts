@@ -116,8 +116,10 @@ async function modelNodes(target: Target): Promise<readonly (readonly Node[])[]>
 }
 
 /**
- * The shapes that ops have in a training step of ViT-S at batch 16 and in one of the quickstart. Of those that differ in
- * the number of rows or sequences alone a model's largest stands for all.
+ * The shapes that ops have in a training step of ViT-S at batch 16 and in one of the quickstart, and those that their tests
+ * name besides. Of those that differ in the number of rows or sequences alone a model's largest stands for all.
+ *
+ * @throws SopError (64) for an op that has none
  */
 export async function modelCases(tests: readonly BenchedTest[], target: Target): Promise<BenchCase[]> {
   const models = await modelNodes(target);
@@ -134,7 +136,13 @@ export async function modelCases(tests: readonly BenchedTest[], target: Target):
       }
       for (const dims of largest.values()) found.set(dims.join(), { test, dims });
     }
+    for (const dims of test.bench.also ?? []) found.set(dims.join(), { test, dims });
     if (found.size > 0) return [...found.values()];
-    return (test.bench.otherwise ?? []).map((dims) => ({ test, dims }));
+    throw new SopError(ExitCode.usage, {
+      what: `${test.op.name} needs a shape`,
+      where: '[op...]',
+      why: 'no step that is benched has this op',
+      fix: `add --shape with ${test.bench.dims.join(' x ')}`,
+    });
   });
 }

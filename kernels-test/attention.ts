@@ -106,6 +106,7 @@ export const attentionTests = [
         attentionCase({ width: heads * headWidth, heads, segments: [{ count, length }] }),
       shapesOf: ({ outputs: [out], attrs: { heads, segments } }) =>
         segments.map(({ count, length }) => [count, length, out!.shape[1]! / heads, heads]),
+      also: [[64, 197, 64, 1]],
     },
     sampledRows: 16,
   }),

@@ -25,7 +25,7 @@ export const castTests = [
       dims: ['elements'],
       sized: (n) => ({ inputs: [{ shape: [n] }], attrs: { dtype: 'f32' as const } }),
       shapesOf: ({ inputs: [x] }) => [[elements(x)]],
-      otherwise: [[2 ** 22]],
+      also: [[2 ** 22]],
     },
   }),
 ];

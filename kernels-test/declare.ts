@@ -47,8 +47,8 @@ export interface Benched<A extends Attributes> {
   }): readonly (readonly number[])[];
   /** Which of the numbers grows with the batch, if not the first: models are benched at their largest one alone. */
   readonly growing?: number;
-  /** Shapes to show where no model has the op. */
-  readonly otherwise?: readonly (readonly number[])[];
+  /** Shapes beside those of the models: where these have none, or by which the op is judged. */
+  readonly also?: readonly (readonly number[])[];
 }
 
 /**

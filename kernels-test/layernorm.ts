@@ -82,7 +82,12 @@ export const layernormTests = [
       return [sizes, sizesOfStats];
     },
     gradient: { inputs: [0, 1, 2], outputs: [0] },
-    bench: { dims: ['rows', 'width'], sized: forwardCase, shapesOf: ({ inputs: [x] }) => [x!.shape] },
+    bench: {
+      dims: ['rows', 'width'],
+      sized: forwardCase,
+      shapesOf: ({ inputs: [x] }) => [x!.shape],
+      also: [[12_000, 384]],
+    },
   }),
   opTest({
     op: layernormBackwardInput,

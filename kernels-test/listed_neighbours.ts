@@ -1,5 +1,6 @@
 import { NO_ROW } from '../src/ops/gather_rows.js';
 import { type ListedNeighboursAttributes, listedNeighbours } from '../src/ops/listed_neighbours.js';
+import { listCapacity } from '../src/sop/neighbour-lists.js';
 import { type Case, opTest } from './declare.js';
 
 /** Every third row of the memory has a fresh list, up to `fresh` of them. */
@@ -42,5 +43,13 @@ export const listedNeighboursTests = [
     cases: [listedCase(2, 1, 1, 1, 1), listedCase(65, 37, 7, 8, 4), listedCase(197, 65, 65, 16, 7)],
     // Copies.
     tolerance: () => 0,
+    bench: {
+      dims: ['anchors', 'rows', 'k?', 'fresh?'],
+      sized: (anchors, rows, k = 8, fresh = rows) => listedCase(rows, anchors, fresh, listCapacity(k), k),
+      shapesOf: ({ inputs: [anchors, slot, fresh], attrs: { k } }) => [
+        [anchors!.shape[0]!, slot!.shape[0]!, k, fresh!.shape[0]!],
+      ],
+      also: [[4096, 65_536, 8, 16_384]],
+    },
   }),
 ];

@@ -14,14 +14,22 @@ export function wholeRows(count: number, width: number, random: Random): Float64
   return Float64Array.from({ length: count * width }, () => random.below(5) - 2);
 }
 
+/** `count` different rows of `n`, as long as there are so many. */
+export const spreadRows = (count: number, n: number): number[] =>
+  Array.from({ length: count }, (_, i) => Math.floor((i * n) / count));
+
+/** Dot product of two rows. */
+export function similarity(memory: ArrayLike<number>, width: number, a: number, b: number): number {
+  let sum = 0;
+  for (let i = 0; i < width; i++) sum += memory[a * width + i]! * memory[b * width + i]!;
+  return sum;
+}
+
 /** All rows but `anchor`, the most similar first, of equals the lower row: the order of the search, by its definition. */
 export function ranking(memory: ArrayLike<number>, width: number, anchor: number): Found[] {
   const found: Found[] = [];
   for (let row = 0; row < memory.length / width; row++) {
-    if (row === anchor) continue;
-    let score = 0;
-    for (let i = 0; i < width; i++) score += memory[anchor * width + i]! * memory[row * width + i]!;
-    found.push({ row, score });
+    if (row !== anchor) found.push({ row, score: similarity(memory, width, anchor, row) });
   }
   return found.sort(before);
 }
@@ -54,6 +62,19 @@ export function decodeList(
     row: index[list * capacity + j]!,
     score: score[list * capacity + j]!,
   }));
+}
+
+/**
+ * Lists as long use leaves them, in their order but of made-up rows: true ones of a large memory would take hours. Scores are
+ * those of `wholeRows`, whose deviation is 2 sqrt(width): few new rows come before the last entry of a list, but for each 32nd,
+ * in which every second does.
+ */
+export function likelyLists(rows: number, width: number, capacity: number, random: Random): Found[][] {
+  return Array.from({ length: rows }, (_, row) => {
+    const most = row % 32 === 0 ? capacity : Math.round(8 * Math.sqrt(width));
+    const length = random.below(Math.min(capacity, rows - 1) + 1);
+    return Array.from({ length }, (_, i) => ({ row: (row + 1 + i) % rows, score: most - i }));
+  });
 }
 
 /** A memory and true lists of it, each of a random length from 0 (unknown) to all that it may hold. */

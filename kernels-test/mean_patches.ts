@@ -40,7 +40,7 @@ export const meanPatchesTests = [
       }),
       shapesOf: ({ inputs: [tokens], attrs: { segments } }) =>
         segments.map(({ count, length }) => [count, length, tokens!.shape[1]!]),
-      otherwise: [[32, 197, 384]],
+      also: [[32, 197, 384]],
     },
   }),
   opTest({

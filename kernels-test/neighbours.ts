@@ -1,5 +1,6 @@
 import { type NeighboursAttributes, neighbours } from '../src/ops/neighbours.js';
 import { type Case, EPSILON, opTest, type Random, type Values } from './declare.js';
+import { spreadRows } from './lists.js';
 
 interface Found {
   readonly row: number;
@@ -82,10 +83,6 @@ function signs(count: number, width: number, random: Random): Float32Array {
   return Float32Array.from({ length: count }, () => (random.uniform() < 0.5 ? -size : size));
 }
 
-/** `count` different rows of `n`, as long as there are so many. */
-const spreadRows = (count: number, n: number): number[] =>
-  Array.from({ length: count }, (_, i) => Math.floor((i * n) / count));
-
 /** A search of any size, of rows with exact similarities. */
 const exactCase = (count: number, n: number, width: number, k = 8): Case<NeighboursAttributes> => ({
   inputs: [
@@ -125,6 +122,11 @@ export const neighboursTests = [
       dims: ['anchors', 'rows', 'width', 'k?'],
       sized: exactCase,
       shapesOf: ({ inputs: [memory, anchors], attrs: { k } }) => [[anchors!.shape[0]!, ...memory!.shape, k]],
+      // That of the comparison with others, and of one task of vit-s, where lists take its place.
+      also: [
+        [512, 16_384, 256, 8],
+        [4096, 65_536, 256, 8],
+      ],
     },
     sampledRows: 8,
   }),

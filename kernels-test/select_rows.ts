@@ -110,7 +110,7 @@ export const selectRowsTests = [
         return { ...selectCase(rows, k, count, draw), inputs: [candidates(rows), spacedScores(rows, k, draw)] };
       },
       shapesOf: ({ inputs: [, score], outputs: [rows] }) => [[...score!.shape, rows!.shape[0]!]],
-      otherwise: [[8192, 8]],
+      also: [[8192, 8]],
     },
   }),
 ];

@@ -47,7 +47,7 @@ export const softmaxTests = [
       dims: ['rows', 'width'],
       sized: (...shape) => ({ inputs: [{ shape }], attrs: {} }),
       shapesOf: ({ inputs: [x] }) => [x!.shape],
-      otherwise: [[12_000, 384]],
+      also: [[12_000, 384]],
     },
   }),
   opTest({

@@ -1,7 +1,8 @@
 import { NO_ROW } from '../src/ops/gather_rows.js';
 import { type StaleNeighboursAttributes, staleNeighbours } from '../src/ops/stale_neighbours.js';
-import { type Case, opTest } from './declare.js';
-import { encodeLists, listedMemory, ranking } from './lists.js';
+import { listCapacity } from '../src/sop/neighbour-lists.js';
+import { type Case, opTest, type Random } from './declare.js';
+import { encodeLists, listedMemory, ranking, spreadRows, wholeRows } from './lists.js';
 
 interface Setting {
   readonly rows: number;
@@ -40,23 +41,58 @@ function staleCase(setting: Setting, seed: number): Case<StaleNeighboursAttribut
   };
 }
 
+/** A search for `stale` of the rows that one task draws. Only the lengths of lists count: they need not be those of any. */
+function sizedCase(stale: number, rows: number, width: number, k = 8, drawn = Math.min(rows, 32 * stale)) {
+  if (drawn > rows) throw new RangeError(`${drawn} of ${rows} rows drawn`);
+  const capacity = listCapacity(k);
+  const draw = spreadRows(drawn, rows);
+  const lengths = (random: Random): Float64Array => {
+    const all = Float64Array.from({ length: rows }, () => k + random.below(capacity + 1 - k));
+    for (const i of spreadRows(stale, drawn)) all[draw[i]!] = random.below(k);
+    return all;
+  };
+  return {
+    inputs: [
+      { shape: [rows, width], fill: (random: Random) => wholeRows(rows, width, random) },
+      { shape: [rows], dtype: 'u32' as const, fill: lengths },
+      { shape: [drawn], dtype: 'u32' as const, fill: () => draw },
+    ],
+    attrs: { k, capacity, expected: stale },
+  };
+}
+
 export const staleNeighboursTests = [
   opTest<StaleNeighboursAttributes>({
     op: staleNeighbours,
-    reference({ inputs: [memory, length, ...drawn], specs, outputs, attrs: { k, capacity } }) {
+    reference({ inputs: [memory, length, ...drawn], specs, outputs, attrs: { k, capacity }, wanted }) {
       const width = specs[0]!.shape[1]!;
       const most = outputs[0]!.shape[0]!;
-      const wanted = new Set(drawn.flatMap((list) => [...list]));
-      const stale = [...wanted].filter((row) => length![row]! < k).sort((a, b) => a - b);
+      const draws = new Set(drawn.flatMap((list) => [...list]));
+      const stale = [...draws].filter((row) => length![row]! < k).sort((a, b) => a - b);
       const rows = new Float64Array(most).fill(NO_ROW);
       rows.set(stale);
-      const slot = Float64Array.from(length!, (_, row) => (stale.includes(row) ? stale.indexOf(row) : NO_ROW));
-      const lists = Array.from(rows, (row) => (row === NO_ROW ? [] : ranking(memory!, width, row).slice(0, capacity)));
+      const slot = new Float64Array(length!.length).fill(NO_ROW);
+      stale.forEach((row, place) => {
+        slot[row] = place;
+      });
+      const lists = Array.from(rows, (row, place) =>
+        row === NO_ROW || !wanted(place) ? [] : ranking(memory!, width, row).slice(0, capacity),
+      );
       const { index, score } = encodeLists(lists, capacity);
       return [rows, Float64Array.of(stale.length), slot, index, score];
     },
     cases: settings.map(staleCase),
     // Whole numbers: scores are exact.
     tolerance: () => 0,
+    bench: {
+      dims: ['stale', 'rows', 'width', 'k?', 'drawn?'],
+      sized: sizedCase,
+      shapesOf: ({ inputs: [memory], outputs: [rows], attrs: { k, expected } }) => [
+        [expected, ...memory!.shape, k, rows!.shape[0]!],
+      ],
+      also: [[512, 65_536, 256, 8, 16_384]],
+    },
+    // Most of them are of rows that are not stale.
+    sampledRows: 256,
   }),
 ];

@@ -65,7 +65,7 @@ export const updateLossScaleTests = [
       dims: ['elements'],
       sized: (n) => gradientCase(n, 65536),
       shapesOf: ({ inputs: [gradients] }) => [[elements(gradients)]],
-      otherwise: [[2 ** 22]],
+      also: [[2 ** 22]],
     },
   }),
 ];

@@ -4,8 +4,18 @@ import {
   updateNeighboursFill,
   updateNeighboursInsert,
 } from '../src/ops/update_neighbours.js';
-import { type Case, opTest, Random } from './declare.js';
-import { before, decodeList, encodeLists, listedMemory, ranking, wholeRows } from './lists.js';
+import { type Case, opTest, Random, type Values } from './declare.js';
+import {
+  before,
+  decodeList,
+  encodeLists,
+  type Found,
+  likelyLists,
+  listedMemory,
+  ranking,
+  similarity,
+  wholeRows,
+} from './lists.js';
 
 /** Inputs of kept lists. */
 const listInputs = (lists: ReturnType<typeof encodeLists>, rows: number) => [
@@ -23,6 +33,20 @@ function fillCase(rows: number, filled: readonly number[], capacity: number, fla
       { shape: [filled.length], dtype: 'u32', fill: () => filled },
       ...listInputs(fresh, filled.length).slice(0, 2),
       ...listInputs(old, rows),
+    ],
+    attrs: {},
+  };
+}
+
+/** As much as one fill can be: a list for each of the first rows, as far as there are so many. */
+function sizedFill(filled: number, rows: number, capacity = 16): Case<Record<string, never>> {
+  const lists = (count: number, random: Random) => encodeLists(likelyLists(count, 1, capacity, random), capacity);
+  return {
+    inputs: [
+      { shape: [1], dtype: 'u32', fill: () => [0] },
+      { shape: [filled], dtype: 'u32', fill: () => Array.from({ length: filled }, (_, i) => (i < rows ? i : NO_ROW)) },
+      ...listInputs(lists(filled, new Random(1)), filled).slice(0, 2),
+      ...listInputs(lists(rows, new Random(2)), rows),
     ],
     attrs: {},
   };
@@ -46,6 +70,13 @@ function insertCase(setting: InsertSetting, seed: number): Case<UpdateNeighbours
   for (let i = 0; i < Math.min(batch, rows); i++) {
     memory.set(wholeRows(1, width, random), ((pointer + rows - 1 - i) % rows) * width);
   }
+  return insertOf({ memory, lists, flag }, setting);
+}
+
+function insertOf(
+  { memory, lists, flag }: { memory: Values; lists: readonly (readonly Found[])[]; flag: number },
+  { rows, width, capacity, batch, pointer }: InsertSetting,
+): Case<UpdateNeighboursInsertAttributes> {
   return {
     inputs: [
       { shape: [1], dtype: 'u32', fill: () => [flag] },
@@ -55,6 +86,15 @@ function insertCase(setting: InsertSetting, seed: number): Case<UpdateNeighbours
     ],
     attrs: { batch },
   };
+}
+
+/** The FIFO has come round: the new rows are its last and its first ones. */
+function sizedInsert(batch: number, rows: number, width: number, capacity = 16) {
+  const random = new Random(1);
+  const memory = wholeRows(rows, width, random);
+  const lists = likelyLists(rows, width, capacity, random);
+  const pointer = Math.floor(batch / 2) % rows;
+  return insertOf({ memory, lists, flag: 0 }, { rows, width, capacity, batch, pointer });
 }
 
 export const updateNeighboursTests = [
@@ -79,6 +119,12 @@ export const updateNeighboursTests = [
     ],
     // Copies.
     tolerance: () => 0,
+    bench: {
+      dims: ['filled', 'rows', 'capacity?'],
+      sized: sizedFill,
+      shapesOf: ({ inputs: [, filled, , , index] }) => [[filled!.shape[0]!, ...index!.shape]],
+      also: [[16_384, 65_536, 16]],
+    },
   }),
   opTest<UpdateNeighboursInsertAttributes>({
     op: updateNeighboursInsert,
@@ -89,13 +135,14 @@ export const updateNeighboursTests = [
       const fresh = Math.min(batch, size);
       const replaced = new Set(Array.from({ length: fresh }, (_, i) => (pointer![0]! + size - 1 - i) % size));
       const lists = Array.from(length!, (_, row) => {
-        const all = ranking(memory!, width, row);
-        if (replaced.has(row)) return all.slice(0, capacity);
+        if (replaced.has(row)) return ranking(memory!, width, row).slice(0, capacity);
         const old = decodeList({ index: index!, score: score!, length: length! }, row);
         const bound = old.at(-1);
         if (!bound) return [];
         const survivors = old.filter((entry) => !replaced.has(entry.row));
-        const entering = all.filter((entry) => replaced.has(entry.row) && before(entry, bound) < 0);
+        const entering = [...replaced]
+          .map((other) => ({ row: other, score: similarity(memory!, width, row, other) }))
+          .filter((entry) => before(entry, bound) < 0);
         return [...survivors, ...entering].sort(before).slice(0, capacity);
       });
       const after = encodeLists(lists, capacity);
@@ -116,5 +163,11 @@ export const updateNeighboursTests = [
     ).map(insertCase),
     // Whole numbers: scores are exact.
     tolerance: () => 0,
+    bench: {
+      dims: ['batch', 'rows', 'width', 'capacity?'],
+      sized: sizedInsert,
+      shapesOf: ({ inputs: [, memory, , index], attrs: { batch } }) => [[batch, ...memory!.shape, index!.shape[1]!]],
+      also: [[16, 65_536, 256, 16]],
+    },
   }),
 ];

@@ -29,7 +29,7 @@ export const weightedSumTests = [
         return termsCase(terms);
       },
       shapesOf: ({ inputs }) => [[inputs.length]],
-      otherwise: [[2]],
+      also: [[2]],
     },
   }),
 ];
