@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { BenchReport } from '../src/cli/bench.js';
+import type { Ceiling } from './ceilings.js';
 import type { BenchRow } from './kernels.js';
+import type { Measured } from './measured.js';
 
 /**
  * Writes the tables of README's "Speed" from bench/results/*.json, between two marks, so that no number of them is typed:
@@ -11,18 +12,16 @@ import type { BenchRow } from './kernels.js';
  *
  * `<device>.json` is what `sop-gpu bench --json` wrote there, `<device>-peers.json` what `npm run bench:peers` did.
  */
-interface PeerRow {
-  readonly op: string;
-  readonly pass: string;
-  readonly shape: string;
+interface PeerRow extends Pick<BenchRow, 'op' | 'pass' | 'shape' | 'ms'> {
   readonly peer: string;
-  readonly ms: number;
   readonly ratio: number;
 }
 
-interface PeerReport {
+/** Older files do not say when and on what they were measured. */
+interface Report<Row> extends Partial<Measured> {
   readonly adapter: string;
-  readonly rows: readonly PeerRow[];
+  readonly ceiling: Ceiling;
+  readonly rows: readonly Row[];
 }
 
 const BEGIN = '<!-- bench/results: written by npm run bench:readme -->';
@@ -34,54 +33,81 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 export function speedTables(folder: string): string {
   const names = readdirSync(folder).filter((name) => name.endsWith('.json'));
   const read = <T>(name: string): T => JSON.parse(readFileSync(join(folder, name), 'utf8')) as T;
-  const peers = names.filter((name) => name.endsWith('-peers.json')).map((name) => read<PeerReport>(name));
-  const devices = names.filter((name) => !name.endsWith('-peers.json')).map((name) => read<BenchReport>(name));
-  return [...devices.map(kernelTable), ...peers.map(peerTable)].join('\n\n');
+  const peers = names.filter((name) => name.endsWith('-peers.json')).map((name) => read<Report<PeerRow>>(name));
+  const devices = names.filter((name) => !name.endsWith('-peers.json')).map((name) => read<Report<BenchRow>>(name));
+  return [...merged(devices).map(kernelTable), ...merged(peers).map(peerTable)].join('\n\n');
+}
+
+/** What belongs to one measurement, which peers share. */
+const workOf = ({ op, pass, shape }: Pick<BenchRow, 'op' | 'pass' | 'shape'>): string => `${op} ${pass} ${shape}`;
+
+/** One report for each adapter and processor: each work as the newest run that has it found it. */
+function merged<Row extends BenchRow | PeerRow>(reports: readonly Report<Row>[]): Report<Row>[] {
+  const device = ({ adapter, cpu }: Report<Row>): string => `${adapter} ${cpu}`;
+  return [...new Set(reports.map(device))].map((name) => {
+    const runs = reports
+      .filter((report) => device(report) === name)
+      .sort((a, b) => (a.date ?? '').localeCompare(b.date ?? ''));
+    const newest = new Map(runs.flatMap((run) => run.rows.map((row) => [workOf(row), run])));
+    const rows = runs.flatMap((run) => run.rows.filter((row) => newest.get(workOf(row)) === run));
+    return { ...runs.at(-1)!, rows };
+  });
+}
+
+/** `**llvmpipe, 8 lanes** (AMD EPYC, 2 cores; 2026-11-29)`. */
+function heading({ adapter, cpu, cores, date }: Report<unknown>): string {
+  return `**${adapter}**${date === undefined ? '' : ` (${cpu}, ${cores} cores; ${date.slice(0, 10)})`}`;
 }
 
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
 const digits = (value: number): string => (value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(2))));
 
 /** What a training run spends its time on; the files have every kernel. */
-const SHOWN = 'matmul attention layernorm softmax gelu sop_probabilities neighbours update_adamw replay'.split(' ');
+const SHOWN: readonly string[] = [
+  ...['matmul', 'attention', 'layernorm', 'softmax', 'gelu', 'sop_probabilities', 'update_adamw'],
+  ...['neighbours', 'stale_neighbours', 'update_neighbours_insert'],
+  'replay',
+];
 
-/** Of each op and pass the shape with the most work. */
-function kernelTable({ adapter, ceiling, rows }: BenchReport): string {
-  const heaviest = new Map<string, BenchRow>();
-  for (const each of rows.filter(({ op }) => SHOWN.includes(op))) {
-    const key = `${each.op} ${each.pass} ${each.shape.split(':')[1] ?? ''}`;
-    const work = ({ gflops, gbps, ms }: BenchRow): number => (gflops + gbps) * ms;
-    const known = heaviest.get(key);
-    if (known === undefined || work(each) > work(known)) heaviest.set(key, each);
-  }
-  const { gflops, gbps, dispatch_us } = ceiling;
+/** Of the shapes of an op those are shown that have at least this share of the work of the heaviest. */
+const LEAST_SHARE = 1 / 5;
+
+/** Of each op and pass, and form of a product, its heavy shapes. */
+function kernelTable(report: Report<BenchRow>): string {
+  const work = ({ gflops, gbps, ms }: BenchRow): number => (gflops + gbps) * ms;
+  const kind = ({ op, pass, shape }: BenchRow): string => `${op} ${pass} ${shape.split(':')[1] ?? ''}`;
+  const rows = report.rows.filter(({ op }) => SHOWN.includes(op));
+  const most = new Map<string, number>();
+  for (const each of rows) most.set(kind(each), Math.max(work(each), most.get(kind(each)) ?? 0));
+  const { gflops, gbps, dispatch_us } = report.ceiling;
   return [
-    `**${adapter}**: ${gflops.toFixed(0)} GFLOP/s of multiply-adds, ${gbps.toFixed(1)} GB/s copied, ${dispatch_us.toFixed(0)} us a dispatch`,
+    `${heading(report)}: ${gflops.toFixed(0)} GFLOP/s of multiply-adds, ${gbps.toFixed(1)} GB/s copied, ${dispatch_us.toFixed(0)} us a dispatch`,
     '',
     row(['kernel', 'pass', 'shape', 'ms', 'GFLOP/s', 'GB/s', '% of its ceiling']),
     row(['---', '---', '---', '---:', '---:', '---:', '---:']),
-    ...[...heaviest.values()].map(({ op, pass, shape, ms, gflops, gbps, percent, bound }) =>
-      op === 'replay'
-        ? row(['replay', 'JavaScript', `${shape} dispatches`, digits(ms), '', '', ''])
-        : row([op, pass, shape, ...[ms, gflops, gbps].map(digits), `${percent.toFixed(0)} (${bound})`]),
-    ),
+    ...rows
+      .filter((each) => work(each) >= LEAST_SHARE * (most.get(kind(each)) ?? 0))
+      .map(({ op, pass, shape, ms, gflops, gbps, percent, bound }) =>
+        op === 'replay'
+          ? row(['replay', 'JavaScript', `${shape} dispatches`, digits(ms), '', '', ''])
+          : row([op, pass, shape, ...[ms, gflops, gbps].map(digits), `${percent.toFixed(0)} (${bound})`]),
+      ),
   ].join('\n');
 }
 
 /** How many times our time each peer takes. */
-function peerTable({ adapter, rows }: PeerReport): string {
+function peerTable(report: Report<PeerRow>): string {
+  const { rows } = report;
   const others = [...new Set(rows.map(({ peer }) => peer))].filter((peer) => peer !== 'ours');
   const ours = rows.filter(({ peer }) => peer === 'ours');
   return [
-    `**${adapter}**, in one run: ours in ms, and how many times that the others take (PyTorch: on the same CPU)`,
+    `${heading(report)}, each row from one run: ours in ms, and how many times that the others take (PyTorch: on the same CPU)`,
     '',
     row(['work', 'shape', 'ours', ...others]),
     row(['---', '---', ...['ours', ...others].map(() => '---:')]),
     ...ours.map((own) => {
       const ratios = others.map((peer) => {
-        const other = rows.find(
-          (each) => each.peer === peer && each.op === own.op && each.pass === own.pass && each.shape === own.shape,
-        );
+        const other = rows.find((each) => each.peer === peer && workOf(each) === workOf(own));
         return other ? `${digits(other.ratio)} x` : '';
       });
       return row([`${own.op}, ${own.pass}`, own.shape, digits(own.ms), ...ratios]);

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
@@ -191,6 +191,36 @@ test('the tables of README are what bench/results gives', () => {
     readme,
     'run npm run bench:readme',
   );
+});
+
+test('of two runs on one adapter the newer one counts, and of a pass all shapes with a fifth of the most work', () => {
+  const results = join(folder, 'results');
+  mkdirSync(results);
+  const row = (op: string, shape: string, ms: number) => ({
+    ...{ op, pass: 'forward', shape, ms, gflops: 10, gbps: 1, percent: 50, bound: 'compute' },
+  });
+  const write = (file: string, date: string, rows: readonly object[]) => {
+    const measured = {
+      adapter: 'some adapter',
+      commit: '0',
+      date: `${date}T00:00:00.000Z`,
+      cpu: 'some processor',
+      cores: 2,
+    };
+    writeFileSync(join(results, file), JSON.stringify({ ...measured, ceiling, rows }));
+  };
+  write('a.json', '2026-11-30', [row('gelu', '7x9', 2), row('matmul', '9x9x9:NT', 50)]);
+  write('b.json', '2026-11-29', [row('gelu', '7x9', 1), row('softmax', '5x1', 19), row('softmax', '5x5', 100)]);
+  write('b-peers.json', '2026-11-29', [{ ...row('softmax', '5x5', 100), peer: 'ours', ratio: 1 }]);
+  write('a-peers.json', '2026-11-30', [{ ...row('gelu', '7x9', 3), peer: 'ours', ratio: 1 }]);
+  const tables = speedTables(results);
+  assert.equal(
+    [...tables.matchAll(/^\| (\S+ \| forward|\S+, forward) \| (\S+) \| (\S+)/gm)].map(
+      ([, , shape, ms]) => `${shape} ${ms}`,
+    ),
+    ['5x5 100', '7x9 2', '9x9x9:NT 50', '5x5 100', '7x9 3'],
+  );
+  assert.is(tables.match(/\*\*some adapter\*\* \(some processor, 2 cores; 2026-11-30\)/g)?.length, 2);
 });
 
 test('an op that is part of another is found in it', () => {
