@@ -100,12 +100,26 @@ test('shader files begin with what they compute', () => {
   );
 });
 
-test('kernels are labelled with their shader file, which messages name', () => {
+/** The function that makes a kernel, and the constant part of its label. */
+const kernelFunction = /^export function (\w+)\(.*?\): Kernel \{.*?\blabel: ['`](\w+)\.([a-z_]*[a-z])/gms;
+
+test('a label names shader file and entry point, for messages, as does the function that makes the kernel', () => {
   const wrong = names('shaders', '.wgsl.ts').flatMap((name) => {
-    const labels = readFileSync(projectFile(`shaders/${name}.wgsl.ts`), 'utf8').matchAll(/\blabel: ['"`](\w+)\./g);
-    return [...labels].flatMap(([, label]) => (label === name ? [] : [`label '${label}.' in shaders/${name}.wgsl.ts`]));
+    const text = readFileSync(projectFile(`shaders/${name}.wgsl.ts`), 'utf8');
+    const kernels = [...text.matchAll(kernelFunction)];
+    const count = text.split('label: ').length - 1;
+    return [
+      kernels.length !== count && `export one function(...): Kernel for each label of shaders/${name}.wgsl.ts`,
+      ...kernels.map(([, made, file, entry]) => {
+        const wanted = `${name}_${entry}_kernel`.replace(/_+([a-z])/g, (_, letter: string) => letter.toUpperCase());
+        return (
+          (file !== name || made !== wanted) &&
+          `in shaders/${name}.wgsl.ts ${wanted} makes '${name}.${entry}', not ${made}`
+        );
+      }),
+    ];
   });
-  checklist(wrong.map((line) => `correct ${line}`));
+  checklist(wrong);
 });
 
 test.run();

@@ -10,7 +10,15 @@ import { type EachLayout, each } from './lib/each.js';
 import { kernel, read, write } from './lib/kernel.js';
 import { reals } from './lib/reals.js';
 
-export function add({ vec4, layout, type }: { vec4: boolean; layout: EachLayout; type: RealType }): Kernel {
+export function addForwardKernel({
+  vec4,
+  layout,
+  type,
+}: {
+  vec4: boolean;
+  layout: EachLayout;
+  type: RealType;
+}): Kernel {
   const [a, b, y] = [reals('a', vec4, type), reals('b', vec4, type), reals('y', vec4, type)];
   return kernel({
     label: 'add.forward',

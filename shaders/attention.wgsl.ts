@@ -120,7 +120,7 @@ const qkvAt = (row: string, part: number): string =>
 const outAt = (row: string): string => `${row} * width + column`;
 
 /** One dispatch over ceil(length / (lanes owned)) x heads x count workgroups. */
-export function forward(variant: AttentionVariant): Kernel {
+export function attentionForwardKernel(variant: AttentionVariant): Kernel {
   const { lanes, tile } = variant;
   const { chunks, element, enable, loaders, storer, head, eachChunk, eachRow, inside, row, array } = parts(variant);
   const streamed = (part: number) => (i: string) =>
@@ -191,7 +191,7 @@ ${times(chunks, (c) => `  a[${r * chunks + c}] *= 1.0 / z${r};`)}
 export type Owner = 'query' | 'key';
 
 /** One dispatch over ceil(length / (lanes owned)) x heads x count workgroups. */
-export function backward(variant: AttentionVariant, owner: Owner): Kernel {
+export function attentionBackwardKernel(variant: AttentionVariant, owner: Owner): Kernel {
   const { lanes, tile } = variant;
   const { chunks, element, enable, loaders, storer, head, eachChunk, eachRow, inside, row, array } = parts(variant);
   const query = owner === 'query';

@@ -136,7 +136,7 @@ const FACTORS = `vec4(draws[draws_row + ${DRAWS.brightness}u], draws[draws_row +
 /** Colour planes that `resize` sums: one vec4 (AUGMENT_ROWS rows) each. */
 const PLANES = ['red', 'green', 'blue'] as const;
 
-export function augmentResize(channels: Channels): Kernel {
+export function augmentResizeKernel(channels: Channels): Kernel {
   const planes = PLANES.slice(0, channels);
   return kernel({
     label: 'augment.resize',
@@ -268,7 +268,7 @@ ${planes.map((plane) => `    ${plane} += sum_${plane};`).join('\n')}
 }
 
 /** sums[view, part] = scale * sum of values[view, part + j parts]; 0 where the view's contrast is left alone. */
-export function augmentMean(): Kernel {
+export function augmentMeanKernel(): Kernel {
   return kernel({
     label: 'augment.mean',
     bindings: { draws: read('f32'), values: read('f32'), sums: write('f32') },
@@ -307,7 +307,7 @@ const FINISH_PARAMS = {
   scale_2: 'f32',
 } as const;
 
-export function augmentColour(channels: Channels): Kernel {
+export function augmentColourKernel(channels: Channels): Kernel {
   return kernel({
     label: 'augment.colour',
     bindings: { table: read('u32'), draws: read('f32'), stage: read('f32'), means: read('f32'), views: write('f32') },
@@ -349,7 +349,7 @@ fn colour(${INVOCATION}) {
 }
 
 /** Along x from `views` to `stage`, or along y from `stage` to `views`, which finishes the view. */
-export function augmentBlur(axis: 'x' | 'y'): Kernel {
+export function augmentBlurKernel(axis: 'x' | 'y'): Kernel {
   const [along, across] = axis === 'x' ? ['1u', 'size'] : ['size', '1u'];
   return kernel({
     label: `augment.blur_${axis}`,

@@ -8,14 +8,14 @@ import { type EachLayout, each } from './lib/each.js';
 import { kernel, read, write } from './lib/kernel.js';
 import { reals } from './lib/reals.js';
 
-export interface CastVariant {
+interface CastVariant {
   readonly vec4: boolean;
   readonly layout: EachLayout;
   readonly from: RealType;
   readonly to: RealType;
 }
 
-export function cast({ vec4, layout, from, to }: CastVariant): Kernel {
+export function castForwardKernel({ vec4, layout, from, to }: CastVariant): Kernel {
   const [x, y] = [reals('x', vec4, from), reals('y', vec4, to)];
   return kernel({
     label: 'cast.forward',

@@ -17,7 +17,7 @@ import { reals } from './lib/reals.js';
 export const COLUMN_SUM_WORKGROUP = 64;
 
 /** `columns` counts elements of the binding: groups of four columns with `vec4`. */
-export function columnSum({ vec4, from, to }: { vec4: boolean; from: RealType; to: RealType }): Kernel {
+export function columnSumForwardKernel({ vec4, from, to }: { vec4: boolean; from: RealType; to: RealType }): Kernel {
   const [x, y] = [reals('x', vec4, from), reals('y', vec4, to)];
   return kernel({
     label: 'column_sum.forward',

@@ -25,7 +25,7 @@ import { NO_ROW } from './lib/no-row.js';
 import { treeSum } from './lib/reduce.js';
 
 /** A workgroup of `lanes` works on a row, by four elements where K divides by four. */
-export interface CrossEntropyVariant {
+interface CrossEntropyVariant {
   readonly vec4: boolean;
   readonly lanes: number;
 }
@@ -66,7 +66,7 @@ fn weightless(row: u32) -> bool { return (bitcast<u32>(weights[row]) << 1u) == 0
 `;
 }
 
-export function crossEntropyTerms(variant: CrossEntropyVariant): Kernel {
+export function crossEntropyTermsKernel(variant: CrossEntropyVariant): Kernel {
   const { vec4, lanes } = variant;
   const element = elementType(vec4);
   return kernel({
@@ -110,7 +110,7 @@ fn terms(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) g
 
 const TOTAL_LANES = 64;
 
-export function crossEntropyTotal(): Kernel {
+export function crossEntropyTotalKernel(): Kernel {
   return kernel({
     label: 'cross_entropy.total',
     bindings: { sums: read('f32'), loss: write('f32') },
@@ -127,7 +127,7 @@ fn total(@builtin(local_invocation_index) local: u32) {
   });
 }
 
-export function crossEntropyBackward(variant: CrossEntropyVariant): Kernel {
+export function crossEntropyBackwardKernel(variant: CrossEntropyVariant): Kernel {
   const { vec4, lanes } = variant;
   const element = elementType(vec4);
   return kernel({

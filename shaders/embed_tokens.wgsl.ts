@@ -31,7 +31,7 @@ interface EmbedVariant {
 }
 
 /** `count`: elements of the segment's tokens; `width` in elements. */
-export function embedTokensForward({ vec4, masked, type }: EmbedVariant): Kernel {
+export function embedTokensForwardKernel({ vec4, masked, type }: EmbedVariant): Kernel {
   const element = elementType(vec4);
   const [patches, tokens] = [reals('patches', vec4, type), reals('tokens', vec4, type)];
   const mask = { masked_embed: read(element), mask: read('u32') };
@@ -64,7 +64,7 @@ export function embedTokensForward({ vec4, masked, type }: EmbedVariant): Kernel
 }
 
 /** `count`: elements of the segment's patches. */
-export function embedTokensBackwardPatches({ vec4, masked, type }: EmbedVariant): Kernel {
+export function embedTokensBackwardPatchesKernel({ vec4, masked, type }: EmbedVariant): Kernel {
   const [dtokens, dpatches] = [reals('dtokens', vec4, type), reals('dpatches', vec4, type)];
   return kernel({
     label: 'embed_tokens.backward_patches',
@@ -98,7 +98,7 @@ const PARTIAL_PARAMS = {
   span: 'u32',
 } as const;
 
-export function embedTokensBackwardPlaces({ vec4, type }: Omit<EmbedVariant, 'masked'>): Kernel {
+export function embedTokensBackwardPlacesKernel({ vec4, type }: Omit<EmbedVariant, 'masked'>): Kernel {
   const element = elementType(vec4);
   const dtokens = reals('dtokens', vec4, type);
   return kernel({
@@ -117,7 +117,7 @@ export function embedTokensBackwardPlaces({ vec4, type }: Omit<EmbedVariant, 'ma
   });
 }
 
-export function embedTokensBackwardMasked({ vec4, type }: Omit<EmbedVariant, 'masked'>): Kernel {
+export function embedTokensBackwardMaskedKernel({ vec4, type }: Omit<EmbedVariant, 'masked'>): Kernel {
   const element = elementType(vec4);
   const dtokens = reals('dtokens', vec4, type);
   return kernel({
@@ -142,7 +142,7 @@ export function embedTokensBackwardMasked({ vec4, type }: Omit<EmbedVariant, 'ma
 }
 
 /** `segment` is the number of the segment that the `partial` of `spans` times `columns` elements belongs to. */
-export function embedTokensBackwardCls({ vec4 }: { vec4: boolean }): Kernel {
+export function embedTokensBackwardClsKernel({ vec4 }: { vec4: boolean }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'embed_tokens.backward_cls',

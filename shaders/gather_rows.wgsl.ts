@@ -12,7 +12,7 @@ import { each, elementType } from './lib/each.js';
 import { kernel, read, write } from './lib/kernel.js';
 
 /** `count` elements of `width` elements a row; `rows` is R. */
-export function gather({ vec4 }: { vec4: boolean }): Kernel {
+export function gatherRowsGatherKernel({ vec4 }: { vec4: boolean }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'gather_rows.gather',
@@ -28,7 +28,7 @@ export function gather({ vec4 }: { vec4: boolean }): Kernel {
   });
 }
 
-export function scatter({ vec4 }: { vec4: boolean }): Kernel {
+export function gatherRowsScatterKernel({ vec4 }: { vec4: boolean }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'gather_rows.scatter',
@@ -43,7 +43,7 @@ export function scatter({ vec4 }: { vec4: boolean }): Kernel {
   });
 }
 
-export function clear({ vec4 }: { vec4: boolean }): Kernel {
+export function gatherRowsClearKernel({ vec4 }: { vec4: boolean }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'gather_rows.clear',

@@ -36,7 +36,7 @@ interface GeluVariant {
   readonly type: RealType;
 }
 
-export function geluForward({ vec4, layout, type }: GeluVariant): Kernel {
+export function geluForwardKernel({ vec4, layout, type }: GeluVariant): Kernel {
   const [x, y] = [reals('x', vec4, type), reals('y', vec4, type)];
   return kernel({
     label: 'gelu.forward',
@@ -53,7 +53,7 @@ export function geluForward({ vec4, layout, type }: GeluVariant): Kernel {
   });
 }
 
-export function geluBackward({ vec4, layout, type }: GeluVariant): Kernel {
+export function geluBackwardKernel({ vec4, layout, type }: GeluVariant): Kernel {
   const [x, dy, dx] = [reals('x', vec4, type), reals('dy', vec4, type), reals('dx', vec4, type)];
   return kernel({
     label: 'gelu.backward',

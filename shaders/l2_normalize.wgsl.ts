@@ -11,7 +11,7 @@ import { elementType, real } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 import { eachRow, type RowLayout, rowElements, rowExtensions } from './lib/rows.js';
 
-export interface L2NormalizeVariant {
+interface L2NormalizeVariant {
   readonly vec4: boolean;
   readonly layout: RowLayout;
   /** From `rowRegisters`. */
@@ -19,7 +19,7 @@ export interface L2NormalizeVariant {
 }
 
 /** `width` counts elements: groups of four columns with `vec4`. */
-export function l2NormalizeForward({ vec4, layout, registers }: L2NormalizeVariant): Kernel {
+export function l2NormalizeForwardKernel({ vec4, layout, registers }: L2NormalizeVariant): Kernel {
   const element = elementType(vec4);
   const elements = rowElements(registers, { v: (i) => `x[first + ${i}]` });
   return kernel({
@@ -43,7 +43,7 @@ export function l2NormalizeForward({ vec4, layout, registers }: L2NormalizeVaria
   });
 }
 
-export function l2NormalizeBackward({ vec4, layout, registers }: L2NormalizeVariant): Kernel {
+export function l2NormalizeBackwardKernel({ vec4, layout, registers }: L2NormalizeVariant): Kernel {
   const element = elementType(vec4);
   const elements = rowElements(registers, { v: (i) => `y[first + ${i}]`, g: (i) => `dy[first + ${i}]` });
   return kernel({

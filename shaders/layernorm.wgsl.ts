@@ -21,7 +21,7 @@ import { kernel, read, wgsl, write } from './lib/kernel.js';
 import { reals } from './lib/reals.js';
 import { eachRow, type RowLayout, rowElements, rowExtensions } from './lib/rows.js';
 
-export interface LayernormVariant {
+interface LayernormVariant {
   readonly vec4: boolean;
   readonly layout: RowLayout;
   /** From `rowRegisters`. */
@@ -31,7 +31,7 @@ export interface LayernormVariant {
 }
 
 /** `width` counts elements: groups of four columns with `vec4`; `samples`: elements for the pivot. `columns` counts numbers. */
-export function layernormForward({ vec4, layout, registers, types }: LayernormVariant): Kernel {
+export function layernormForwardKernel({ vec4, layout, registers, types }: LayernormVariant): Kernel {
   const element = elementType(vec4);
   const [x, y] = [reals('x', vec4, types.x), reals('y', vec4, types.y)];
   const elements = rowElements(
@@ -79,7 +79,7 @@ export function layernormForward({ vec4, layout, registers, types }: LayernormVa
   });
 }
 
-export function layernormBackwardInput({ vec4, layout, registers, types }: LayernormVariant): Kernel {
+export function layernormBackwardInputKernel({ vec4, layout, registers, types }: LayernormVariant): Kernel {
   const element = elementType(vec4);
   const [x, dy, dx] = [reals('x', vec4, types.x), reals('dy', vec4, types.y), reals('dx', vec4, types.x)];
   const elements = rowElements(
@@ -118,7 +118,7 @@ export function layernormBackwardInput({ vec4, layout, registers, types }: Layer
 }
 
 /** Over spans x width elements; `count` = spans * width. */
-export function layernormBackwardParameters({ vec4, types }: Pick<LayernormVariant, 'vec4' | 'types'>): Kernel {
+export function layernormBackwardParametersKernel({ vec4, types }: Pick<LayernormVariant, 'vec4' | 'types'>): Kernel {
   const element = elementType(vec4);
   const [x, dy] = [reals('x', vec4, types.x), reals('dy', vec4, types.y)];
   return kernel({

@@ -12,7 +12,7 @@ import type { Kernel } from '../src/graph/kernel.js';
 import { each } from './lib/each.js';
 import { kernel, read, write } from './lib/kernel.js';
 
-export function listedNeighbours(): Kernel {
+export function listedNeighboursForwardKernel(): Kernel {
   return kernel({
     label: 'listed_neighbours.forward',
     bindings: {

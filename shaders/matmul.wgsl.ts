@@ -153,7 +153,7 @@ ${times(vectors, (i) => `    ${name}_at${i} += ${along ? `${steps}u` : `${unroll
   };
 }
 
-export function subgroupMatmul(variant: SubgroupTile): Kernel {
+export function matmulSubgroupTileKernel(variant: SubgroupTile): Kernel {
   const { lanes, rows, columns, unroll, quads, sums, types } = variant;
   const y = reals('y', quads, types.y);
   const swaps = lanes === 4;
@@ -263,7 +263,7 @@ const SIDE = 16;
 /** Steps written out: enough to hide the loop, few enough for software adapters to compile (all 16 take them 8 s). */
 const STEPS = 4;
 
-export interface WorkgroupTile {
+interface WorkgroupTile {
   /** Rows and columns of an invocation's register tile. */
   readonly block: number;
   /** Whether a is [inner, rows] and b [columns, inner] in memory: neighbours should load neighbouring addresses. */
@@ -274,7 +274,7 @@ export interface WorkgroupTile {
   readonly types: MatmulTypes;
 }
 
-export function workgroupMatmul({ block, transA, transB, sums, types }: WorkgroupTile): Kernel {
+export function matmulWorkgroupTileKernel({ block, transA, transB, sums, types }: WorkgroupTile): Kernel {
   const [a, b, y] = [reals('a', false, types.operands), reals('b', false, types.operands), reals('y', false, types.y)];
   const put = (i: number, j: number): string =>
     y.put(`y_batch + row${i}_${j} * params.columns + column${j}`, `y${i}_${j} + bias${j}`);

@@ -15,7 +15,7 @@ import { kernel, read, write } from './lib/kernel.js';
 /** The segment's first row and sequence; `width` in elements; `count`: elements of its part of the result. */
 const PARAMS = { count: 'u32', width: 'u32', length: 'u32', first_row: 'u32', first_sequence: 'u32' } as const;
 
-export function meanPatchesForward({ vec4 }: { vec4: boolean }): Kernel {
+export function meanPatchesForwardKernel({ vec4 }: { vec4: boolean }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'mean_patches.forward',
@@ -35,7 +35,7 @@ export function meanPatchesForward({ vec4 }: { vec4: boolean }): Kernel {
   });
 }
 
-export function meanPatchesBackward({ vec4 }: { vec4: boolean }): Kernel {
+export function meanPatchesBackwardKernel({ vec4 }: { vec4: boolean }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'mean_patches.backward',

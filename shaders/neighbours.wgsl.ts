@@ -51,7 +51,7 @@ function sortedList(k: number, name: string) {
   };
 }
 
-export function neighboursClear(): Kernel {
+export function neighboursClearKernel(): Kernel {
   return kernel({
     label: 'neighbours.clear',
     bindings: { marks: write('u32') },
@@ -60,7 +60,7 @@ export function neighboursClear(): Kernel {
   });
 }
 
-export function neighboursMark(): Kernel {
+export function neighboursMarkKernel(): Kernel {
   return kernel({
     label: 'neighbours.mark',
     bindings: { anchors: read('u32'), marks: write('u32') },
@@ -69,7 +69,7 @@ export function neighboursMark(): Kernel {
   });
 }
 
-export interface SearchVariant {
+interface SearchVariant {
   readonly tile: RowTile;
   readonly k: number;
   /** Whether marked rows are left out. */
@@ -85,7 +85,7 @@ const anchorsHere = (counted: boolean): string =>
   counted ? 'min(params.anchors, max(total[0], params.first_anchor) - params.first_anchor)' : 'params.anchors';
 
 /** Over ceil(anchors / rows of the tile) x ranges workgroups, in one dispatch or several; `span` divides by the tile's columns. */
-export function neighboursSearch(variant: SearchVariant): Kernel {
+export function neighboursSearchKernel(variant: SearchVariant): Kernel {
   const { tile, k, marked = false, counted = false, stored = false } = variant;
   const { lanes, subgroup, rows, columns } = tile;
   const anchorOf = (r: string): string => `anchors[params.first_anchor + min(top + ${r}, anchor_count - 1u)]`;
@@ -198,7 +198,7 @@ ${times(rows, (r) =>
 }
 
 /** Over `count` = `anchors` anchors; `entries` = ranges * k. Ranges ascend, so of equal scores the lower row comes first. */
-export function neighboursMerge({ k, counted = false }: Pick<SearchVariant, 'k' | 'counted'>): Kernel {
+export function neighboursMergeKernel({ k, counted = false }: Pick<SearchVariant, 'k' | 'counted'>): Kernel {
   const list = sortedList(k, 'best');
   return kernel({
     label: 'neighbours.merge',

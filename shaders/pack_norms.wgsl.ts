@@ -25,7 +25,7 @@ fn sum_bits(local: u32, sum: f32, hit: bool) -> u32 {
 }
 `;
 
-export function packNormsBlock({ lanes }: { lanes: number }): Kernel {
+export function packNormsBlockKernel({ lanes }: { lanes: number }): Kernel {
   return kernel({
     label: 'pack_norms.block',
     bindings: { flat: read('vec4<u32>'), blocks: read('vec2<u32>'), sums: write('u32') },
@@ -53,7 +53,7 @@ fn block(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) g
   });
 }
 
-export function packNormsTensor({ lanes }: { lanes: number }): Kernel {
+export function packNormsTensorKernel({ lanes }: { lanes: number }): Kernel {
   return kernel({
     label: 'pack_norms.tensor',
     bindings: { sums: read('u32'), first: read('u32'), squares: write('u32') },

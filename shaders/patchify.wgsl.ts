@@ -12,7 +12,7 @@ import { kernel, read, write } from './lib/kernel.js';
 import { reals } from './lib/reals.js';
 
 /** `patch_x` is the width of a patch in elements: groups of four pixels with `vec4`; `first` is in elements too. */
-export function patchifyForward({ vec4, type }: { vec4: boolean; type: RealType }): Kernel {
+export function patchifyForwardKernel({ vec4, type }: { vec4: boolean; type: RealType }): Kernel {
   const rows = reals('rows', vec4, type);
   return kernel({
     label: 'patchify.forward',

@@ -44,7 +44,7 @@ fn taps(d: i32, a: i32, b: i32) -> Taps {
 }
 `;
 
-export function posResampleForward({ vec4 }: { vec4: boolean }): Kernel {
+export function posResampleForwardKernel({ vec4 }: { vec4: boolean }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'pos_resample.forward',
@@ -77,7 +77,7 @@ export function posResampleForward({ vec4 }: { vec4: boolean }): Kernel {
   });
 }
 
-export function posResampleBackward({ vec4 }: { vec4: boolean }): Kernel {
+export function posResampleBackwardKernel({ vec4 }: { vec4: boolean }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'pos_resample.backward',

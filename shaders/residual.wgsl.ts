@@ -24,7 +24,7 @@ export interface ResidualVariant {
   readonly type: RealType;
 }
 
-export function residualForward({ vec4, layout, type }: ResidualVariant): Kernel {
+export function residualForwardKernel({ vec4, layout, type }: ResidualVariant): Kernel {
   const [x, branch, y] = [reals('x', vec4, type), reals('branch', vec4, type), reals('y', vec4, type)];
   return kernel({
     label: 'residual.forward',
@@ -40,7 +40,7 @@ export function residualForward({ vec4, layout, type }: ResidualVariant): Kernel
   });
 }
 
-export function residualBackward({ vec4, layout, type }: ResidualVariant): Kernel {
+export function residualBackwardKernel({ vec4, layout, type }: ResidualVariant): Kernel {
   const [dy, dbranch] = [reals('dy', vec4, type), reals('dbranch', vec4, type)];
   return kernel({
     label: 'residual.backward',

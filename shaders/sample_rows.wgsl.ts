@@ -12,7 +12,7 @@ import { each } from './lib/each.js';
 import { kernel, wgsl, write } from './lib/kernel.js';
 import { RNG } from './lib/rng.js';
 
-export function sampleRows(): Kernel {
+export function sampleRowsForwardKernel(): Kernel {
   return kernel({
     label: 'sample_rows.forward',
     bindings: { index: write('u32') },

@@ -17,7 +17,7 @@ import { each } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 import { RNG } from './lib/rng.js';
 
-export function selectRowsWeigh(): Kernel {
+export function selectRowsWeighKernel(): Kernel {
   return kernel({
     label: 'select_rows.weigh',
     bindings: { score: read('f32'), keys: write('u32') },
@@ -41,7 +41,7 @@ export function selectRowsWeigh(): Kernel {
   });
 }
 
-export function selectRowsRank(): Kernel {
+export function selectRowsRankKernel(): Kernel {
   return kernel({
     label: 'select_rows.rank',
     bindings: { candidates: read('u32'), keys: read('vec4<u32>'), anchors: write('u32') },

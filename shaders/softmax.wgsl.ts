@@ -13,7 +13,7 @@ import { kernel, read, wgsl, write } from './lib/kernel.js';
 import { rowMax } from './lib/row-max.js';
 import { eachRow, type RowLayout, rowElements, rowExtensions } from './lib/rows.js';
 
-export interface SoftmaxVariant {
+interface SoftmaxVariant {
   readonly vec4: boolean;
   readonly layout: RowLayout;
   /** From `rowRegisters`. */
@@ -21,7 +21,7 @@ export interface SoftmaxVariant {
 }
 
 /** `width` counts elements: groups of four columns with `vec4`. */
-export function softmaxForward({ vec4, layout, registers }: SoftmaxVariant): Kernel {
+export function softmaxForwardKernel({ vec4, layout, registers }: SoftmaxVariant): Kernel {
   const element = elementType(vec4);
   const elements = rowElements(registers, { v: (i) => `x[first + ${i}]` });
   return kernel({
@@ -51,7 +51,7 @@ export function softmaxForward({ vec4, layout, registers }: SoftmaxVariant): Ker
   });
 }
 
-export function softmaxBackward({ vec4, layout, registers }: SoftmaxVariant): Kernel {
+export function softmaxBackwardKernel({ vec4, layout, registers }: SoftmaxVariant): Kernel {
   const element = elementType(vec4);
   const elements = rowElements(registers, { p: (i) => `y[first + ${i}]`, g: (i) => `dy[first + ${i}]` });
   return kernel({

@@ -93,7 +93,7 @@ ${rowTile(variant, {
 const ARGUMENTS = `(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32)`;
 
 /** Workgroups (ceil(rows / tileRows), ceil(sops / tileSops)). */
-export function tiles(variant: SopVariant): Kernel {
+export function sopProbabilitiesTilesKernel(variant: SopVariant): Kernel {
   const { columns, members, lanes, subgroup } = variant;
   const element = rowTileElement(variant);
   const { declaration, code } = logits(variant, 'workgroup.y');
@@ -142,7 +142,7 @@ ${times(members, (e) => {
 }
 
 /** `tile_sops`: SOPs of a tile of D. */
-export function normalize(layout: RowLayout): Kernel {
+export function sopProbabilitiesNormalizeKernel(layout: RowLayout): Kernel {
   return kernel({
     label: 'sop_probabilities.normalize',
     enable: rowExtensions(layout),
@@ -176,7 +176,7 @@ export function normalize(layout: RowLayout): Kernel {
   });
 }
 
-export function rowSums(layout: RowLayout): Kernel {
+export function sopProbabilitiesRowSumsKernel(layout: RowLayout): Kernel {
   return kernel({
     label: 'sop_probabilities.row_sums',
     enable: rowExtensions(layout),
@@ -201,7 +201,7 @@ export function rowSums(layout: RowLayout): Kernel {
 }
 
 /** Workgroups (ceil(rows / tileRows), tiles of the span); the span begins at tile `span_tile`, rows of w are `stride` apart. */
-export function weights(variant: SopVariant): Kernel {
+export function sopProbabilitiesWeightsKernel(variant: SopVariant): Kernel {
   const { columns, members, lanes, subgroup } = variant;
   const element = rowTileElement(variant);
   const { declaration, code } = logits(variant, 'params.span_tile + workgroup.y');

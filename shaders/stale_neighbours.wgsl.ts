@@ -15,7 +15,7 @@ import { each } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 import { NO_ROW } from './lib/no-row.js';
 
-export function staleClear(): Kernel {
+export function staleNeighboursClearKernel(): Kernel {
   return kernel({
     label: 'stale_neighbours.clear',
     bindings: { slot: write('u32') },
@@ -25,7 +25,7 @@ export function staleClear(): Kernel {
 }
 
 /** Atomic, because several tasks may draw the same row. */
-export function staleMark(): Kernel {
+export function staleNeighboursMarkKernel(): Kernel {
   return kernel({
     label: 'stale_neighbours.mark',
     bindings: { drawn: read('u32'), length: read('u32'), slot: write('atomic<u32>') },
@@ -39,7 +39,7 @@ export function staleMark(): Kernel {
   });
 }
 
-export function staleCompact({ lanes }: { lanes: number }): Kernel {
+export function staleNeighboursCompactKernel({ lanes }: { lanes: number }): Kernel {
   return kernel({
     label: 'stale_neighbours.compact',
     bindings: { slot: write('u32'), rows: write('u32'), total: write('u32'), workgroups: write('u32') },

@@ -14,7 +14,15 @@ import { each, elementType } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 
 /** `width` counts elements. `count` = members K width, `members` = k + 1. */
-export function support({ vec4, soft, neighbours }: { vec4: boolean; soft: boolean; neighbours: boolean }): Kernel {
+export function supportForwardKernel({
+  vec4,
+  soft,
+  neighbours,
+}: {
+  vec4: boolean;
+  soft: boolean;
+  neighbours: boolean;
+}): Kernel {
   const element = elementType(vec4);
   const outputs = { support: write(element), s: write('f32') };
   const inputs = { memory: read(element), anchors: read('u32') };

@@ -31,7 +31,7 @@ export const DECAYS = 0x80000000;
 /** Fours of elements that share an entry of the table. */
 const VECTORS = PACK_ALIGNMENT / 4;
 
-export function updateAdamwStep({ lanes }: { lanes: number }): Kernel {
+export function updateAdamwStepKernel({ lanes }: { lanes: number }): Kernel {
   const team = Math.min(lanes, VECTORS);
   return kernel({
     label: 'update_adamw.step',
@@ -110,7 +110,7 @@ fn step(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
   });
 }
 
-export function updateAdamwTotal({ lanes }: { lanes: number }): Kernel {
+export function updateAdamwTotalKernel({ lanes }: { lanes: number }): Kernel {
   return kernel({
     label: 'update_adamw.total',
     bindings: { sums: read('vec2<f32>'), norms: write('f32') },

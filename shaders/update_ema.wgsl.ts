@@ -15,7 +15,7 @@ import { kernel, read, wgsl, write } from './lib/kernel.js';
 /** Elements (or fours of them) of one invocation. */
 export const EMA_TURNS = 16;
 
-export function updateEma({ vec4, lanes }: { vec4: boolean; lanes: number }): Kernel {
+export function updateEmaForwardKernel({ vec4, lanes }: { vec4: boolean; lanes: number }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'update_ema.forward',

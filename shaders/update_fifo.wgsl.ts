@@ -12,7 +12,7 @@ import type { Kernel } from '../src/graph/kernel.js';
 import { each, elementType } from './lib/each.js';
 import { kernel, read, wgsl, write } from './lib/kernel.js';
 
-export function updateFifoInsert({ vec4 }: { vec4: boolean }): Kernel {
+export function updateFifoInsertKernel({ vec4 }: { vec4: boolean }): Kernel {
   const element = elementType(vec4);
   return kernel({
     label: 'update_fifo.insert',
@@ -29,7 +29,7 @@ export function updateFifoInsert({ vec4 }: { vec4: boolean }): Kernel {
   });
 }
 
-export function updateFifoAdvance(): Kernel {
+export function updateFifoAdvanceKernel(): Kernel {
   return kernel({
     label: 'update_fifo.advance',
     bindings: { flag: read('u32'), pointer: write('u32') },

@@ -28,7 +28,7 @@ fn first_of(local: u32, value: u32) -> u32 {
 }
 `;
 
-export function updateFlagSpan({ lanes }: { lanes: number }): Kernel {
+export function updateFlagSpanKernel({ lanes }: { lanes: number }): Kernel {
   return kernel({
     label: 'update_flag.span',
     bindings: { x: read('u32'), found: write('u32') },
@@ -50,7 +50,7 @@ fn span(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
   });
 }
 
-export function updateFlagFirst({ lanes }: { lanes: number }): Kernel {
+export function updateFlagFirstKernel({ lanes }: { lanes: number }): Kernel {
   return kernel({
     label: 'update_flag.first',
     bindings: { found: read('u32'), flag: write('u32') },

@@ -19,7 +19,7 @@ import { kernel, read, wgsl, write } from './lib/kernel.js';
 /** The scale does not grow beyond this: it and what it multiplies shall stay within f32. */
 const LARGEST = 2 ** 32;
 
-export function lossScaleGradients({ layout }: { layout: EachLayout }): Kernel {
+export function updateLossScaleUnscaleKernel({ layout }: { layout: EachLayout }): Kernel {
   return kernel({
     label: 'update_loss_scale.unscale',
     bindings: { gradients: write('vec4<f32>'), scale: read('f32') },
@@ -28,7 +28,7 @@ export function lossScaleGradients({ layout }: { layout: EachLayout }): Kernel {
   });
 }
 
-export function lossScale(): Kernel {
+export function updateLossScaleAdaptKernel(): Kernel {
   return kernel({
     label: 'update_loss_scale.adapt',
     bindings: { flag: write('u32'), scale: write('f32'), counts: write('u32'), overflow: write('u32') },

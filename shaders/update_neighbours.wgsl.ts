@@ -32,7 +32,7 @@ const PRECEDES = wgsl`
 fn precedes(s: f32, r: u32, t: f32, q: u32) -> bool { return s > t || (s == t && r < q); }
 `;
 
-export function neighboursFill(): Kernel {
+export function updateNeighboursFillKernel(): Kernel {
   return kernel({
     label: 'update_neighbours.fill',
     bindings: {
@@ -59,7 +59,7 @@ export function neighboursFill(): Kernel {
   });
 }
 
-export function neighboursReplaced(): Kernel {
+export function updateNeighboursReplacedKernel(): Kernel {
   return kernel({
     label: 'update_neighbours.replaced',
     bindings: { pointer: read('u32'), rows: write('u32') },
@@ -68,7 +68,7 @@ export function neighboursReplaced(): Kernel {
   });
 }
 
-export function neighboursRemove(): Kernel {
+export function updateNeighboursRemoveKernel(): Kernel {
   return kernel({
     label: 'update_neighbours.remove',
     bindings: {
@@ -121,7 +121,7 @@ export function neighboursRemove(): Kernel {
 }
 
 /** Over `count` rows of the memory, for `inserted` new rows of which the first is number `first_inserted`. */
-export function neighboursInsert(): Kernel {
+export function updateNeighboursInsertKernel(): Kernel {
   return kernel({
     label: 'update_neighbours.insert',
     bindings: {

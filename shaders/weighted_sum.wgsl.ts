@@ -9,7 +9,7 @@ import type { Kernel } from '../src/graph/kernel.js';
 import { kernel, read, write } from './lib/kernel.js';
 
 /** `term` is the number of this term. */
-export function addTerm(): Kernel {
+export function weightedSumAddTermKernel(): Kernel {
   return kernel({
     label: 'weighted_sum.add_term',
     bindings: { x: read('f32'), y: write('f32') },

@@ -1,4 +1,4 @@
-import { subgroupMatmul } from '../../dist/shaders/matmul.wgsl.js';
+import { matmulSubgroupTileKernel } from '../../dist/shaders/matmul.wgsl.js';
 import { differentiate } from '../../dist/src/graph/differentiate.js';
 import { Graph } from '../../dist/src/graph/graph.js';
 import { defineOp, input, output } from '../../dist/src/graph/op.js';
@@ -97,7 +97,13 @@ const plainProduct = defineOp({
     const lanes = target.subgroupSize;
     const [sums, types] = [false, { operands: 'f32', y: 'f32' }];
     const tile = { lanes, rows: 32, columns: 8, unroll: 1, a: 'one', b: 'one', quads: false, sums, types };
-    const tiling = { kernel: () => subgroupMatmul(tile), tileRows: 32, tileColumns: 8 * lanes, splits: 1, span: inner };
+    const tiling = {
+      kernel: () => matmulSubgroupTileKernel(tile),
+      tileRows: 32,
+      tileColumns: 8 * lanes,
+      splits: 1,
+      span: inner,
+    };
     const operands = { a: input(0), b: input(1), bias: input(0), y: output(0) };
     return productLaunches({ transA, transB, rows, inner, columns, batch: 1, sums, types, operands }, tiling, target);
   },

@@ -9,7 +9,7 @@ export function times(count: number, piece: (i: number) => string): string {
 }
 
 /** `read('f32')` in a binding table: `var<storage, read> name: array<f32>`. */
-export interface BindingDeclaration {
+interface BindingDeclaration {
   readonly access: 'read' | 'read_write';
   readonly element: string;
 }

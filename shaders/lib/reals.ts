@@ -1,7 +1,7 @@
 import type { RealType } from '../../src/graph/tensor.js';
 
 /** A storage binding of real numbers. They are stored in the type that is said; kernels compute in f32 whatever that is. */
-export interface Reals {
+interface Reals {
   /** An element in the binding table. */
   readonly element: string;
   /** WGSL of element i, in f32. */

@@ -21,7 +21,7 @@ export const rowTileElement = ({ unroll }: RowTile): string => elementType(unrol
 /** Rows of a workgroup's tile. */
 export const tileRows = ({ lanes, rows }: RowTile): number => lanes * rows;
 
-export interface RowTileOperands {
+interface RowTileOperands {
   /** Names of the bindings, whose elements are `rowTileElement`. */
   readonly a: string;
   readonly b: string;

@@ -11,7 +11,7 @@ export interface Lanes {
 }
 
 /** Values that each invocation of a workgroup needs, loaded once by the workgroup together. */
-export interface SharedValues {
+interface SharedValues {
   /** Goes to module scope. */
   readonly declaration: string;
   /** Loads all values. Place it in uniform control flow. */

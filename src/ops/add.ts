@@ -1,4 +1,4 @@
-import { add as addKernel } from '../../shaders/add.wgsl.js';
+import { addForwardKernel } from '../../shaders/add.wgsl.js';
 import { byFour, eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
 import { elements, like, moved, realType, sameShape } from '../graph/tensor.js';
@@ -17,7 +17,7 @@ export const add = defineOp<Record<string, never>>({
     const layout = eachLayout(target);
     return [
       {
-        kernel: addKernel({ vec4, layout, type: realType(y) }),
+        kernel: addForwardKernel({ vec4, layout, type: realType(y) }),
         bindings: { a: input(0), b: input(1), y: output(0) },
         params: { count },
         workgroups: eachGrid(count, layout),

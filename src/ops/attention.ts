@@ -1,4 +1,8 @@
-import { type AttentionVariant, backward, forward } from '../../shaders/attention.wgsl.js';
+import {
+  type AttentionVariant,
+  attentionBackwardKernel,
+  attentionForwardKernel,
+} from '../../shaders/attention.wgsl.js';
 import { grid } from '../../shaders/lib/grid.js';
 import type { Target } from '../gpu/target.js';
 import type { Kernel } from '../graph/kernel.js';
@@ -29,7 +33,7 @@ export const attention = defineOp<AttentionAttributes>({
   },
   variants: ({ inputs: [qkv], attrs, target }) => tileNames(headWidthOf(qkv, attrs), target),
   launches: ({ inputs: [qkv], attrs, target, variant }) =>
-    launches(2, qkv, attrs, target, variant, forward, { qkv: input(0), out: output(0), lse: output(1) }),
+    launches(2, qkv, attrs, target, variant, attentionForwardKernel, { qkv: input(0), out: output(0), lse: output(1) }),
   derivative(graph, { inputs: [qkv], outputs: [out, lse], attrs }, [dout, dlse]) {
     if (!qkv || !out || !lse) throw new GraphError('attention', 'has lost a tensor');
     if (dlse) throw new GraphError('attention', 'lse has no gradient: it is kept for attention_backward only');
@@ -52,8 +56,11 @@ export const attentionBackward = defineOp<AttentionAttributes>({
   launches({ inputs: [qkv], attrs, target, variant }) {
     const common = { qkv: input(0), d_out: input(3), lse: input(2), delta: scratch(0), d_qkv: output(0) };
     return [
-      ...launches(3, qkv, attrs, target, variant, (tile) => backward(tile, 'query'), { ...common, out: input(1) }),
-      ...launches(4, qkv, attrs, target, variant, (tile) => backward(tile, 'key'), common),
+      ...launches(3, qkv, attrs, target, variant, (tile) => attentionBackwardKernel(tile, 'query'), {
+        ...common,
+        out: input(1),
+      }),
+      ...launches(4, qkv, attrs, target, variant, (tile) => attentionBackwardKernel(tile, 'key'), common),
     ];
   },
   cost: (inputs, outputs, attrs) => cost(4, [...inputs, ...outputs], attrs),

@@ -1,10 +1,10 @@
 import {
   AUGMENT_ROWS,
   AUGMENT_WORKGROUP,
-  augmentBlur,
-  augmentColour,
-  augmentMean,
-  augmentResize,
+  augmentBlurKernel,
+  augmentColourKernel,
+  augmentMeanKernel,
+  augmentResizeKernel,
   type Channels,
   DRAWS_WIDTH,
   TABLE_WIDTH,
@@ -74,26 +74,26 @@ export const augment = defineOp<AugmentAttributes>({
     const finish = finishParams(attrs);
     return [
       {
-        kernel: augmentResize(channels),
+        kernel: augmentResizeKernel(channels),
         bindings: { pixels: input(0), ...table, stage: scratch(0), partial: scratch(1) },
         params: resize.params,
         workgroups: resize.workgroups,
       },
       ...means,
       {
-        kernel: augmentColour(channels),
+        kernel: augmentColourKernel(channels),
         bindings: { ...table, stage: scratch(0), means: scratch(1 + means.length), views: output(0) },
         params: { ...resize.params, ...finish },
         workgroups: resize.workgroups,
       },
       {
-        kernel: augmentBlur('x'),
+        kernel: augmentBlurKernel('x'),
         bindings: { ...table, source: output(0), result: scratch(0) },
         params: { ...blur.params, channels, ...finish },
         workgroups: blur.workgroups,
       },
       {
-        kernel: augmentBlur('y'),
+        kernel: augmentBlurKernel('y'),
         bindings: { ...table, source: scratch(0), result: output(0) },
         params: { ...blur.params, channels, ...finish },
         workgroups: blur.workgroups,
@@ -122,7 +122,7 @@ function meanLaunches(views: number, attrs: AugmentAttributes): Launch[] {
   const count = columns(attrs);
   const parts = meanParts(count);
   const level = (index: number, values: number, sums: number, scale: number): Launch => ({
-    kernel: augmentMean(),
+    kernel: augmentMeanKernel(),
     bindings: { draws: input(2), values: scratch(index), sums: scratch(index + 1) },
     params: { count: views * sums, terms: values, parts: sums, scale },
     workgroups: eachGrid(views * sums),

@@ -1,4 +1,4 @@
-import { cast as castKernel } from '../../shaders/cast.wgsl.js';
+import { castForwardKernel } from '../../shaders/cast.wgsl.js';
 import { byFour, eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, input, type Op, output } from '../graph/op.js';
 import { elements, like, moved, type RealType, realType } from '../graph/tensor.js';
@@ -15,7 +15,7 @@ export const cast: Op<CastAttributes> = defineOp<CastAttributes>({
     const layout = eachLayout(target);
     return [
       {
-        kernel: castKernel({ vec4, layout, from: realType(x), to: dtype }),
+        kernel: castForwardKernel({ vec4, layout, from: realType(x), to: dtype }),
         bindings: { x: input(0), y: output(0) },
         params: { count },
         workgroups: eachGrid(count, layout),

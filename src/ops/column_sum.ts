@@ -1,4 +1,4 @@
-import { COLUMN_SUM_WORKGROUP, columnSum as columnSumKernel } from '../../shaders/column_sum.wgsl.js';
+import { COLUMN_SUM_WORKGROUP, columnSumForwardKernel } from '../../shaders/column_sum.wgsl.js';
 import { byFour } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
 import { defineOp, GraphError, input, type Launch, type Operand, output, scratch } from '../graph/op.js';
@@ -19,7 +19,7 @@ export function columnSumLaunch(
   const { vec4, width } = byFour(columns);
   const count = Math.ceil(rows / span) * width;
   return {
-    kernel: columnSumKernel({ vec4, from, to }),
+    kernel: columnSumForwardKernel({ vec4, from, to }),
     bindings: { x, y },
     params: { rows, columns: width, span, count },
     workgroups: grid(count, COLUMN_SUM_WORKGROUP),

@@ -1,7 +1,7 @@
 import {
-  crossEntropyBackward as backwardKernel,
-  crossEntropyTerms,
-  crossEntropyTotal,
+  crossEntropyBackwardKernel,
+  crossEntropyTermsKernel,
+  crossEntropyTotalKernel,
 } from '../../shaders/cross_entropy.wgsl.js';
 import { byFour } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
@@ -47,13 +47,13 @@ export const crossEntropy = defineOp<NoAttributes>({
     const { vec4, width } = byFour(columns);
     return [
       {
-        kernel: crossEntropyTerms({ vec4, lanes: lanes(target) }),
+        kernel: crossEntropyTermsKernel({ vec4, lanes: lanes(target) }),
         bindings: { student: input(0), teacher: input(1), partners: input(2), weights: input(3), sums: scratch(0) },
         params: { rows, width },
         workgroups: grid(rows, 1),
       },
       {
-        kernel: crossEntropyTotal(),
+        kernel: crossEntropyTotalKernel(),
         bindings: { sums: scratch(0), loss: output(0) },
         params: { count: rows },
         workgroups: [1, 1, 1],
@@ -82,7 +82,7 @@ export const crossEntropyBackward = defineOp<NoAttributes>({
     const { vec4, width } = byFour(columns);
     return [
       {
-        kernel: backwardKernel({ vec4, lanes: lanes(target) }),
+        kernel: crossEntropyBackwardKernel({ vec4, lanes: lanes(target) }),
         bindings: {
           student: input(0),
           teacher: input(1),

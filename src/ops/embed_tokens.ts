@@ -1,9 +1,9 @@
 import {
-  embedTokensBackwardCls as clsKernel,
-  embedTokensForward as forwardKernel,
-  embedTokensBackwardMasked as maskedKernel,
-  embedTokensBackwardPatches as patchesKernel,
-  embedTokensBackwardPlaces as placesKernel,
+  embedTokensBackwardClsKernel,
+  embedTokensBackwardMaskedKernel,
+  embedTokensBackwardPatchesKernel,
+  embedTokensBackwardPlacesKernel,
+  embedTokensForwardKernel,
 } from '../../shaders/embed_tokens.wgsl.js';
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { defineOp, GraphError, input, type Launch, misfit, output, scratch } from '../graph/op.js';
@@ -83,7 +83,7 @@ export const embedTokens = defineOp<EmbedAttributes>({
       const mask = { masked_embed: input(2 + segments.length), mask: input(3 + segments.length) };
       const total = count * length * width;
       return {
-        kernel: forwardKernel({ vec4, masked: masks, type: realType(patches) }),
+        kernel: embedTokensForwardKernel({ vec4, masked: masks, type: realType(patches) }),
         bindings: { patches: input(0), cls: input(1), pos: input(2 + s), ...(masks ? mask : {}), tokens: output(0) },
         params: { count: total, width, length, first_row: firstRow, first_patch: firstPatch },
         workgroups: eachGrid(total),
@@ -139,19 +139,19 @@ function segmentLaunches(segment: EmbedSegment, s: number, columns: number, mask
   const patches = count * (length - 1) * width;
   return [
     {
-      kernel: patchesKernel({ vec4, masked, type }),
+      kernel: embedTokensBackwardPatchesKernel({ vec4, masked, type }),
       bindings: { dtokens: input(0), ...(masked ? { mask: input(1) } : {}), dpatches: output(0) },
       params: { count: patches, width, length, first_row: firstRow, first_patch: firstPatch },
       workgroups: eachGrid(patches),
     },
     {
-      kernel: placesKernel({ vec4, type }),
+      kernel: embedTokensBackwardPlacesKernel({ vec4, type }),
       bindings: { dtokens: input(0), partial: scratch(0) },
       ...partialSums(segment, length * width, length * width, firstRow * width),
     },
     columnSumLaunch(scratch(0), output(2 + s), spansOf(segment), length * columns, spansOf(segment)),
     {
-      kernel: clsKernel({ vec4 }),
+      kernel: embedTokensBackwardClsKernel({ vec4 }),
       bindings: { partial: scratch(0), dcls: output(1) },
       params: { count: width, columns: length * width, spans: spansOf(segment), segment: s },
       workgroups: eachGrid(width),
@@ -166,7 +166,7 @@ function maskedLaunches(segment: EmbedSegment, columns: number, result: number, 
   const { params, workgroups } = partialSums(segment, patches * width, segment.length * width, width);
   return [
     {
-      kernel: maskedKernel({ vec4, type }),
+      kernel: embedTokensBackwardMaskedKernel({ vec4, type }),
       bindings: { dtokens: input(0), mask: input(1), partial: scratch(0) },
       params: { ...params, width },
       workgroups,

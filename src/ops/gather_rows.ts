@@ -1,4 +1,8 @@
-import { clear, gather, scatter } from '../../shaders/gather_rows.wgsl.js';
+import {
+  gatherRowsClearKernel,
+  gatherRowsGatherKernel,
+  gatherRowsScatterKernel,
+} from '../../shaders/gather_rows.wgsl.js';
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { defineOp, GraphError, input, misfit, type Op, output } from '../graph/op.js';
 import { elements, f32, type Spec } from '../graph/tensor.js';
@@ -34,7 +38,7 @@ export const gatherRows: Op<NoAttributes> = defineOp<NoAttributes>({
     const { vec4, width, count } = cut(y);
     return [
       {
-        kernel: gather({ vec4 }),
+        kernel: gatherRowsGatherKernel({ vec4 }),
         bindings: { x: input(0), index: input(1), y: output(0) },
         params: { count, width, rows: x.shape[0] ?? 0 },
         workgroups: eachGrid(count),
@@ -61,9 +65,14 @@ export const scatterRows: Op<{ rows: number }> = defineOp<{ rows: number }>({
     const { vec4, width, count } = cut(y);
     const all = cut(x).count;
     return [
-      { kernel: clear({ vec4 }), bindings: { x: output(0) }, params: { count: all }, workgroups: eachGrid(all) },
       {
-        kernel: scatter({ vec4 }),
+        kernel: gatherRowsClearKernel({ vec4 }),
+        bindings: { x: output(0) },
+        params: { count: all },
+        workgroups: eachGrid(all),
+      },
+      {
+        kernel: gatherRowsScatterKernel({ vec4 }),
         bindings: { y: input(0), index: input(1), x: output(0) },
         params: { count, width, rows },
         workgroups: eachGrid(count),

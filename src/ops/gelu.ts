@@ -1,4 +1,4 @@
-import { geluBackward as backwardKernel, geluForward as forwardKernel } from '../../shaders/gelu.wgsl.js';
+import { geluBackwardKernel, geluForwardKernel } from '../../shaders/gelu.wgsl.js';
 import { byFour, eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
 import { elements, like, moved, realType, sameShape } from '../graph/tensor.js';
@@ -18,7 +18,7 @@ export const gelu = defineOp<NoAttributes>({
     const layout = eachLayout(target);
     return [
       {
-        kernel: forwardKernel({ vec4, layout, type: realType(x) }),
+        kernel: geluForwardKernel({ vec4, layout, type: realType(x) }),
         bindings: { x: input(0), y: output(0) },
         params: { count },
         workgroups: eachGrid(count, layout),
@@ -46,7 +46,7 @@ export const geluBackward = defineOp<NoAttributes>({
     const layout = eachLayout(target);
     return [
       {
-        kernel: backwardKernel({ vec4, layout, type: realType(x) }),
+        kernel: geluBackwardKernel({ vec4, layout, type: realType(x) }),
         bindings: { x: input(0), dy: input(1), dx: output(0) },
         params: { count },
         workgroups: eachGrid(count, layout),

@@ -1,7 +1,4 @@
-import {
-  l2NormalizeBackward as backwardKernel,
-  l2NormalizeForward as forwardKernel,
-} from '../../shaders/l2_normalize.wgsl.js';
+import { l2NormalizeBackwardKernel, l2NormalizeForwardKernel } from '../../shaders/l2_normalize.wgsl.js';
 import { byFour } from '../../shaders/lib/each.js';
 import { rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
@@ -30,7 +27,7 @@ export const l2Normalize = defineOp<Eps>({
     const layout = rowLayout(target, width, variant);
     return [
       {
-        kernel: forwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
+        kernel: l2NormalizeForwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
         bindings: { x: input(0), y: output(0), norm: output(1) },
         params: { rows, width, eps },
         workgroups: rowGrid(layout, rows),
@@ -57,7 +54,7 @@ export const l2NormalizeBackward = defineOp<Eps>({
     const layout = rowLayout(target, width, variant);
     return [
       {
-        kernel: backwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
+        kernel: l2NormalizeBackwardKernel({ vec4, layout, registers: rowRegisters(layout, width) }),
         bindings: { y: input(0), norm: input(1), dy: input(2), dx: output(0) },
         params: { rows, width, eps },
         workgroups: rowGrid(layout, rows),

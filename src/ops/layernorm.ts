@@ -1,7 +1,7 @@
 import {
-  layernormForward as forwardKernel,
-  layernormBackwardInput as inputKernel,
-  layernormBackwardParameters as parametersKernel,
+  layernormBackwardInputKernel,
+  layernormBackwardParametersKernel,
+  layernormForwardKernel,
 } from '../../shaders/layernorm.wgsl.js';
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
@@ -64,7 +64,7 @@ export const layernorm = defineOp<{ readonly eps: number; readonly dtype?: RealT
     const layout = rowLayout(target, width, variant);
     return [
       {
-        kernel: forwardKernel({ vec4, layout, registers: rowRegisters(layout, width), types: typesOf(x, y) }),
+        kernel: layernormForwardKernel({ vec4, layout, registers: rowRegisters(layout, width), types: typesOf(x, y) }),
         bindings: { x: input(0), gamma: input(1), beta: input(2), y: output(0), stats: output(1) },
         params: { rows, width, columns, eps, samples: samplesOf(width) },
         workgroups: rowGrid(layout, rows),
@@ -94,7 +94,12 @@ export const layernormBackwardInput = defineOp<NoAttributes>({
     const layout = rowLayout(target, width, variant);
     return [
       {
-        kernel: inputKernel({ vec4, layout, registers: rowRegisters(layout, width), types: typesOf(x, dy) }),
+        kernel: layernormBackwardInputKernel({
+          vec4,
+          layout,
+          registers: rowRegisters(layout, width),
+          types: typesOf(x, dy),
+        }),
         bindings: { x: input(0), gamma: input(1), stats: input(2), dy: input(3), dx: output(0) },
         params: { rows, width, columns },
         workgroups: rowGrid(layout, rows),
@@ -130,7 +135,7 @@ export const layernormBackwardParameters = defineOp<NoAttributes>({
     const spans = Math.ceil(rows / span);
     return [
       {
-        kernel: parametersKernel({ vec4, types: typesOf(x, dy) }),
+        kernel: layernormBackwardParametersKernel({ vec4, types: typesOf(x, dy) }),
         bindings: { x: input(0), stats: input(1), dy: input(2), partial_gamma: scratch(0), partial_beta: scratch(1) },
         params: { count: spans * width, rows, width, span },
         workgroups: eachGrid(spans * width),

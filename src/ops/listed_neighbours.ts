@@ -1,5 +1,5 @@
 import { eachGrid } from '../../shaders/lib/each.js';
-import { listedNeighbours as listedNeighboursKernel } from '../../shaders/listed_neighbours.wgsl.js';
+import { listedNeighboursForwardKernel } from '../../shaders/listed_neighbours.wgsl.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
 import { bytes, elements, f32, sameShape, u32 } from '../graph/tensor.js';
 
@@ -32,7 +32,7 @@ export const listedNeighbours = defineOp<ListedNeighboursAttributes>({
     const count = k * elements(anchors);
     return [
       {
-        kernel: listedNeighboursKernel(),
+        kernel: listedNeighboursForwardKernel(),
         bindings: {
           anchors: input(0),
           slot: input(1),

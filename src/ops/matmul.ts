@@ -1,8 +1,8 @@
 import {
   type MatmulTypes,
+  matmulSubgroupTileKernel,
+  matmulWorkgroupTileKernel,
   type SubgroupTile,
-  subgroupMatmul,
-  workgroupMatmul,
   workgroupTileSide,
 } from '../../shaders/matmul.wgsl.js';
 import type { Target } from '../gpu/target.js';
@@ -282,7 +282,7 @@ function candidates(sizes: Product, target: Target): Candidate[] {
   const { transA, transB, sums, types, batch, rows: m, columns: n, inner } = sizes;
   if (target.kind === 'gpu' || lanes === 0) {
     return [4, 2].map((block) => ({
-      kernel: (y) => workgroupMatmul({ block, transA, transB, sums, types: { ...types, y } }),
+      kernel: (y) => matmulWorkgroupTileKernel({ block, transA, transB, sums, types: { ...types, y } }),
       unroll: 1,
       tileRows: workgroupTileSide(block),
       tileColumns: workgroupTileSide(block),
@@ -295,7 +295,7 @@ function candidates(sizes: Product, target: Target): Candidate[] {
     const unroll = inner % wanted === 0 ? wanted : inner % 4 === 0 ? 4 : 1;
     return {
       kernel: (y) =>
-        subgroupMatmul({
+        matmulSubgroupTileKernel({
           lanes,
           rows,
           columns,

@@ -1,8 +1,5 @@
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
-import {
-  meanPatchesBackward as backwardKernel,
-  meanPatchesForward as forwardKernel,
-} from '../../shaders/mean_patches.wgsl.js';
+import { meanPatchesBackwardKernel, meanPatchesForwardKernel } from '../../shaders/mean_patches.wgsl.js';
 import { defineOp, input, type Launch, misfit, output } from '../graph/op.js';
 import { elements, f32, type Spec } from '../graph/tensor.js';
 import {
@@ -50,7 +47,7 @@ export const meanPatches = defineOp<Segments>({
       attrs,
       ({ count }) => count,
       (vec4) => ({
-        kernel: forwardKernel({ vec4 }),
+        kernel: meanPatchesForwardKernel({ vec4 }),
         bindings: { tokens: input(0), mean: output(0) },
       }),
     ),
@@ -72,7 +69,7 @@ export const meanPatchesBackward = defineOp<Segments>({
       attrs,
       ({ count, length }) => count * length,
       (vec4) => ({
-        kernel: backwardKernel({ vec4 }),
+        kernel: meanPatchesBackwardKernel({ vec4 }),
         bindings: { dmean: input(0), dtokens: output(0) },
       }),
     ),

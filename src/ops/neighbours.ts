@@ -1,5 +1,5 @@
 import { eachGrid } from '../../shaders/lib/each.js';
-import { neighboursClear, neighboursMark } from '../../shaders/neighbours.wgsl.js';
+import { neighboursClearKernel, neighboursMarkKernel } from '../../shaders/neighbours.wgsl.js';
 import { type Attributes, defineOp, GraphError, input, type Launch, misfit, output, scratch } from '../graph/op.js';
 import { bytes, f32, u32 } from '../graph/tensor.js';
 import { mergeLaunch, partialLists, planSearch, searchLaunches, searchVariants } from './search.js';
@@ -53,13 +53,13 @@ export const neighbours = defineOp<NeighboursAttributes>({
     const found = several ? { index: scratch(0), score: scratch(1) } : best;
     const mark: Launch[] = [
       {
-        kernel: neighboursClear(),
+        kernel: neighboursClearKernel(),
         bindings: { marks },
         params: { count: rows },
         workgroups: eachGrid(rows),
       },
       {
-        kernel: neighboursMark(),
+        kernel: neighboursMarkKernel(),
         bindings: { anchors: input(1), marks },
         params: { count, rows },
         workgroups: eachGrid(count),

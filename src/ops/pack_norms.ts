@@ -1,5 +1,5 @@
 import { grid } from '../../shaders/lib/grid.js';
-import { packNormsBlock, packNormsTensor } from '../../shaders/pack_norms.wgsl.js';
+import { packNormsBlockKernel, packNormsTensorKernel } from '../../shaders/pack_norms.wgsl.js';
 import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
 import { elements, f32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
@@ -31,13 +31,13 @@ export const packNorms = defineOp<Record<string, never>>({
     const variant = { lanes: lanes(target) };
     return [
       {
-        kernel: packNormsBlock(variant),
+        kernel: packNormsBlockKernel(variant),
         bindings: { flat: input(0), blocks: input(1), sums: scratch(0) },
         params: { count },
         workgroups: grid(count, 1),
       },
       {
-        kernel: packNormsTensor(variant),
+        kernel: packNormsTensorKernel(variant),
         bindings: { sums: scratch(0), first: input(2), squares: output(0) },
         params: { count: tensors },
         workgroups: grid(tensors, 1),

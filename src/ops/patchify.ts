@@ -1,5 +1,5 @@
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
-import { patchifyForward } from '../../shaders/patchify.wgsl.js';
+import { patchifyForwardKernel } from '../../shaders/patchify.wgsl.js';
 import { defineOp, GraphError, input, type Launch, misfit, output } from '../graph/op.js';
 import { elements, moved, type RealType, realType, type Spec } from '../graph/tensor.js';
 
@@ -38,7 +38,7 @@ export const patchify = defineOp<{ readonly patch: number; readonly dtype?: Real
       const params = { count, first, channels, patch_y: patch, patch_x, ...grid };
       first += count;
       return {
-        kernel: patchifyForward({ vec4, type: realType(rows) }),
+        kernel: patchifyForwardKernel({ vec4, type: realType(rows) }),
         bindings: { image: input(i), rows: output(0) },
         params,
         workgroups: eachGrid(count),

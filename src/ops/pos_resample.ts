@@ -1,8 +1,5 @@
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
-import {
-  posResampleBackward as backwardKernel,
-  posResampleForward as forwardKernel,
-} from '../../shaders/pos_resample.wgsl.js';
+import { posResampleBackwardKernel, posResampleForwardKernel } from '../../shaders/pos_resample.wgsl.js';
 import type { Kernel } from '../graph/kernel.js';
 import { defineOp, input, type Launch, misfit, type Operand, output } from '../graph/op.js';
 import { elements, f32, type Spec } from '../graph/tensor.js';
@@ -54,7 +51,7 @@ export const posResample = defineOp<Grids>({
     return [f32(1 + to[0] * to[1], width)];
   },
   launches: ({ outputs: [resampled], attrs }) => [
-    launch(resampled, attrs, forwardKernel, { pos: input(0), resampled: output(0) }),
+    launch(resampled, attrs, posResampleForwardKernel, { pos: input(0), resampled: output(0) }),
   ],
   derivative: (graph, { attrs }, [dout]) => [dout ? graph.one(posResampleBackward, [dout], attrs) : null],
   cost: ([pos], [out]) => ({
@@ -70,7 +67,9 @@ export const posResampleBackward = defineOp<Grids>({
     const width = check('pos_resample_backward', dout, to);
     return [f32(1 + from[0] * from[1], width)];
   },
-  launches: ({ outputs: [dpos], attrs }) => [launch(dpos, attrs, backwardKernel, { dout: input(0), dpos: output(0) })],
+  launches: ({ outputs: [dpos], attrs }) => [
+    launch(dpos, attrs, posResampleBackwardKernel, { dout: input(0), dpos: output(0) }),
+  ],
   cost: ([dout], [dpos]) => ({
     flops: 40 * elements(dout),
     bytes: 4 * (elements(dpos) + elements(dout)),

@@ -1,9 +1,5 @@
 import { byFour, eachBatchGrid, eachLayout } from '../../shaders/lib/each.js';
-import {
-  residualBackward as backwardKernel,
-  residualForward as forwardKernel,
-  type ResidualVariant,
-} from '../../shaders/residual.wgsl.js';
+import { type ResidualVariant, residualBackwardKernel, residualForwardKernel } from '../../shaders/residual.wgsl.js';
 import type { Kernel } from '../graph/kernel.js';
 import { defineOp, input, type Launch, misfit, type OpCall, type Operand, output } from '../graph/op.js';
 import { elements, like, moved, realType, type Spec, sameShape } from '../graph/tensor.js';
@@ -49,7 +45,12 @@ export const residual = defineOp<ResidualAttributes>({
     return [like(x)];
   },
   launches: (call) =>
-    launches(call.inputs[0], call, forwardKernel, { x: input(0), branch: input(1), keep: input(2), y: output(0) }),
+    launches(call.inputs[0], call, residualForwardKernel, {
+      x: input(0),
+      branch: input(1),
+      keep: input(2),
+      y: output(0),
+    }),
   derivative(graph, { inputs: [, , keep], attrs }, [dy], [, needBranch]) {
     if (!dy || !keep) return [null, null, null];
     return [dy, needBranch ? graph.one(residualBackward, [dy, keep], attrs) : null, null];
@@ -69,6 +70,6 @@ export const residualBackward = defineOp<ResidualAttributes>({
     return [like(dy)];
   },
   launches: (call) =>
-    launches(call.inputs[0], call, backwardKernel, { dy: input(0), keep: input(1), dbranch: output(0) }),
+    launches(call.inputs[0], call, residualBackwardKernel, { dy: input(0), keep: input(1), dbranch: output(0) }),
   cost: ([dy], outputs) => ({ flops: elements(dy), bytes: moved(dy, ...outputs) }),
 });

@@ -1,5 +1,5 @@
 import { eachGrid } from '../../shaders/lib/each.js';
-import { sampleRows as sampleRowsKernel } from '../../shaders/sample_rows.wgsl.js';
+import { sampleRowsForwardKernel } from '../../shaders/sample_rows.wgsl.js';
 import { defineOp, GraphError, output, type Scalar } from '../graph/op.js';
 import { u32 } from '../graph/tensor.js';
 import { feistelBits } from '../rng.js';
@@ -31,7 +31,7 @@ export const sampleRows = defineOp<SampleRowsAttributes>({
   launches({ attrs: { count, from, stream, seed, step } }) {
     return [
       {
-        kernel: sampleRowsKernel(),
+        kernel: sampleRowsForwardKernel(),
         bindings: { index: output(0) },
         params: {
           count,

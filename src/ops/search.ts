@@ -1,7 +1,7 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
 import { type RowTile, tileRows } from '../../shaders/lib/row-tile.js';
-import { neighboursMerge, neighboursSearch } from '../../shaders/neighbours.wgsl.js';
+import { neighboursMergeKernel, neighboursSearchKernel } from '../../shaders/neighbours.wgsl.js';
 import type { Target } from '../gpu/target.js';
 import type { Launch, Operand } from '../graph/op.js';
 import { f32, type Spec, u32 } from '../graph/tensor.js';
@@ -84,7 +84,7 @@ export interface SearchCall {
 export function searchLaunches(plan: SearchPlan, call: SearchCall, to: Lists): Launch[] {
   const { rows, width, k, tile, ranges, span, target } = plan;
   const { memory, anchors, first, count, marks, counted, similarity } = call;
-  const kernel = neighboursSearch({ tile, k, marked: !!marks, counted: !!counted, stored: !!similarity });
+  const kernel = neighboursSearchKernel({ tile, k, marked: !!marks, counted: !!counted, stored: !!similarity });
   const groups = Math.ceil(count / tileRows(tile)) * ranges;
   const flops = groups * 2 * tileRows(tile) * span * width;
   // What the device counts is cut by the caller: its workgroups are one list.
@@ -124,7 +124,7 @@ export function searchLaunches(plan: SearchPlan, call: SearchCall, to: Lists): L
 export function mergeLaunch({ k, ranges }: SearchPlan, call: SearchCall, from: Lists, to: Lists): Launch {
   const { first, count, counted } = call;
   return {
-    kernel: neighboursMerge({ k, counted: !!counted }),
+    kernel: neighboursMergeKernel({ k, counted: !!counted }),
     bindings: { ...from, ...(counted && { total: counted.total }), best_index: to.index, best_score: to.score },
     params: { count, anchors: count, first_anchor: first, entries: ranges * k, k },
     workgroups: eachGrid(count),

@@ -1,5 +1,5 @@
 import { eachGrid } from '../../shaders/lib/each.js';
-import { selectRowsRank, selectRowsWeigh } from '../../shaders/select_rows.wgsl.js';
+import { selectRowsRankKernel, selectRowsWeighKernel } from '../../shaders/select_rows.wgsl.js';
 import { defineOp, GraphError, input, misfit, output, type Scalar, scratch } from '../graph/op.js';
 import { u32 } from '../graph/tensor.js';
 
@@ -39,7 +39,7 @@ export const selectRows = defineOp<SelectRowsAttributes>({
     const quads = quadsOf(candidates?.shape);
     return [
       {
-        kernel: selectRowsWeigh(),
+        kernel: selectRowsWeighKernel(),
         bindings: { score: input(1), keys: scratch(0) },
         params: {
           count: 4 * quads,
@@ -52,7 +52,7 @@ export const selectRows = defineOp<SelectRowsAttributes>({
         workgroups: eachGrid(4 * quads),
       },
       {
-        kernel: selectRowsRank(),
+        kernel: selectRowsRankKernel(),
         bindings: { candidates: input(0), keys: scratch(0), anchors: output(0) },
         params: { count: rows, quads, selected: count },
         workgroups: eachGrid(rows),

@@ -1,6 +1,6 @@
 import { byFour } from '../../shaders/lib/each.js';
 import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
-import { softmaxBackward as backwardKernel, softmaxForward as forwardKernel } from '../../shaders/softmax.wgsl.js';
+import { softmaxBackwardKernel, softmaxForwardKernel } from '../../shaders/softmax.wgsl.js';
 import type { Target } from '../gpu/target.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape } from '../graph/tensor.js';
@@ -21,7 +21,7 @@ export const softmax = defineOp<NoAttributes>({
     const registers = layout.by === 'invocation' ? 0 : row.registers;
     return [
       {
-        kernel: forwardKernel({ ...row, layout, registers }),
+        kernel: softmaxForwardKernel({ ...row, layout, registers }),
         bindings: { x: input(0), y: output(0) },
         params,
         workgroups: rowGrid(layout, params.rows),
@@ -45,7 +45,7 @@ export const softmaxBackward = defineOp<NoAttributes>({
     const { layout, params, ...row } = rowsOf(y, target, variant);
     return [
       {
-        kernel: backwardKernel({ ...row, layout }),
+        kernel: softmaxBackwardKernel({ ...row, layout }),
         bindings: { y: input(0), dy: input(1), dx: output(0) },
         params,
         workgroups: rowGrid(layout, params.rows),

@@ -1,12 +1,12 @@
 import { type RowTile, rowTileParams, tileRows } from '../../shaders/lib/row-tile.js';
 import { rowGrid, rowLayout } from '../../shaders/lib/rows.js';
 import {
-  normalize,
-  rowSums,
   type SopVariant,
+  sopProbabilitiesNormalizeKernel,
+  sopProbabilitiesRowSumsKernel,
+  sopProbabilitiesTilesKernel,
+  sopProbabilitiesWeightsKernel,
   tileSops,
-  tiles as tilesKernel,
-  weights,
 } from '../../shaders/sop_probabilities.wgsl.js';
 import type { Target } from '../gpu/target.js';
 import {
@@ -55,7 +55,7 @@ export const sopProbabilities = defineOp<SopAttributes>({
   launches(call) {
     const { rows, sops, depth, count, tiles, variant, params } = sizes(call);
     const layout = rowLayout(call.target, 0);
-    const kernel = tilesKernel(variant);
+    const kernel = sopProbabilitiesTilesKernel(variant);
     return [
       ...rowParts(call.target, rows, variant, 2 * rows * count * depth).map((part) => ({
         kernel,
@@ -65,7 +65,7 @@ export const sopProbabilities = defineOp<SopAttributes>({
         flops: part.flops,
       })),
       {
-        kernel: normalize(layout),
+        kernel: sopProbabilitiesNormalizeKernel(layout),
         bindings: { partial_sums: scratch(0), p: output(0), stats: output(1) },
         params: { rows, sops, tiles, tile_sops: tileSops(variant) },
         workgroups: rowGrid(layout, rows),
@@ -93,10 +93,10 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
     const { rows, sops, depth, stride, spans, terms, variant, params } = backwardSizes(call);
     const layout = rowLayout(call.target, 0);
     const du = terms > 1 ? scratch(2) : output(0);
-    const weigh = weights(variant);
+    const weigh = sopProbabilitiesWeightsKernel(variant);
     const launches: Launch[] = [
       {
-        kernel: rowSums(layout),
+        kernel: sopProbabilitiesRowSumsKernel(layout),
         bindings: { p: input(4), dp: input(5), sums: scratch(0) },
         params: { rows, sops },
         workgroups: rowGrid(layout, rows),

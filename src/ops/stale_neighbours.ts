@@ -1,6 +1,10 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { tileRows } from '../../shaders/lib/row-tile.js';
-import { staleClear, staleCompact, staleMark } from '../../shaders/stale_neighbours.wgsl.js';
+import {
+  staleNeighboursClearKernel,
+  staleNeighboursCompactKernel,
+  staleNeighboursMarkKernel,
+} from '../../shaders/stale_neighbours.wgsl.js';
 import { defineOp, GraphError, input, type Launch, misfit, type OpCall, output, scratch } from '../graph/op.js';
 import { bytes, elements, f32, type Spec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
@@ -54,7 +58,12 @@ export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
     const slot = output(2);
     const marks = drawn.map(({ shape: [count = 0] }, i): Launch => {
       const bindings = { drawn: input(2 + i), length: input(1), slot };
-      return { kernel: staleMark(), bindings, params: { count, rows: size, k: attrs.k }, workgroups: eachGrid(count) };
+      return {
+        kernel: staleNeighboursMarkKernel(),
+        bindings,
+        params: { count, rows: size, k: attrs.k },
+        workgroups: eachGrid(count),
+      };
     });
     const partial = { index: scratch(1), score: scratch(2) };
     const searches = Array.from({ length: chunks }, (_, i): Launch[] => {
@@ -65,10 +74,10 @@ export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
       return [...searchLaunches(plan, call, partial), mergeLaunch(plan, call, partial, best)];
     });
     return [
-      { kernel: staleClear(), bindings: { slot }, params: { count: size }, workgroups: eachGrid(size) },
+      { kernel: staleNeighboursClearKernel(), bindings: { slot }, params: { count: size }, workgroups: eachGrid(size) },
       ...marks,
       {
-        kernel: staleCompact({ lanes: lanes(target) }),
+        kernel: staleNeighboursCompactKernel({ lanes: lanes(target) }),
         bindings: { slot, rows: output(0), total: output(1), workgroups: scratch(0) },
         params: { size, capacity: most, chunks, chunk, tile: tileRows(plan.tile), ranges: plan.ranges },
         workgroups: [1, 1, 1],

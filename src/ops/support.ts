@@ -1,5 +1,5 @@
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
-import { support as supportKernel } from '../../shaders/support.wgsl.js';
+import { supportForwardKernel } from '../../shaders/support.wgsl.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
 import { elements, f32, sameShape } from '../graph/tensor.js';
 
@@ -31,7 +31,7 @@ export const support = defineOp<SupportAttributes>({
     const count = (d?.shape[0] ?? 1) * width;
     return [
       {
-        kernel: supportKernel({ vec4, soft, neighbours }),
+        kernel: supportForwardKernel({ vec4, soft, neighbours }),
         bindings: {
           memory: input(0),
           anchors: input(1),

@@ -1,5 +1,5 @@
 import { grid } from '../../shaders/lib/grid.js';
-import { ADAMW_SPAN, updateAdamwStep, updateAdamwTotal } from '../../shaders/update_adamw.wgsl.js';
+import { ADAMW_SPAN, updateAdamwStepKernel, updateAdamwTotalKernel } from '../../shaders/update_adamw.wgsl.js';
 import { PACK_ALIGNMENT } from '../graph/graph.js';
 import { defineOp, input, misfit, output, type Scalar, scratch } from '../graph/op.js';
 import { elements, f32, type Spec } from '../graph/tensor.js';
@@ -48,7 +48,7 @@ export const updateAdamw = defineOp<UpdateAdamwAttributes>({
     const { lr, weightDecay, correction1, correction2, beta1, beta2, eps, clip } = attrs;
     return [
       {
-        kernel: updateAdamwStep(variant),
+        kernel: updateAdamwStepKernel(variant),
         bindings: {
           flag: input(0),
           parameters: input(1),
@@ -77,7 +77,7 @@ export const updateAdamw = defineOp<UpdateAdamwAttributes>({
         workgroups: grid(count, 1),
       },
       {
-        kernel: updateAdamwTotal(variant),
+        kernel: updateAdamwTotalKernel(variant),
         bindings: { sums: scratch(0), norms: output(0) },
         params: { count },
         workgroups: [1, 1, 1],

@@ -1,6 +1,6 @@
 import { byFour } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
-import { EMA_TURNS, updateEma as updateEmaKernel } from '../../shaders/update_ema.wgsl.js';
+import { EMA_TURNS, updateEmaForwardKernel } from '../../shaders/update_ema.wgsl.js';
 import { defineOp, input, misfit, type Scalar } from '../graph/op.js';
 import { elements } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
@@ -21,7 +21,7 @@ export const updateEma = defineOp<{ readonly momentum: Scalar }>({
     const { vec4, width: count } = byFour(elements(target));
     return [
       {
-        kernel: updateEmaKernel({ vec4, lanes: lanes(adapter) }),
+        kernel: updateEmaForwardKernel({ vec4, lanes: lanes(adapter) }),
         bindings: { flag: input(0), average: input(1), source: input(2) },
         params: { count, momentum_slot: momentum.slot },
         workgroups: grid(count, EMA_TURNS * lanes(adapter)),

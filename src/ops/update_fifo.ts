@@ -1,5 +1,5 @@
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
-import { updateFifoAdvance, updateFifoInsert } from '../../shaders/update_fifo.wgsl.js';
+import { updateFifoAdvanceKernel, updateFifoInsertKernel } from '../../shaders/update_fifo.wgsl.js';
 import { defineOp, input, misfit } from '../graph/op.js';
 import { elements } from '../graph/tensor.js';
 
@@ -24,13 +24,13 @@ export const updateFifo = defineOp<Record<string, never>>({
     const count = Math.min(batch, size) * width;
     return [
       {
-        kernel: updateFifoInsert({ vec4 }),
+        kernel: updateFifoInsertKernel({ vec4 }),
         bindings: { flag: input(0), pointer: input(2), rows: input(3), memory: input(1) },
         params: { count, first_row: Math.max(0, batch - size), width, size },
         workgroups: eachGrid(count),
       },
       {
-        kernel: updateFifoAdvance(),
+        kernel: updateFifoAdvanceKernel(),
         bindings: { flag: input(0), pointer: input(2) },
         params: { rows: batch, size },
         workgroups: [1, 1, 1],

@@ -1,5 +1,5 @@
 import { grid } from '../../shaders/lib/grid.js';
-import { FLAG_SPAN, updateFlagFirst, updateFlagSpan } from '../../shaders/update_flag.wgsl.js';
+import { FLAG_SPAN, updateFlagFirstKernel, updateFlagSpanKernel } from '../../shaders/update_flag.wgsl.js';
 import { defineOp, GraphError, input, type Launch, scratch } from '../graph/op.js';
 import { elements, type Spec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
@@ -29,7 +29,7 @@ export const updateFlag = defineOp<Record<string, never>>({
     const scans = scanned.map((spec, i): Launch => {
       const before = scanned.slice(0, i);
       return {
-        kernel: updateFlagSpan(variant),
+        kernel: updateFlagSpanKernel(variant),
         bindings: { x: input(1 + i), found: scratch(0) },
         params: {
           count: elements(spec),
@@ -42,7 +42,7 @@ export const updateFlag = defineOp<Record<string, never>>({
     });
     const count = total(scanned.map(spans));
     const bindings = { found: scratch(0), flag: input(0) };
-    return [...scans, { kernel: updateFlagFirst(variant), bindings, params: { count }, workgroups: [1, 1, 1] }];
+    return [...scans, { kernel: updateFlagFirstKernel(variant), bindings, params: { count }, workgroups: [1, 1, 1] }];
   },
   cost: ([, ...scanned]) => ({ flops: 0, bytes: 4 * total(scanned.map(elements)) }),
 });

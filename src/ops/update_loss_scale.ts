@@ -1,5 +1,5 @@
 import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
-import { lossScale, lossScaleGradients } from '../../shaders/update_loss_scale.wgsl.js';
+import { updateLossScaleAdaptKernel, updateLossScaleUnscaleKernel } from '../../shaders/update_loss_scale.wgsl.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
 import { elements, moved, showSpec, u32 } from '../graph/tensor.js';
 
@@ -20,7 +20,7 @@ export const updateLossScale = defineOp<{ readonly interval: number }>({
   },
   launches: ({ attrs: { interval } }) => [
     {
-      kernel: lossScale(),
+      kernel: updateLossScaleAdaptKernel(),
       bindings: { flag: input(0), scale: input(1), counts: input(2), overflow: output(0) },
       params: { interval },
       workgroups: [1, 1, 1],
@@ -42,7 +42,7 @@ export const updateLossScaleGradients = defineOp<Record<string, never>>({
     const layout = eachLayout(target);
     return [
       {
-        kernel: lossScaleGradients({ layout }),
+        kernel: updateLossScaleUnscaleKernel({ layout }),
         bindings: { gradients: input(0), scale: input(1) },
         params: { count },
         workgroups: eachGrid(count, layout),

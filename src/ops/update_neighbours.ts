@@ -1,9 +1,9 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import {
-  neighboursFill,
-  neighboursInsert,
-  neighboursRemove,
-  neighboursReplaced,
+  updateNeighboursFillKernel,
+  updateNeighboursInsertKernel,
+  updateNeighboursRemoveKernel,
+  updateNeighboursReplacedKernel,
 } from '../../shaders/update_neighbours.wgsl.js';
 import { defineOp, input, type Launch, misfit, type OpCall, type Operand, scratch } from '../graph/op.js';
 import { bytes, elements, f32, type Spec, sameShape, u32 } from '../graph/tensor.js';
@@ -85,7 +85,7 @@ export const updateNeighboursInsert = defineOp<UpdateNeighboursInsertAttributes>
         ...searchLaunches(plan, call, partial),
         mergeLaunch(plan, call, partial, own),
         {
-          kernel: neighboursInsert(),
+          kernel: updateNeighboursInsertKernel(),
           bindings: { flag, pointer, similarity, ...bound, ...lists },
           params: { ...params, first_inserted: first, inserted: count },
           workgroups: eachGrid(size),
@@ -94,13 +94,13 @@ export const updateNeighboursInsert = defineOp<UpdateNeighboursInsertAttributes>
     });
     return [
       {
-        kernel: neighboursReplaced(),
+        kernel: updateNeighboursReplacedKernel(),
         bindings: { pointer, rows },
         params: { count: fresh, size, fresh },
         workgroups: eachGrid(fresh),
       },
       {
-        kernel: neighboursRemove(),
+        kernel: updateNeighboursRemoveKernel(),
         bindings: { flag, pointer, ...lists, ...bound },
         params,
         workgroups: eachGrid(size),
@@ -129,7 +129,7 @@ function fill(
   const [size = 1, capacity = 1] = index?.shape ?? [];
   const count = rows * capacity;
   return {
-    kernel: neighboursFill(),
+    kernel: updateNeighboursFillKernel(),
     bindings: { flag: input(0), ...from, ...lists },
     params: { count, capacity, size },
     workgroups: eachGrid(count),

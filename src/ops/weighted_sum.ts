@@ -1,4 +1,4 @@
-import { addTerm } from '../../shaders/weighted_sum.wgsl.js';
+import { weightedSumAddTermKernel } from '../../shaders/weighted_sum.wgsl.js';
 import { defineOp, GraphError, input, type Op, output } from '../graph/op.js';
 import { f32, sameShape, showShape } from '../graph/tensor.js';
 
@@ -17,7 +17,7 @@ export const weightedSum: Op<Weights> = defineOp<Weights>({
   },
   launches: ({ attrs: { weights } }) =>
     weights.map((weight, term) => ({
-      kernel: addTerm(),
+      kernel: weightedSumAddTermKernel(),
       bindings: { x: input(term), y: output(0) },
       params: { weight, term },
       workgroups: [1, 1, 1],
