@@ -141,7 +141,7 @@ function cells(row: BenchRow): string[] {
 }
 
 /** The report as a table in Markdown. */
-export function markdownLines({ adapter, ceiling, rows }: BenchReport): string[] {
+function markdownLines({ adapter, ceiling, rows }: BenchReport): string[] {
   const line = (texts: readonly string[]): string => `| ${texts.join(' | ')} |`;
   return [
     `${adapter}: ${ceiling.gflops.toFixed(1)} GFLOP/s, ${ceiling.gbps.toFixed(1)} GB/s, ${ceiling.dispatch_us.toFixed(1)} us a dispatch.`,

@@ -94,7 +94,7 @@ async function readConfigFile(path: string, name?: string): Promise<Layer> {
 }
 
 /** @throws SopError (64) for a name that is no preset, naming the nearest */
-export async function presetLayer(name: string): Promise<Layer> {
+async function presetLayer(name: string): Promise<Layer> {
   const { folder, names } = await presetFolder();
   if (names.includes(name)) return readConfigFile(join(folder, `${name}.yaml`), `preset ${name}`);
   const nearest = nearestName(name, names);

@@ -181,7 +181,7 @@ function anotherRun(list: readonly string[], where: string): SopError {
 }
 
 /** What `environment.json` says of the machine; the caller adds the adapter. */
-export function hostEnvironment(): Readonly<Record<string, unknown>> {
+function hostEnvironment(): Readonly<Record<string, unknown>> {
   const processors = cpus();
   return {
     started: new Date().toISOString(),

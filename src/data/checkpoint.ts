@@ -3,7 +3,7 @@ import { type NamedArray, printable } from './dtype.js';
 import type { SafetensorsFile } from './safetensors.js';
 
 /** Raised when older programs could misread what newer ones write; `checkFormat` accepts this one and older. */
-export const checkpointFormat = 1;
+const checkpointFormat = 1;
 
 const formatKey = 'sop-gpu.checkpoint';
 const stepKey = 'step';

@@ -11,7 +11,7 @@ export const cifarSide = 32;
 const area = cifarSide * cifarSide;
 
 /** Bytes of one image with its labels. */
-export function cifarRowBytes(kind: CifarKind): number {
+function cifarRowBytes(kind: CifarKind): number {
   return cifarKinds[kind].labelBytes + 3 * area;
 }
 

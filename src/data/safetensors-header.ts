@@ -19,7 +19,7 @@ export interface Header {
 }
 
 /** Our own largest header is some 200 kB; the bound keeps a hostile one from costing memory. */
-export const maxHeaderBytes = 8 * 2 ** 20;
+const maxHeaderBytes = 8 * 2 ** 20;
 const maxDimensions = 32;
 
 /** A complaint about a malformed file: exit 65. */

@@ -42,7 +42,7 @@ export async function clsAttention(gpu: Gpu, { vit, weights }: LoadedWeights): P
 }
 
 /** softmax(q_cls k^T / sqrt(width / heads)) of each head, from qkv [1 + patches, 3 width]; column 0, [CLS], is left out. */
-export function clsRows(qkv: Float32Array, heads: number, width: number, patches: number): Float32Array<ArrayBuffer> {
+function clsRows(qkv: Float32Array, heads: number, width: number, patches: number): Float32Array<ArrayBuffer> {
   const size = width / heads;
   const result = new Float32Array(heads * patches);
   for (let head = 0; head < heads; head++) {

@@ -3,7 +3,7 @@ import { type NamedArray, toFloat32 } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { ParameterSpec } from '../nn/parameters.js';
 import { resamplePositions } from './positions.js';
-import { type NetworkName, timmNames } from './weight-names.js';
+import { timmNames } from './weight-names.js';
 import { shortList, weightComplaints } from './weights.js';
 
 /** What `train --init` found in a file. */
@@ -20,20 +20,18 @@ export interface InitialFrom {
 }
 
 /**
- * Maps a file of weights (timm's names, Hugging Face's, our exports and checkpoints) to the parameters of a network.
- * Position embeddings of another grid are resampled bicubically.
+ * Maps a file of weights (timm's names, Hugging Face's, our exports; of our checkpoints the teacher) to the parameters of a
+ * network. Position embeddings of another grid are resampled bicubically.
  *
  * @param specs of the network that is to begin with them: `studentSpecs(shape)`
- * @param network which one of a checkpoint; left out: the teacher
  * @throws SopError 65 where shapes contradict the network, or nothing matches
  */
 export function initFrom(
   tensors: ReadonlyMap<string, NamedArray>,
   specs: readonly ParameterSpec[],
   where: string,
-  network?: NetworkName,
 ): InitialFrom {
-  const found = new Map(timmNames(tensors, network).tensors);
+  const found = new Map(timmNames(tensors).tensors);
   const resampled = fitPositions(found, specs);
   const complaints = weightComplaints(specs, found, () => true);
   const matched = specs.map(({ name }) => name).filter((name) => found.has(name));

@@ -40,10 +40,6 @@ export interface Gpu {
 
 /** How `openGpu` opens a device. */
 export interface OpenOptions {
-  /** Replaces the name that the adapter gives itself in messages and results. */
-  readonly adapterName?: string;
-  /** Only used when a GPU object is given. */
-  readonly powerPreference?: GPUPowerPreference;
   /** When it aborts, the device fails with its reason: whatever waits for it ends, and can close it. */
   readonly signal?: AbortSignal;
 }
@@ -64,7 +60,7 @@ export function describeAdapter(adapter: AdapterFacts): AdapterDescription {
 }
 
 /** What a plan needs to know of an adapter, its limits as a device opened by `openGpu` will have them. */
-export function targetOf(adapter: AdapterFacts, name?: string): Target {
+export function targetOf(adapter: AdapterFacts): Target {
   const { vendor, architecture, device, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
   const { limits, features } = adapter;
   const words = `${vendor} ${architecture} ${device} ${description}`;
@@ -75,7 +71,7 @@ export function targetOf(adapter: AdapterFacts, name?: string): Target {
   // Lavapipe computes on as many lanes as it is told, and other sums on other numbers of them.
   const lanes = kind === 'lavapipe' && fixedSubgroups ? `, ${subgroupMinSize} lanes` : '';
   return {
-    name: name ?? (ownName + lanes || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter'),
+    name: ownName + lanes || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter',
     kind,
     integrated: kind === 'gpu' && isIntegrated(words),
     subgroupSize: fixedSubgroups ? (subgroupMinSize ?? 0) : 0,
@@ -132,9 +128,8 @@ function deviceLost(info: GPUDeviceLostInfo): SopError {
 }
 
 /** @throws SopError 69 without an adapter, and where it opens no device. */
-async function requestDevice(from: GPU | GPUAdapter, options: OpenOptions): Promise<[GPUDevice, AdapterFacts]> {
-  const powerPreference = options.powerPreference ?? 'high-performance';
-  const adapter = 'requestAdapter' in from ? await from.requestAdapter({ powerPreference }) : from;
+async function requestDevice(from: GPU | GPUAdapter): Promise<[GPUDevice, AdapterFacts]> {
+  const adapter = 'requestAdapter' in from ? await from.requestAdapter({ powerPreference: 'high-performance' }) : from;
   if (!adapter) {
     throw new SopError(ExitCode.unavailable, {
       what: 'no WebGPU adapter',
@@ -144,7 +139,7 @@ async function requestDevice(from: GPU | GPUAdapter, options: OpenOptions): Prom
     });
   }
   refuseNullBackend(adapter);
-  const { name } = targetOf(adapter, options.adapterName);
+  const { name } = targetOf(adapter);
   const descriptor = {
     label: `sop-gpu on ${name}`,
     requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature)),
@@ -172,10 +167,10 @@ export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenO
   const borrowed = 'queue' in from;
   const [device, adapter] = borrowed
     ? ([from, { info: from.adapterInfo, limits: from.limits, features: from.features }] as const)
-    : await requestDevice(from, options);
+    : await requestDevice(from);
   refuseNullBackend(adapter);
   const description = describeAdapter(adapter);
-  const target = targetOf(adapter, options.adapterName);
+  const target = targetOf(adapter);
 
   let firstError: Error | undefined;
   let closing = false;

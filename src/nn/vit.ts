@@ -111,7 +111,7 @@ export interface Encoded {
 }
 
 /** Sequences that images [n, C, side, side] become: one each, [CLS] first. */
-export function segmentsOf(vit: VitShape, images: readonly Tensor[]): Segment[] {
+function segmentsOf(vit: VitShape, images: readonly Tensor[]): Segment[] {
   return images.map(({ shape: [count = 0, , height = 0] }) => ({
     count,
     length: 1 + gridSide(height, vit.patch) ** 2,

@@ -34,18 +34,13 @@ export interface SearchPart {
 }
 
 /** Traces it alone, with inputs in place of all else. `batches`: rows of each batch that goes into the memory. */
-export function traceSearch(
-  task: TaskShape,
-  width: number,
-  batches: readonly number[],
-  search: 'all' | 'non-anchors' = 'all',
-): SearchPart {
+export function traceSearch(task: TaskShape, width: number, batches: readonly number[]): SearchPart {
   const graph = new Graph();
   const memory = declareMemory(graph, 'cls', task, width);
   const drawn = Array.from({ length: task.tasks }, (_, i) => graph.input(`drawn.${i}`, [task.anchors], 'u32'));
   const flag = graph.input('flag', [1], 'u32');
   const inserted = batches.map((batch, i) => graph.input(`inserted.${i}`, [batch, width]));
-  const neighbours = prepareSearch(graph, memory, task, { search }, drawn);
+  const neighbours = prepareSearch(graph, memory, task, { search: 'all' }, drawn);
   const found = drawn.flatMap((rows) => neighbours?.find(rows) ?? []);
   neighbours?.keep(flag);
   for (const rows of inserted) insert(graph, flag, memory, rows);

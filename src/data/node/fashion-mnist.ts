@@ -9,7 +9,7 @@ import { cannotRead } from './io-errors.js';
 /** Where the Debian package `dataset-fashion-mnist` puts the four original files. */
 const debianFolder = '/usr/share/datasets/fashion-mnist';
 
-export const fashionClasses = [
+const fashionClasses = [
   'T-shirt/top',
   'Trouser',
   'Pullover',

@@ -104,7 +104,7 @@ async function openSplit(
  *
  * @throws SopError 65, 66
  */
-export async function readIdx(
+async function readIdx(
   path: string,
   kind: 'images' | 'labels',
 ): Promise<{ readonly shape: readonly number[]; readonly data: Uint8Array }> {

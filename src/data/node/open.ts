@@ -15,7 +15,7 @@ export interface OpenOptions extends FolderOptions {
 }
 
 /** What `--data` takes beside paths. A folder of that name in the working folder is meant by `./fashion-mnist`. */
-export const knownNames = ['fashion-mnist'] as const;
+const knownNames = ['fashion-mnist'] as const;
 
 /** Folders beside `train` that hold the test images; of several the first: `test` often comes without labels. */
 const testFolders = ['val', 'test'] as const;
