@@ -24,16 +24,13 @@ export async function checkDataCommand({ data }: CheckDataOptions, printer: Prin
   printer.line(`${data}: ${report.images} readable images`);
   if (report.classes) {
     printer.line(`${report.classes.size} classes`);
-    for (const line of table(
-      [],
-      [...report.classes].map(([name, count]) => [oneLine(name), count]),
-    ))
-      printer.line(line);
+    const classes = [...report.classes].map(([name, count]) => [oneLine(name), count]);
+    printer.lines(table([], classes));
   } else {
     printer.line('no classes');
   }
   printer.line(sizes.length === 1 ? `all ${sizes[0]![0]} pixels` : `${sizes.length} sizes, the most frequent:`);
-  if (sizes.length > 1) for (const line of table([], sizes.slice(0, 10))) printer.line(line);
+  if (sizes.length > 1) printer.lines(table([], sizes.slice(0, 10)));
   for (const note of report.notes) printer.line(oneLine(note));
   for (const { file, reason } of report.bad.slice(0, shown))
     printer.line(oneLine(`cannot be decoded: ${file}: ${reason}`));

@@ -70,7 +70,7 @@ export async function evalKnnCommand(
         : `queries  ${sets.queries?.name}: ${queryCount} images`,
     );
     printer.line(`features ${rows.what}`);
-    for (const line of table(['k', 'top-1 %', 'top-5 %'], cells)) printer.line(line);
+    printer.lines(table(['k', 'top-1 %', 'top-5 %'], cells));
     printer.line(
       `best     k = ${result.bestK}: ${top1.toFixed(2)} % (standard error ${error.toFixed(2)}), on ${gpu.target.name}`,
     );

@@ -1,11 +1,11 @@
 import type { ImageSet } from '../data/dataset.js';
-import { channelStatistics } from '../data/statistics.js';
+import { channelStatistics, type Statistics } from '../data/statistics.js';
 import { Encoder, type Weights } from '../eval/encoder.js';
 import { encoderBatch, setFeatures, setPixels } from '../eval/features.js';
 import type { ComparedRows } from '../eval/knn.js';
 import type { ImageFormat } from '../eval/preprocess.js';
 import { normalizeRows } from '../eval/similarity.js';
-import { IMAGENET, imageFormat, type LoadedWeights, type Statistics } from '../eval/weights.js';
+import { IMAGENET, imageFormat, type LoadedWeights } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
 import type { VitShape } from '../nn/vit.js';
 import { initialWeights } from '../sop/initialize.js';

@@ -22,14 +22,14 @@ export async function planCommand(options: ConfigOptions, common: CommonOptions,
   const { training, refusal } = planned(config, await shapeOfData(config, options, target, printer), target);
   const report = describePlan(training.plan, besideTheStep(training, Number.POSITIVE_INFINITY));
   const { undivided, shape } = training;
-  for (const line of planSummary(report)) printer.line(line);
+  printer.lines(planSummary(report));
   printer.line(describeBatches(training));
   const precision = describePrecision(training);
   if (precision) printer.line(`precision   ${precision.text}`);
   for (const line of training.searches) printer.line(`search      ${line}`);
   printer.line();
   const rows = report.work.families.map(({ family, nodes, flops, bytes }) => [family, nodes, si(flops), si(bytes)]);
-  for (const line of table(['work by kind', 'nodes', 'FLOP', 'B'], rows)) printer.line(line);
+  printer.lines(table(['work by kind', 'nodes', 'FLOP', 'B'], rows));
   printer.line();
   const limit = `${mebibytes(bindingLimit(target))} MiB a binding`;
   printer.line(

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { imagesPerStep } from '../config/schema.js';
 import { subset } from '../data/dataset.js';
 import { lockFolder } from '../data/node/run-lock.js';
 import { dataShape, withStatistics } from '../engine/run.js';
@@ -85,11 +86,11 @@ export async function quickstartCommand(
 
     const sheet = join(folder, 'neighbours.png');
     await drawSheet(sheet, protocol, untrained, after, gpu);
-    const images = trained.steps * config.train.batch_size;
+    const images = trained.steps * imagesPerStep(config);
     const knn = { untrained: untrained.knn.top1, trained: after.knn.top1, pixels: pixels.knn.top1 };
     printer.line();
     printer.line(`k-NN top-1 in percent, ${GALLERY} images in the gallery, ${QUERIES} queries, 10 classes`);
-    for (const line of resultTable(config.eval.k, knn)) printer.line(line);
+    printer.lines(resultTable(config.eval.k, knn));
     printer.line();
     printer.line(
       `${images} images in ${formatDuration(trained.seconds)}, ${formatRate(images / trained.seconds)} images/s, on ${gpu.target.name}`,

@@ -1,3 +1,4 @@
+import { imagesPerStep } from '../config/schema.js';
 import type { Evaluation } from '../eval/evaluator.js';
 import { stepsPerEpoch } from '../sop/feed.js';
 import { runClock, type StepRecord } from '../sop/loop.js';
@@ -34,8 +35,8 @@ export function describeEvaluation(step: number, { comparison, spread }: Evaluat
 
 /** Length of the run for people. */
 export function describeLength({ config }: Training, count: number): string {
-  const perEpoch = stepsPerEpoch(count, config.train.batch_size, config.optim.accumulate);
+  const perEpoch = stepsPerEpoch(count, config);
   const { totalSteps, totalSeconds } = runClock(config, perEpoch);
   if (totalSteps === null) return `${(totalSeconds ?? 0) / 60} minutes`;
-  return `${totalSteps} steps of ${config.train.batch_size * config.optim.accumulate} images, ${(totalSteps / perEpoch).toPrecision(3)} epochs`;
+  return `${totalSteps} steps of ${imagesPerStep(config)} images, ${(totalSteps / perEpoch).toPrecision(3)} epochs`;
 }

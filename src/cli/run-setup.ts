@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { crc32 } from '../data/crc32.js';
+import { crc32, hexCrc } from '../data/crc32.js';
 import { bytesOf } from '../data/dtype.js';
 import { readSafetensorsFile } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
@@ -32,7 +32,7 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
   const { config, splits, run, resume, gpu, printer } = setup;
   printer.line(`run      ${describeLength(training, splits.train.count)}`);
   const report = describePlan(training.plan, besideTheStep(training, splits.train.count + (splits.test?.count ?? 0)));
-  for (const line of planSummary(report)) printer.line(line);
+  printer.lines(planSummary(report));
   printer.line(describeBatches(training));
   const precision = describePrecision(training);
   if (precision?.refused) printer.warn(precision.text);
@@ -62,7 +62,7 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
     }
     if (first) {
       trainer.begin(first.weights.weights);
-      for (const line of initLines(first.weights, first.path)) printer.line(line);
+      printer.lines(initLines(first.weights, first.path));
     }
     return { trainer, progress: { step: 0, elapsed: 0, best: Number.NaN, teacherEntropy: Number.NaN }, lastStep: null };
   } catch (error) {
@@ -86,7 +86,7 @@ async function readInit(path: string, training: Training): Promise<Init> {
   for (const [name, values] of weights.weights) {
     crc = crc32(bytesOf(values), crc32(new TextEncoder().encode(name), crc));
   }
-  return { path, weights, checksum: crc.toString(16).padStart(8, '0') };
+  return { path, weights, checksum: hexCrc(crc) };
 }
 
 /**

@@ -1,3 +1,4 @@
+import { imagesPerStep } from '../config/schema.js';
 import { metricsLine } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Evaluation } from '../eval/evaluator.js';
@@ -145,7 +146,7 @@ async function endRun(run: ActiveRun, stepSeconds: readonly number[]): Promise<T
   }
   await exportTeacher(setup, trainer, steps);
   await saver.settled();
-  const images = steps * config.train.batch_size * config.optim.accumulate;
+  const images = steps * imagesPerStep(config);
   printer.line(`done     ${steps} steps in ${formatDuration(seconds)}, ${formatRate(images / seconds)} images/s`);
   printer.line(`weights  ${setup.run.exported}`);
   let stoppedBy: number | undefined;

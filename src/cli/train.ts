@@ -97,7 +97,7 @@ async function trainOnData(
   const skipped = new SkippedImages(printer);
   const splits = await openImages(data, { onBadImage: config.data.on_bad_image }, printer, skipped);
   checkStatistics(config, splits.train, options);
-  stepsPerEpoch(splits.train.count, config.train.batch_size, config.optim.accumulate);
+  stepsPerEpoch(splits.train.count, config);
   const lock = await lockFolder(out);
   const run = await prepareRunFolder(out, { resume }).catch((error: unknown) => {
     lock.release();

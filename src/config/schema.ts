@@ -224,6 +224,11 @@ export const ConfigSchema = v.pipe(
 /** The whole, resolved configuration of a run. */
 export type Config = v.InferOutput<typeof ConfigSchema>;
 
+/** Images that an optimizer step takes, batches whose gradients are averaged together. */
+export function imagesPerStep({ train, optim }: Pick<Config, 'train' | 'optim'>): number {
+  return train.batch_size * optim.accumulate;
+}
+
 /**
  * How long a run is.
  *

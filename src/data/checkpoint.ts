@@ -1,5 +1,5 @@
 import { ExitCode, SopError } from '../errors.js';
-import { type NamedArray, printable } from './dtype.js';
+import { type NamedArray, printable, shortList } from './dtype.js';
 import type { SafetensorsFile } from './safetensors.js';
 
 /** Raised when older programs could misread what newer ones write; `checkFormat` accepts this one and older. */
@@ -87,10 +87,6 @@ export function expectTensors(
     .filter(([, names]) => names.length > 0)
     .map(([what, names]) => `${what}: ${shortList(names)}`);
   if (told.length > 0) throw unusable(where, told.join('; '), 'use the model settings that it was written with');
-}
-
-function shortList(names: readonly string[]): string {
-  return names.length > 8 ? `${names.slice(0, 8).join(', ')} and ${names.length - 8} more` : names.join(', ');
 }
 
 function unusable(where: string, why: string, fix: string): SopError {

@@ -40,3 +40,8 @@ export function crc32(bytes: Uint8Array, previous = 0): number {
   for (; i < bytes.length; i++) crc = (crc >>> 8) ^ t[(crc ^ bytes[i]!) & 255]!;
   return ~crc >>> 0;
 }
+
+/** A checksum as 8 hexadecimal digits. */
+export function hexCrc(crc: number): string {
+  return crc.toString(16).padStart(8, '0');
+}

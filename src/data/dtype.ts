@@ -1,5 +1,6 @@
 import { ExitCode, SopError } from '../errors.js';
 import { halfToNumber } from '../graph/half.js';
+import { elements } from '../graph/tensor.js';
 
 /**
  * Element types of a safetensors file and the array each is held in. F16 and BF16 keep their bits (`toFloat32` widens
@@ -65,15 +66,9 @@ export function isDtype(text: string): text is Dtype {
 export function itemSize(dtype: Dtype): number {
   return makers[dtype].BYTES_PER_ELEMENT;
 }
-
-/** Number of elements of a shape. */
-export function elementCount(shape: readonly number[]): number {
-  return shape.reduce((product, extent) => product * extent, 1);
-}
-
 /** A zeroed tensor, to be filled by a reader. */
 export function emptyArray(name: string, dtype: Dtype, shape: readonly number[]): NamedArray {
-  const data = new makers[dtype](elementCount(shape));
+  const data = new makers[dtype](elements({ shape }));
   return { name, dtype, shape, data } as NamedArray;
 }
 
@@ -117,4 +112,9 @@ export function toFloat32(array: NamedArray): Float32Array {
 export function printable(name: string): string {
   const short = name.length > 80 ? `${name.slice(0, 77)}...` : name;
   return JSON.stringify(short).replace(/[\u007f-\u009f\u2028\u2029\u202a-\u202e]/g, '?');
+}
+
+/** At most eight names on a line. */
+export function shortList(names: readonly string[]): string {
+  return names.length > 8 ? `${names.slice(0, 8).join(', ')} and ${names.length - 8} more` : names.join(', ');
 }

@@ -1,4 +1,4 @@
-import { crc32 } from './crc32.js';
+import { crc32, hexCrc } from './crc32.js';
 import type { ImageSet } from './dataset.js';
 import { bytesOf } from './dtype.js';
 
@@ -13,5 +13,5 @@ export function fingerprint(set: ImageSet): string {
   let crc = crc32(new TextEncoder().encode(JSON.stringify([count, channels, classes, files, size])));
   if (labels) crc = crc32(bytesOf(labels), crc);
   if (resident) crc = crc32(resident.pixels, crc);
-  return crc.toString(16).padStart(8, '0');
+  return hexCrc(crc);
 }

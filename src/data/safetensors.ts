@@ -1,6 +1,7 @@
 import { ExitCode, SopError } from '../errors.js';
-import { crc32 } from './crc32.js';
-import { bytesOf, elementCount, emptyArray, itemSize, type NamedArray, printable } from './dtype.js';
+import { elements } from '../graph/tensor.js';
+import { crc32, hexCrc } from './crc32.js';
+import { bytesOf, emptyArray, itemSize, type NamedArray, printable } from './dtype.js';
 import { type Header, malformed, parseHeader, type TensorEntry } from './safetensors-header.js';
 
 export { type ArrayOf, type Dtype, type NamedArray, toFloat32 } from './dtype.js';
@@ -38,7 +39,7 @@ export function safetensorsChunks(
 ): Uint8Array[] {
   const sorted = sortedForFile(tensors);
   const pairs = new Map(metadata);
-  if (options.crc) for (const tensor of sorted) pairs.set(crcPrefix + tensor.name, hex(crc32(bytesOf(tensor.data))));
+  if (options.crc) for (const tensor of sorted) pairs.set(crcPrefix + tensor.name, hexCrc(crc32(bytesOf(tensor.data))));
   return chunksOf(sorted, pairs, options.crc ?? false);
 }
 
@@ -49,7 +50,7 @@ export function safetensorsChunksWithCrc(
   checksums: ReadonlyMap<string, number>,
 ): Uint8Array[] {
   const pairs = new Map(metadata);
-  for (const [name, crc] of checksums) pairs.set(crcPrefix + name, hex(crc));
+  for (const [name, crc] of checksums) pairs.set(crcPrefix + name, hexCrc(crc));
   return chunksOf(sortedForFile(tensors), pairs, true);
 }
 
@@ -65,7 +66,7 @@ function chunksOf(sorted: readonly NamedArray[], metadata: Map<string, string>, 
   const entries = sorted.map(({ name, dtype, shape, data }): TensorEntry => {
     const begin = end;
     end += data.byteLength;
-    if (name === '__metadata__' || name === '__proto__' || names.has(name) || data.length !== elementCount(shape)) {
+    if (name === '__metadata__' || name === '__proto__' || names.has(name) || data.length !== elements({ shape })) {
       throw new SopError(ExitCode.internal, {
         what: 'tensor that cannot be written',
         where: printable(name),
@@ -136,10 +137,10 @@ export function hasChecksum(header: Header, entry: TensorEntry): boolean {
 /** @throws SopError 65 where the file names another checksum than `crc` for this tensor. */
 export function verifyTensor(header: Header, entry: TensorEntry, crc: number, where: string): void {
   const expected = header.metadata.get(crcPrefix + entry.name);
-  if (expected === undefined || expected === hex(crc)) return;
+  if (expected === undefined || expected === hexCrc(crc)) return;
   throw malformed(
     where,
-    `tensor ${printable(entry.name)} is damaged: its CRC-32 is ${hex(crc)}, expected ${printable(expected)}`,
+    `tensor ${printable(entry.name)} is damaged: its CRC-32 is ${hexCrc(crc)}, expected ${printable(expected)}`,
     'use another copy of the file',
   );
 }
@@ -156,7 +157,7 @@ export function verifyHeader(header: Header, where: string): void {
 function headerChecksum(entries: readonly TensorEntry[], metadata: ReadonlyMap<string, string>): string {
   const pairs = sortedPairs(metadata).filter(([key]) => key !== headerCrcKey);
   const tensors = entries.map((e) => [e.name, e.dtype, e.shape]);
-  return hex(crc32(encoder.encode(JSON.stringify([pairs, tensors]))));
+  return hexCrc(crc32(encoder.encode(JSON.stringify([pairs, tensors]))));
 }
 
 function sortedPairs(metadata: ReadonlyMap<string, string>): [string, string][] {
@@ -166,8 +167,4 @@ function sortedPairs(metadata: ReadonlyMap<string, string>): [string, string][] 
 /** The order of `<` on strings: the same in every locale and on every machine. */
 function byCodeUnits(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
-}
-
-function hex(crc: number): string {
-  return crc.toString(16).padStart(8, '0');
 }

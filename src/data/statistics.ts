@@ -2,9 +2,12 @@ import type { ImageSet } from './dataset.js';
 import { forEachParallel } from './prefetch.js';
 
 /** Mean and population standard deviation of each channel, of values in [0, 1]. */
-export interface ChannelStatistics {
+export interface Statistics {
   readonly mean: readonly number[];
   readonly std: readonly number[];
+}
+
+export interface ChannelStatistics extends Statistics {
   /** Images they were taken from. */
   readonly images: number;
 }
@@ -69,4 +72,9 @@ function momentsOf(pixels: Uint8Array, channels: number): { mean: number[]; squa
 function summary(mean: readonly number[], square: readonly number[], images: number): ChannelStatistics {
   const std = mean.map((m, c) => Math.max(leastStd, Math.sqrt(Math.max(0, square[c]! - m * m)) / 255));
   return { mean: mean.map((m) => m / 255), std, images };
+}
+
+/** One number for each channel; a single one serves all. */
+export function perChannel(values: readonly number[], channels: number): number[] {
+  return Array.from({ length: channels }, (_, i) => values[i] ?? values[0] ?? 0);
 }

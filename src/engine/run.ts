@@ -3,7 +3,7 @@ import type { Config } from '../config/schema.js';
 import type { ImageSet } from '../data/dataset.js';
 import { fingerprint } from '../data/fingerprint.js';
 import type { NamedArray } from '../data/safetensors.js';
-import { channelStatistics } from '../data/statistics.js';
+import { channelStatistics, perChannel } from '../data/statistics.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Evaluation } from '../eval/evaluator.js';
 import { IMAGENET } from '../eval/weights.js';
@@ -27,14 +27,10 @@ export async function withStatistics(config: Config, train: ImageSet): Promise<C
 export function dataShape(config: Config, train: ImageSet, gpu: Pick<Gpu, 'target'>): DataShape {
   const bytes = train.resident?.pixels.byteLength ?? Number.POSITIVE_INFINITY;
   const fits = bytes <= bindingLimit(gpu.target);
-  const perChannel = (values: readonly number[] | null): number[] => {
-    const given = values ?? [];
-    return Array.from({ length: train.channels }, (_, i) => given[i] ?? given[0] ?? 0);
-  };
   return {
     channels: train.channels,
-    mean: perChannel(config.data.mean),
-    std: perChannel(config.data.std),
+    mean: perChannel(config.data.mean ?? [], train.channels),
+    std: perChannel(config.data.std ?? [], train.channels),
     residentBytes: fits ? bytes : null,
   };
 }

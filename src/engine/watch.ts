@@ -1,3 +1,4 @@
+import { type Config, imagesPerStep } from '../config/schema.js';
 import type { Feed } from '../sop/feed.js';
 import type { Trainer } from '../sop/trainer.js';
 
@@ -105,7 +106,7 @@ export async function prototypePictures(
   const shares = await trainer.read(prototypes.contributions);
   const { members } = prototypes;
   const neighbours = members - 1;
-  const imageOf = memoryImages(feed, step, training.shape.cls.memory);
+  const imageOf = memoryImages(feed, training.config, step);
   const shown = Math.min(count, anchors.length);
   return Array.from({ length: shown }, (_, i) => {
     const member = (row: number, place: number): Member => ({
@@ -124,9 +125,10 @@ export async function prototypePictures(
  * Which image a row of the [CLS] memory came from, before `step`: every step writes its images behind those of the step
  * before, round and round, and which images a step takes is a pure function of its number.
  */
-function memoryImages(feed: Feed, step: number, rows: number): (row: number) => number | null {
-  const each = feed.imagesPerStep;
+function memoryImages(feed: Feed, config: Config, step: number): (row: number) => number | null {
+  const each = imagesPerStep(config);
   const written = step * each;
+  const rows = config.sop.cls.memory;
   return (row) => {
     // The newest number n below `written` with n mod rows = row.
     const newest = written - 1 - ((((written - 1 - row) % rows) + rows) % rows);

@@ -1,10 +1,10 @@
-import { printable } from '../data/dtype.js';
+import { printable, shortList } from '../data/dtype.js';
 import { type NamedArray, toFloat32 } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { ParameterSpec } from '../nn/parameters.js';
 import { resamplePositions } from './positions.js';
 import { timmNames } from './weight-names.js';
-import { shortList, weightComplaints } from './weights.js';
+import { weightComplaints } from './weights.js';
 
 /** What `train --init` found in a file. */
 export interface InitialFrom {

@@ -1,5 +1,6 @@
-import { printable } from '../data/dtype.js';
+import { printable, shortList } from '../data/dtype.js';
 import { type NamedArray, toFloat32 } from '../data/safetensors.js';
+import { perChannel, type Statistics } from '../data/statistics.js';
 import { ExitCode, SopError } from '../errors.js';
 import { sameShape, showShape } from '../graph/tensor.js';
 import type { InitStd, ParameterSpec } from '../nn/parameters.js';
@@ -9,12 +10,6 @@ import type { Weights } from './encoder.js';
 import { resamplePositions } from './positions.js';
 import type { ImageFormat } from './preprocess.js';
 import { type NetworkName, type TimmTensors, timmNames } from './weight-names.js';
-
-/** Mean and deviation of each channel, of values in [0, 1]. */
-export interface Statistics {
-  readonly mean: readonly number[];
-  readonly std: readonly number[];
-}
 
 /** What colour images are normalised with unless a file or a setting says otherwise. */
 export const IMAGENET: Statistics = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
@@ -225,11 +220,6 @@ export function imageFormat(
   };
 }
 
-/** One number for each channel; a single one serves all. */
-function perChannel(values: readonly number[], channels: number): number[] {
-  return Array.from({ length: channels }, (_, i) => values[i] ?? values[0] ?? 0);
-}
-
 /** A number of the metadata, or null. */
 function number(metadata: ReadonlyMap<string, string>, key: string): number | null {
   const [value] = numbers(metadata, key) ?? [];
@@ -246,11 +236,6 @@ function numbers(metadata: ReadonlyMap<string, string>, key: string): number[] |
       .split(',') ?? [];
   const values = parts.map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
   return values.length > 0 && values.every(Number.isFinite) ? values : null;
-}
-
-/** At most eight names on a line. */
-export function shortList(names: readonly string[]): string {
-  return names.length > 8 ? `${names.slice(0, 8).join(', ')} and ${names.length - 8} more` : names.join(', ');
 }
 
 function bad(where: string, why: string, fix: string): SopError {

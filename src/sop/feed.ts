@@ -1,3 +1,4 @@
+import { type Config, imagesPerStep } from '../config/schema.js';
 import { drawView, encodeViews, type ImageSource, newViewArrays, type ViewKind } from '../data/augment.js';
 import type { DecodedImage, ImageSet } from '../data/dataset.js';
 import { Prefetcher } from '../data/prefetch.js';
@@ -21,14 +22,15 @@ export interface StepBatch {
 }
 
 /** Steps in an epoch: the last incomplete batch is dropped. @throws SopError 66 for a set smaller than a batch */
-export function stepsPerEpoch(count: number, batch: number, accumulate: number): number {
-  const steps = Math.floor(count / (batch * accumulate));
+export function stepsPerEpoch(count: number, config: Config): number {
+  const images = imagesPerStep(config);
+  const steps = Math.floor(count / images);
   if (steps > 0) return steps;
   throw new SopError(ExitCode.noInput, {
     what: 'the set is smaller than a batch',
     where: '--data',
-    why: `${count} images, a step takes ${batch * accumulate}`,
-    fix: `lower --batch-size${accumulate > 1 ? ' or optim.accumulate' : ''}, or give more images`,
+    why: `${count} images, a step takes ${images}`,
+    fix: `lower --batch-size${config.optim.accumulate > 1 ? ' or optim.accumulate' : ''}, or give more images`,
   });
 }
 
@@ -51,9 +53,8 @@ export class Feed {
     private readonly set: ImageSet,
     firstStep: number,
   ) {
-    const { train, optim } = training.config;
-    this.stepsPerEpoch = stepsPerEpoch(set.count, train.batch_size, optim.accumulate);
-    this.prefetcher = new Prefetcher(set, (step) => this.indices(step), { firstStep });
+    this.stepsPerEpoch = stepsPerEpoch(set.count, training.config);
+    this.prefetcher = new Prefetcher(set, (step) => this.imagesOf(step), { firstStep });
   }
 
   /** The images of a resident set, to be written once; nothing otherwise. */
@@ -85,28 +86,19 @@ export class Feed {
     this.prefetcher.close();
   }
 
-  /** Images that a step takes, micro-batches together. */
-  get imagesPerStep(): number {
-    const { train, optim } = this.training.config;
-    return train.batch_size * optim.accumulate;
-  }
-
   /** The images of a step (counted from 0), in the order of its rows. */
   imagesOf(step: number): Uint32Array {
-    return this.indices(step);
+    const { config } = this.training;
+    const epoch = this.epochOf(step);
+    if (this.order.epoch !== epoch)
+      this.order = { epoch, indices: permutation(config.train.seed, epoch, this.set.count) };
+    const images = imagesPerStep(config);
+    const start = (step % this.stepsPerEpoch) * images;
+    return this.order.indices.slice(start, start + images);
   }
 
   private epochOf(step: number): number {
     return Math.floor(step / this.stepsPerEpoch);
-  }
-
-  private indices(step: number): Uint32Array {
-    const { train, optim } = this.training.config;
-    const epoch = this.epochOf(step);
-    if (this.order.epoch !== epoch) this.order = { epoch, indices: permutation(train.seed, epoch, this.set.count) };
-    const images = train.batch_size * optim.accumulate;
-    const start = (step % this.stepsPerEpoch) * images;
-    return this.order.indices.slice(start, start + images);
   }
 
   private microBatch(

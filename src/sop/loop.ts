@@ -1,4 +1,4 @@
-import { type Config, runLength } from '../config/schema.js';
+import { type Config, imagesPerStep, runLength } from '../config/schema.js';
 import { type RunSchedules, runSchedules, scaledRate } from '../optim/schedules.js';
 import type { Feed, StepBatch } from './feed.js';
 import type { StepValues } from './step-inputs.js';
@@ -122,8 +122,7 @@ export async function* runSteps(
   clock: RunClock,
   options: LoopOptions,
 ): AsyncGenerator<StepRecord> {
-  const { optim, train } = trainer.training.config;
-  const images = train.batch_size * optim.accumulate;
+  const images = imagesPerStep(trainer.training.config);
   const { tolerate = false } = options;
   let { done, elapsed } = options;
   let last = performance.now();

@@ -1,4 +1,4 @@
-import { type Config, runLength } from '../config/schema.js';
+import { type Config, imagesPerStep, runLength } from '../config/schema.js';
 import { SopError } from '../errors.js';
 import type { Target } from '../gpu/target.js';
 import { Graph } from '../graph/graph.js';
@@ -85,13 +85,14 @@ function expectedSteps(config: Config, { kind }: Target): number {
 }
 
 /** Products of the blocks' linear layers in a step, forward and, of the student, backward: nearly all that is not search. */
-function networkFlops({ model, views, train, optim }: Config): number {
+function networkFlops(config: Config): number {
+  const { model, views } = config;
   const parameters = model.depth * (4 + 2 * model.mlp_ratio) * model.width ** 2;
   const tokens = (side: number): number => 1 + gridSide(side, model.patch_size) ** 2;
   const [teacher, student] = [1, 3];
   const rows =
     2 * (teacher + student) * tokens(model.image_size) + views.local_count * student * tokens(model.local_size);
-  return 2 * parameters * rows * train.batch_size * optim.accumulate;
+  return 2 * parameters * rows * imagesPerStep(config);
 }
 
 function planned(make: () => Plan): Plan | null {

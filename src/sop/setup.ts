@@ -1,6 +1,6 @@
 import type { Config } from '../config/schema.js';
 import type { Target } from '../gpu/target.js';
-import type { RealType } from '../graph/tensor.js';
+import { elements, type RealType } from '../graph/tensor.js';
 import { gridSide } from '../nn/vit.js';
 import { BindingError, bindingLimit } from '../plan/plan.js';
 import { maxMasked } from './masks.js';
@@ -86,7 +86,7 @@ export function stepShape(
 export function packLimit(network: NetworkShape, target: Target): number {
   const limit = bindingLimit(target);
   for (const { name, shape } of studentSpecs(network)) {
-    const bytes = 4 * shape.reduce((product, side) => product * side, 1);
+    const bytes = 4 * elements({ shape });
     if (bytes > limit)
       throw new BindingError({ label: `student.${name}`, bytes, shape, divisible: false }, limit, target);
   }

@@ -2,7 +2,8 @@ import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promi
 import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { ExitCode, SopError } from '../../errors.js';
-import { bytesOf, elementCount, emptyArray, type NamedArray } from '../dtype.js';
+import { elements } from '../../graph/tensor.js';
+import { bytesOf, emptyArray, type NamedArray } from '../dtype.js';
 import { npyHeader } from '../npy.js';
 import {
   hasChecksum,
@@ -230,7 +231,7 @@ async function checksum(bytes: Uint8Array): Promise<number> {
 
 /** Writes f32 values of `shape` (features [n, d]) as a NumPy file. @throws SopError 73, 74 as `writeFileAtomic` */
 export async function writeNpyFile(path: string, data: Float32Array, shape: readonly number[]): Promise<void> {
-  if (elementCount(shape) !== data.length) {
+  if (elements({ shape }) !== data.length) {
     throw new SopError(ExitCode.internal, {
       what: 'array that cannot be written',
       where: path,
