@@ -8,6 +8,7 @@ import { type BenchCase, type BenchedTest, caseOf, modelCases, opsNamed, showSha
 import { checkNode, holds } from '../bench/check.js';
 import { benchKernel } from '../bench/kernels.js';
 import { speedTables, withTables } from '../bench/readme.js';
+import { lanesNote } from '../src/cli/bench.js';
 import { openNodeGpu } from '../src/node.js';
 import { layernorm } from '../src/ops/layernorm.js';
 import { compile } from '../src/plan/compile.js';
@@ -141,6 +142,13 @@ test('every op has shapes, and of ViT-S at batch 16 every linear layer in all th
   assert.equal([...new Set(cases.map(({ test: { op } }) => op))], [...new Set(opsNamed([]).map(({ op }) => op))]);
 });
 
+test('an op that no model has and for which no shape is named is refused with what a shape of it is', async () => {
+  const [found] = opsNamed(['column_sum']);
+  const { also: _, ...bench } = found!.bench;
+  const error = await modelCases([{ ...found!, bench }], gpu.target).catch((error: unknown) => error);
+  assert.match(String(error), /column_sum needs a shape .*; add --shape with rows x columns/);
+});
+
 test('the command writes both files with the keys that others rely on', async () => {
   const [json, markdown] = [join(folder, 'bench.json'), join(folder, 'bench.md')];
   const asked = ['--shape', '65x33', '--shape', '7x197', '--json', json, '--markdown', markdown];
@@ -158,11 +166,22 @@ test('the command writes both files with the keys that others rely on', async ()
   assert.is(readFileSync(markdown, 'utf8').match(/^\| layernorm \|/gm)?.length, 4);
 });
 
+test('that the quickstart trains on other lanes of lavapipe than it is benched on is said', () => {
+  const onLavapipe = { ...gpu.target, kind: 'lavapipe' as const };
+  assert.match(
+    lanesNote({ ...onLavapipe, subgroupSize: 16 }) ?? '',
+    /16, as vit-s .* trains on 8: LP_NATIVE_VECTOR_WIDTH=256/,
+  );
+  assert.is(lanesNote({ ...onLavapipe, subgroupSize: 8 }), undefined);
+  assert.is(lanesNote({ ...onLavapipe, kind: 'gpu', subgroupSize: 32 }), undefined);
+});
+
 test('a misspelt op, a shape that is none, one of another op and one that cannot be are refused', async () => {
   await failsWith(64, ['bench', 'matmull'], /did you mean matmul\?/);
   await failsWith(64, ['bench', 'layernorm', '--shape', '12x0'], /whole numbers above 0/);
   await failsWith(64, ['bench', 'layernorm', '--shape', '12'], /rows x width/);
   await failsWith(64, ['bench', 'matmul', '--shape', '3x4x5:TT'], /no form TT/);
+  await failsWith(64, ['bench', 'replay', '--shape', '65x33'], /replay has no shapes/);
   await failsWith(64, ['bench', 'patchify', '--shape', '3x15x4'], /--shape 3x15x4/);
   await failsWith(69, ['bench', 'softmax', '--shape', '1000000x1000000'], /in one binding/);
 });

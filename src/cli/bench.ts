@@ -6,6 +6,7 @@ import { benchReplay } from '../../bench/replay.js';
 import { writeFileAtomic } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
+import type { Target } from '../gpu/target.js';
 import { GraphError } from '../graph/op.js';
 import { noHalf, precisionOn } from '../sop/setup.js';
 import type { Outcome } from './command.js';
@@ -57,6 +58,8 @@ export async function benchCommand(
       measureCeiling(gpu, update),
     );
     for (const line of ceilingLines(ceiling)) printer.line(line);
+    const note = asked.length === 0 && lanesNote(gpu.target);
+    if (note) printer.line(note);
     const rows = await progressing('shapes', printer, async (update) => {
       const all: BenchRow[] = [];
       for (const [done, benchCase] of cases.entries()) {
@@ -126,6 +129,12 @@ function ceilingLines({ gflops, gbps, dispatch_us, loop, copies }: Ceiling): str
     `ceiling  ${gflops.toFixed(1)} GFLOP/s of multiply-adds (${loop}), ${gbps.toFixed(1)} GB/s copied, ${dispatch_us.toFixed(1)} us a dispatch`,
     `         GB/s of copies by what they move: ${others.join(', ')}`,
   ];
+}
+
+/** Lanes of lavapipe are those of a whole process, so the shapes of a narrow model are benched on those of a wide one. */
+export function lanesNote({ kind, subgroupSize }: Target): string | undefined {
+  if (kind !== 'lavapipe' || subgroupSize <= 8) return undefined;
+  return `lanes    ${subgroupSize}, as vit-s has them; the quickstart trains on 8: LP_NATIVE_VECTOR_WIDTH=256 benches its shapes so`;
 }
 
 const HEAD = ['op', 'pass', 'shape', 'ms', 'min', 'max', 'GFLOP/s', 'GB/s', '%', 'of', 'error', 'variant'];
