@@ -166,6 +166,15 @@ testInHalf(
       assert.match(String(why), /^gradient of student\./);
       assert.is(update_norm, 0);
     }
+    // The first update has no fewer averaged gradients for the steps that were skipped before: it is as large, for its rate, as
+    // the first one of a run that skips none, sign by sign the learning rate.
+    const small = join(folder, 'no-overflow');
+    await trainTiny(gpu, small, { ...options, length: { steps: '1' }, set: inHalf('train.loss_scale=256') });
+    const size = (line: Line): number => Number(line['update_norm']) / Number(line['lr']);
+    const early = skipped.filter(({ step }, i) => step === i + 1).length;
+    assert.ok(early > 1, `${early} steps were skipped at the start`);
+    const relative = size(stepLines[early]!) / size(metricsOf(small).stepLines[0]!);
+    assert.ok(Math.abs(relative - 1) < 0.02, `${relative} of the size of a first update`);
     // Nothing but the scale changes in a skipped step: the norm of the parameters after it is that after the step before.
     const still = stepLines
       .slice(1)

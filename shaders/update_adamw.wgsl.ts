@@ -6,16 +6,18 @@
 //   u  = lr (decay p + (m / c1) / (sqrt(v / c2) + eps))           c = 1 - beta^step; decay where the table says so
 //   p  = p - u
 //
-//   flag         [1]        u32; not 0: nothing is written
+//   flag         [1]        u32; not 0: nothing is written. Where steps are skipped a gate, [3]: the flag and the bits of both c
 //   parameters   [n]        p, changed
 //   gradients    [n]
 //   moment1      [n]        m, changed
 //   moment2      [n]        v, changed
 //   squares      [T]        sum of squares of each gradient tensor
 //   table        [n / 64]   u32: tensor that owns 64 elements, bit 31 where it decays
+//   counts       [2]        u32; the second: steps that were skipped (update_loss_scale), which do not count in c
 //   sums         [groups]   sums of p^2 and u^2 over ADAMW_SPAN elements each
 //   norms        [2]        sums of p^2 and u^2
 //
+// stage `correct`, where steps are skipped: one invocation; with flag and c in one binding `step` has no more than WebGPU allows.
 // stage `step`: a workgroup a span, up to 16 invocations a table entry, four elements at a time; stage `total`: one workgroup adds the spans.
 
 import { PACK_ALIGNMENT } from '../src/graph/graph.js';
@@ -31,7 +33,35 @@ export const DECAYS = 0x80000000;
 /** Fours of elements that share an entry of the table. */
 const VECTORS = PACK_ALIGNMENT / 4;
 
-export function updateAdamwStepKernel({ lanes }: { lanes: number }): Kernel {
+/** 1 - e^x, which is 1 - b^t for x = t log b: near 0 by Taylor's series, as the difference would have few digits left. */
+const ONE_LESS = `
+fn one_less_exp(x: f32) -> f32 {
+  if (x < -0.5) { return 1.0 - exp(x); }
+  var sum = 1.0;
+  for (var n = 11.0; n > 1.0; n -= 1.0) { sum = 1.0 + x / n * sum; }
+  return -x * sum;
+}`;
+
+export function updateAdamwCorrectKernel(): Kernel {
+  return kernel({
+    label: 'update_adamw.correct',
+    bindings: { flag: read('u32'), counts: read('u32'), gate: write('u32') },
+    params: { log_beta1: 'f32', log_beta2: 'f32', step_slot: 'u32' },
+    scalars: true,
+    code: wgsl`${ONE_LESS}
+@compute @workgroup_size(1)
+fn correct() {
+  let t = f32(max(scalar_u32(params.step_slot), counts[1] + 1u) - counts[1]);
+  gate[0] = flag[0];
+  gate[1] = bitcast<u32>(one_less_exp(t * params.log_beta1));
+  gate[2] = bitcast<u32>(one_less_exp(t * params.log_beta2));
+}
+`,
+  });
+}
+
+/** `skips`: flag and c come from the gate. */
+export function updateAdamwStepKernel({ lanes, skips }: { lanes: number; skips: boolean }): Kernel {
   const team = Math.min(lanes, VECTORS);
   return kernel({
     label: 'update_adamw.step',
@@ -71,8 +101,8 @@ fn step(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
   // Loads of uniforms in the loop would cost as much as loads of numbers.
   let lr = scalar_f32(params.lr_slot);
   let weight_decay = scalar_f32(params.decay_slot);
-  let inverse1 = 1.0 / scalar_f32(params.correction1_slot);
-  let inverse2 = 1.0 / scalar_f32(params.correction2_slot);
+  let inverse1 = 1.0 / ${skips ? 'bitcast<f32>(flag[1])' : 'scalar_f32(params.correction1_slot)'};
+  let inverse2 = 1.0 / ${skips ? 'bitcast<f32>(flag[2])' : 'scalar_f32(params.correction2_slot)'};
   let beta = vec2<f32>(params.beta1, params.beta2);
   let rest = vec2<f32>(params.rest1, params.rest2);
   let eps = params.eps;

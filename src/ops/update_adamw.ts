@@ -1,16 +1,25 @@
 import { grid } from '../../shaders/lib/grid.js';
-import { ADAMW_SPAN, updateAdamwStepKernel, updateAdamwTotalKernel } from '../../shaders/update_adamw.wgsl.js';
+import {
+  ADAMW_SPAN,
+  updateAdamwCorrectKernel,
+  updateAdamwStepKernel,
+  updateAdamwTotalKernel,
+} from '../../shaders/update_adamw.wgsl.js';
 import { PACK_ALIGNMENT } from '../graph/graph.js';
-import { defineOp, input, misfit, output, type Scalar, scratch } from '../graph/op.js';
-import { elements, f32, type Spec } from '../graph/tensor.js';
+import { type Attributes, defineOp, input, type Launch, misfit, output, type Scalar, scratch } from '../graph/op.js';
+import { elements, f32, type Spec, showSpec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
-/** Numbers of the step are scalars: learning rate, weight decay, 1 - beta1^t, 1 - beta2^t. `clip` 0: no clipping. */
-export type UpdateAdamwAttributes = {
+/**
+ * Numbers of the step are scalars: learning rate, weight decay, 1 - beta1^t, 1 - beta2^t; `step` is t itself, for those that
+ * give `counts`. `clip` 0: no clipping.
+ */
+export type UpdateAdamwAttributes = Attributes & {
   readonly lr: Scalar;
   readonly weightDecay: Scalar;
   readonly correction1: Scalar;
   readonly correction2: Scalar;
+  readonly step?: Scalar;
   readonly beta1: number;
   readonly beta2: number;
   readonly eps: number;
@@ -24,14 +33,15 @@ const spans = (flat: Spec | undefined): number => Math.ceil(elements(flat) / ADA
 /**
  * Clips each gradient tensor by its own norm, then AdamW, unless the flag is up.
  * Inputs: flag u32 [1], parameters, gradients, moment1, moment2 [n] each, squares [T] (`pack_norms`), table u32 [n / 64]:
- * tensor of each 64 elements, `DECAYS` added where it is decayed.
+ * tensor of each 64 elements, `DECAYS` added where it is decayed; optionally counts u32 [2], whose second number are steps
+ * before this one that were skipped (`update_loss_scale`): they are none in t, as for PyTorch's GradScaler.
  * Changes parameters and both moments. Output: norms [2], sums of squares of the parameters after it and of the update
  * (decay included). The rest of a tensor's last 64 elements is treated as part of it: zero stays zero.
  */
 export const updateAdamw = defineOp<UpdateAdamwAttributes>({
   name: 'update_adamw',
   updates: [1, 3, 4],
-  infer([flag, parameters, gradients, moment1, moment2, , table]) {
+  infer([flag, parameters, gradients, moment1, moment2, , table, counts], { step }) {
     const n = elements(parameters);
     const flats = [parameters, gradients, moment1, moment2];
     const fits = flats.every((flat) => flat?.shape.length === 1 && elements(flat) === n) && n % PACK_ALIGNMENT === 0;
@@ -39,18 +49,27 @@ export const updateAdamw = defineOp<UpdateAdamwAttributes>({
       const given = { flag, parameters, gradients, moment1, moment2, table };
       throw misfit('update_adamw', given, `u32 [1], four of [${PACK_ALIGNMENT} m], u32 [m]`);
     }
+    if ((counts === undefined) !== (step === undefined) || (counts && showSpec(counts) !== 'u32 [2]'))
+      throw misfit('update_adamw', { counts }, 'u32 [2], with the scalar of the step');
     return [f32(2)];
   },
-  scratch: ({ inputs: [, parameters] }) => [f32(spans(parameters), 2)],
+  scratch: ({ inputs: [, parameters], attrs: { step } }) => [f32(spans(parameters), 2), ...(step ? [u32(3)] : [])],
   launches({ inputs: [, parameters], attrs, target }) {
     const count = spans(parameters);
     const variant = { lanes: lanes(target) };
-    const { lr, weightDecay, correction1, correction2, beta1, beta2, eps, clip } = attrs;
+    const { lr, weightDecay, correction1, correction2, step, beta1, beta2, eps, clip } = attrs;
+    const gate = (slot: number): Launch => ({
+      kernel: updateAdamwCorrectKernel(),
+      bindings: { flag: input(0), counts: input(7), gate: scratch(1) },
+      params: { log_beta1: Math.log(beta1), log_beta2: Math.log(beta2), step_slot: slot },
+      workgroups: [1, 1, 1],
+    });
     return [
+      ...(step ? [gate(step.slot)] : []),
       {
-        kernel: updateAdamwStepKernel(variant),
+        kernel: updateAdamwStepKernel({ ...variant, skips: step !== undefined }),
         bindings: {
-          flag: input(0),
+          flag: step ? scratch(1) : input(0),
           parameters: input(1),
           gradients: input(2),
           moment1: input(3),

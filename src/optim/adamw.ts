@@ -63,6 +63,12 @@ export function packParameters(
   });
 }
 
+/** Steps that changed nothing and do not count in the bias correction: `counts` of the loss scale, and t with all of them. */
+export interface SkippedUpdates {
+  readonly counts: Tensor;
+  readonly step: Scalar;
+}
+
 /**
  * Clips each gradient by its own norm, then AdamW (PyTorch's, decoupled decay where `decays` says so), unless the flag is
  * up. Returns f32 [2]: sums of squares of the updated parameters and of the update.
@@ -74,6 +80,7 @@ export function adamw(
   decays: (parameter: Tensor) => boolean,
   scalars: AdamwScalars,
   options: AdamwOptions,
+  skipped: SkippedUpdates | null = null,
 ): Tensor {
   const table = packTable(graph, pack.parameters, decays);
   const inputs = [
@@ -84,6 +91,7 @@ export function adamw(
     pack.moment2.flat,
     pack.squares,
     table,
+    ...(skipped ? [skipped.counts] : []),
   ];
-  return graph.one(updateAdamw, inputs, { ...scalars, ...options });
+  return graph.one(updateAdamw, inputs, { ...scalars, ...options, ...(skipped && { step: skipped.step }) });
 }

@@ -26,7 +26,7 @@ export type StepScalars = ReturnType<typeof stepScalars>;
 
 /** The numbers of one step that schedules decide. */
 export interface StepValues {
-  /** Optimizer steps done before this one, plus 1: the t of AdamW's bias correction. */
+  /** Optimizer steps before this one, plus 1: the t of AdamW's bias correction, less those that the loss scale skipped. */
   readonly step: number;
   readonly lr: number;
   readonly weightDecay: number;

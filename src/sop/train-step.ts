@@ -85,12 +85,14 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
 
   // AdamW, teacher, memories.
   const decays = new Set(studentSpecs(network).flatMap(({ name, decay }) => (decay ? (student.get(name) ?? []) : [])));
-  const { lr, weightDecay, correction1, correction2, momentum } = scalars;
+  const { lr, weightDecay, correction1, correction2, momentum, step } = scalars;
   const options = { ...ADAMW, clip: shape.clip };
   const norms = graph.scope('optim', () =>
-    packs.map((pack) =>
-      adamw(graph, flag, pack, (tensor) => decays.has(tensor), { lr, weightDecay, correction1, correction2 }, options),
-    ),
+    packs.map((pack) => {
+      const numbers = { lr, weightDecay, correction1, correction2 };
+      const skipped = scaling && { counts: scaling.counts, step };
+      return adamw(graph, flag, pack, (tensor) => decays.has(tensor), numbers, options, skipped);
+    }),
   );
   graph.scope('teacher', () => {
     graph.pack('teacher', [...teacher.values()], shape.maxElements).forEach(({ flat }, i) => {
