@@ -111,13 +111,15 @@ const MOST_OWNED = [4, 3, 2, 1];
 const WORKGROUP = 'workgroup';
 const subgroupName = (rows: number): string => `subgroup, ${rows} rows`;
 
-/** Variants of a target by name, the one that it takes of itself first. */
+/**
+ * Variants of a target by name, the one that it takes of itself first. Software adapters have none with barriers, which they
+ * take up to minutes to compile and which cost them more than loads.
+ */
 function tileNames(headWidth: number, { kind, subgroupSize }: Target): readonly string[] {
   if (subgroupSize === 0) return [WORKGROUP];
-  const most = Math.max(1, Math.min(4, Math.floor(SOFTWARE_NUMBERS / headWidth)));
-  const names = [WORKGROUP, ...MOST_OWNED.map(subgroupName)];
-  const own = kind === 'gpu' ? WORKGROUP : subgroupName(most);
-  return [own, ...names.filter((name) => name !== own)];
+  const own = subgroupName(Math.max(1, Math.min(4, Math.floor(SOFTWARE_NUMBERS / headWidth))));
+  const names = MOST_OWNED.map(subgroupName);
+  return kind === 'gpu' ? [WORKGROUP, ...names] : [own, ...names.filter((name) => name !== own)];
 }
 
 const headWidthOf = (qkv: Spec | undefined, { heads }: AttentionAttributes): number =>

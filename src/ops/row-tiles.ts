@@ -48,7 +48,10 @@ export function chooseRowTile(target: Target, products: RowProducts, variant?: s
   };
 }
 
-/** Sizes by name, the target's choice first; the tile of a workgroup has no rows of a lane. */
+/**
+ * Sizes by name, the target's choice first; the tile of a workgroup has no rows of a lane. Software adapters with subgroups do
+ * without it: a barrier costs them more than loads.
+ */
 function tiles({ kind, subgroupSize: lanes }: Target, { rows, columns, inner }: RowProducts): Map<string, TileSize> {
   const workgroup = [WORKGROUP, [0, 32]] as const;
   if (lanes === 0) return new Map([workgroup]);
@@ -57,5 +60,5 @@ function tiles({ kind, subgroupSize: lanes }: Target, { rows, columns, inner }: 
   const first = fills && rows * columns * inner >= LARGE.from;
   const sizes = [...(first ? [large] : []), ...SUBGROUP_TILES, ...(fills && !first ? [large] : [])];
   const named = sizes.map((size) => [tileName(size), size] as const);
-  return new Map(kind === 'gpu' ? [workgroup, ...named] : [...named, workgroup]);
+  return new Map(kind === 'gpu' ? [workgroup, ...named] : named);
 }
