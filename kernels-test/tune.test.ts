@@ -2,19 +2,23 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { defaultTarget, type TargetKind } from '../src/gpu/target.js';
 import { Graph } from '../src/graph/graph.js';
 import { readTuning, tunedVariants, tuningFile } from '../src/node/tuning.js';
 import { openNodeGpu } from '../src/node.js';
+import { attention } from '../src/ops/attention.js';
 import { layernorm } from '../src/ops/layernorm.js';
 import { matmul } from '../src/ops/matmul.js';
+import { neighbours } from '../src/ops/neighbours.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
 import { tunePlan } from '../src/plan/tune.js';
 import { callKey, withVariant } from '../src/plan/variants.js';
 import { traceSearch } from '../src/sop/search-choice.js';
-import { failsWith, succeeds } from './cli-support.js';
+import { failsWith } from './cli-support.js';
 import { temporaryFolder } from './data-support.js';
+import { runCommand } from './run-command.js';
 
 // Tests run with tuning switched off; these are about it, and keep theirs in a folder of their own.
 const folder = temporaryFolder();
@@ -52,6 +56,19 @@ test('a tuned variant is taken, one that the op does not have is not', () => {
   assert.is(withVariant(layernorm, call).variant, own);
   assert.is(taken(other!), other);
   assert.is(taken('of another version'), own);
+});
+
+test('kernels with barriers are for GPUs, and for adapters without subgroups', () => {
+  const graph = new Graph();
+  graph.add(attention, [graph.input('qkv', [197, 192])], { heads: 1, segments: [{ count: 1, length: 197 }] });
+  const memory = [graph.input('memory', [512, 8]), graph.input('anchors', [64], 'u32')];
+  graph.add(neighbours, memory, { k: 4, search: 'all' });
+  for (const { op, ...call } of graph.nodes) {
+    const offered = (kind: TargetKind, subgroupSize: number): boolean =>
+      op.variants!({ ...call, target: { ...defaultTarget, kind, subgroupSize } }).includes('workgroup');
+    assert.equal([offered('gpu', 32), offered('gpu', 0), offered('swiftshader', 0)], [true, true, true], op.name);
+    assert.equal([offered('lavapipe', 8), offered('swiftshader', 4)], [false, false], op.name);
+  }
 });
 
 test('tuning times every variant of every different call once, and the plan then takes the fastest', async () => {
@@ -113,7 +130,22 @@ test('the command keeps what it found, later runs use it, other versions and bro
   const memories = ['sop.cls.memory=16', 'sop.cls.anchors=4', 'sop.cls.neighbours=2', 'sop.patch.memory=16'];
   const all = [...settings, ...memories, 'sop.patch.anchors=4'].flatMap((setting) => ['--set', setting]);
   const json = join(folder, 'tune.json');
-  assert.match(await succeeds('tune', '--batch-size', '2', ...all, '--json', json), /timed, \d+ faster/);
+  const { code, out, err } = await runCommand(
+    'tune',
+    '--batch-size',
+    '2',
+    '--precision',
+    'f16',
+    ...all,
+    '--json',
+    json,
+  );
+  assert.is(code, 0, err);
+  assert.match(out, /timed, \d+ faster/);
+  assert.is(
+    err.match(/warning: computed in f32, not in f16: .* has no shader-f16/g)?.length,
+    target.f16 ? undefined : 1,
+  );
   const report = JSON.parse(readFileSync(json, 'utf8')) as { file: string; calls: Record<string, { variant: string }> };
   assert.is(report.file, tuningFile(gpu.description));
   assert.ok(existsSync(report.file));
@@ -140,6 +172,14 @@ test('the command keeps what it found, later runs use it, other versions and bro
     else process.env['SOP_GPU_TUNING'] = before;
   }
   await failsWith(64, ['tune', '--preset', 'vit-x'], /did you mean vit-/);
+  // Before anything is timed.
+  writeFileSync(join(folder, 'file'), '');
+  process.env['XDG_CACHE_HOME'] = join(folder, 'file');
+  try {
+    await failsWith(73, ['tune', ...all], /file\/sop-gpu\/tuning\/\S+\.json.*not a folder/);
+  } finally {
+    process.env['XDG_CACHE_HOME'] = folder;
+  }
 });
 
 test.after(() => gpu.close());

@@ -1,10 +1,11 @@
 import type { Config } from '../config/schema.js';
-import { keepTuning, readTuning } from '../node/tuning.js';
+import { keepTuning, makeTuningFolder, readTuning } from '../node/tuning.js';
 import { type TunedCall, tunePlan } from '../plan/tune.js';
-import { type DataShape, traceTraining } from '../sop/training.js';
+import { type DataShape, describePrecision, traceTraining } from '../sop/training.js';
 import type { Outcome } from './command.js';
 import { openDevice } from './open-device.js';
 import { type CommonOptions, type ConfigOptions, configFrom } from './options.js';
+import { checkCreatable } from './output-file.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
 import type { StopRequest } from './signals.js';
@@ -25,21 +26,26 @@ export async function tuneCommand(
   const progress = new CountProgress('kernels at their shapes', printer);
   try {
     printer.line(`adapter  ${gpu.target.name}`);
+    await checkCreatable(await makeTuningFolder(gpu.description));
     const found = new Map<string, TunedCall>();
     // Grey and colour images give different first layers; all else is found twice and timed once.
     for (const channels of [3, 1] as const) {
-      const { plan } = traceTraining(config, imagesOf(config, channels), gpu.target);
-      for (const [key, call] of await tunePlan(gpu, plan, found, (done, total) => progress.update(done, total)))
+      const training = traceTraining(config, imagesOf(config, channels), gpu.target);
+      const precision = describePrecision(training);
+      if (precision?.refused && channels === 3) printer.warn(precision.text);
+      for (const [key, call] of await tunePlan(gpu, training.plan, found, (done, total) =>
+        progress.update(done, total),
+      ))
         found.set(key, call);
     }
     progress.stop();
-    const file = await keepTuning(gpu.description, found);
     const changed = [...found].filter(([, { variant, built_in }]) => variant !== built_in);
     for (const line of table(
       ['kernel at its shape', 'built in', 'ms', 'fastest', 'ms'],
       changed.map(([key, call]) => [key, call.built_in, digits(call.built_in_ms), call.variant, digits(call.ms)]),
     ))
       printer.line(line);
+    const file = await keepTuning(gpu.description, found);
     printer.line(`${found.size} timed, ${changed.length} faster than as built in; kept in ${file}`);
     const { driver, engine } = readTuning(gpu.description);
     return { result: { adapter: gpu.target.name, driver, engine, file, calls: found } };

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { writeFileAtomic } from '../data/node/files.js';
+import { cannotWrite } from '../data/node/io-errors.js';
 import type { AdapterDescription } from '../gpu/device.js';
 import type { TunedCall } from '../plan/tune.js';
 import { cacheFolder } from './cache.js';
@@ -48,15 +49,23 @@ export function readTuning(description: AdapterDescription): Tuning {
   }
 }
 
+/** Makes the folder of the file that a tuning is kept in; returns the path of the file. @throws SopError 73 */
+export async function makeTuningFolder(description: AdapterDescription): Promise<string> {
+  const path = tuningFile(description);
+  await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => {
+    throw cannotWrite(path, error, 'create');
+  });
+  return path;
+}
+
 /** Adds to what is kept for an adapter. Returns the path. @throws SopError 73, 74 */
 export async function keepTuning(
   description: AdapterDescription,
   found: ReadonlyMap<string, TunedCall>,
 ): Promise<string> {
-  const path = tuningFile(description);
+  const path = await makeTuningFolder(description);
   const before = readTuning(description);
   const tuning: Tuning = { ...before, calls: { ...before.calls, ...Object.fromEntries(found) } };
-  await mkdir(dirname(path), { recursive: true });
   await writeFileAtomic(path, [new TextEncoder().encode(`${JSON.stringify(tuning, null, 1)}\n`)]);
   return path;
 }
