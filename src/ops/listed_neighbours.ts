@@ -1,7 +1,7 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { listedNeighboursForwardKernel } from '../../shaders/listed_neighbours.wgsl.js';
 import { defineOp, input, misfit, output } from '../graph/op.js';
-import { bytes, elements, f32, sameShape, u32 } from '../graph/tensor.js';
+import { elements, f32, moved, sameShape, u32 } from '../graph/tensor.js';
 
 export type ListedNeighboursAttributes = { readonly k: number };
 
@@ -48,5 +48,5 @@ export const listedNeighbours = defineOp<ListedNeighboursAttributes>({
       },
     ];
   },
-  cost: (_inputs, outputs) => ({ flops: 0, bytes: 2 * outputs.reduce((sum, spec) => sum + bytes(spec), 0) }),
+  cost: (_inputs, outputs) => ({ flops: 0, bytes: 2 * moved(...outputs) }),
 });

@@ -1,17 +1,11 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { sampleRowsForwardKernel } from '../../shaders/sample_rows.wgsl.js';
-import { defineOp, GraphError, output, type Scalar } from '../graph/op.js';
+import { defineOp, output } from '../graph/op.js';
 import { u32 } from '../graph/tensor.js';
 import { feistelBits } from '../rng.js';
+import { checkDraw, type Draw } from './draws.js';
 
-/** `stream` tells draws of one step apart; `seed` and `step` are u32 scalars. */
-export type SampleRowsAttributes = {
-  readonly count: number;
-  readonly from: number;
-  readonly stream: number;
-  readonly seed: Scalar;
-  readonly step: Scalar;
-};
+export type SampleRowsAttributes = Draw & { readonly from: number };
 
 /**
  * `count` different rows of `from`, uniform without replacement (anchors: the paper's Section 2.2.1). No inputs.
@@ -19,14 +13,9 @@ export type SampleRowsAttributes = {
  */
 export const sampleRows = defineOp<SampleRowsAttributes>({
   name: 'sample_rows',
-  infer(_inputs, { count, from, stream, seed, step }) {
-    if (!(count >= 1 && count <= from && from <= 2 ** 32))
-      throw new GraphError('sample_rows', `${count} different rows of ${from}`);
-    if (!(Number.isInteger(stream) && stream >= 0 && stream < 2 ** 32))
-      throw new GraphError('sample_rows', `stream ${stream} is no u32`);
-    if (seed.dtype !== 'u32' || step.dtype !== 'u32')
-      throw new GraphError('sample_rows', `seed ${seed.dtype} and step ${step.dtype} are not both u32`);
-    return [u32(count)];
+  infer(_inputs, attrs) {
+    checkDraw('sample_rows', attrs, attrs.from);
+    return [u32(attrs.count)];
   },
   launches({ attrs: { count, from, stream, seed, step } }) {
     return [

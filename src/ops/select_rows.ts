@@ -1,15 +1,10 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { selectRowsRankKernel, selectRowsWeighKernel } from '../../shaders/select_rows.wgsl.js';
-import { defineOp, GraphError, input, misfit, output, type Scalar, scratch } from '../graph/op.js';
+import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
 import { u32 } from '../graph/tensor.js';
+import { checkDraw, type Draw } from './draws.js';
 
-/** `stream` tells draws of one step apart; `seed` and `step` are u32 scalars. */
-export type SelectRowsAttributes = {
-  readonly count: number;
-  readonly stream: number;
-  readonly seed: Scalar;
-  readonly step: Scalar;
-};
+export type SelectRowsAttributes = Draw;
 
 /**
  * `count` of M candidates, drawn without replacement with weights 1 / (std / (|mean| + 1e-8) + 1e-8) of their k scores,
@@ -21,17 +16,13 @@ export type SelectRowsAttributes = {
  */
 export const selectRows = defineOp<SelectRowsAttributes>({
   name: 'select_rows',
-  infer([candidates, score], { count, stream, seed, step }) {
+  infer([candidates, score], attrs) {
     const [rows = 0] = candidates?.shape ?? [];
     const fits = candidates?.shape.length === 1 && score?.shape.length === 2 && score.shape[0] === rows;
     if (!fits || candidates.dtype !== 'u32' || (score.shape[1] ?? 0) < 2)
       throw misfit('select_rows', { candidates, score }, 'u32 [M], [M, k] with k >= 2');
-    if (!(count >= 1 && count <= rows)) throw new GraphError('select_rows', `${count} of ${rows} candidates`);
-    if (!(Number.isInteger(stream) && stream >= 0 && stream < 2 ** 32))
-      throw new GraphError('select_rows', `stream ${stream} is no u32`);
-    if (seed.dtype !== 'u32' || step.dtype !== 'u32')
-      throw new GraphError('select_rows', `seed ${seed.dtype} and step ${step.dtype} are not both u32`);
-    return [u32(count)];
+    checkDraw('select_rows', attrs, rows);
+    return [u32(attrs.count)];
   },
   scratch: ({ inputs: [candidates] }) => [u32(4 * quadsOf(candidates?.shape))],
   launches({ inputs: [candidates, score], attrs: { count, stream, seed, step } }) {

@@ -20,7 +20,7 @@ import {
   type Scalar,
   scratch,
 } from '../graph/op.js';
-import { bytes, f32, like, type Spec } from '../graph/tensor.js';
+import { f32, like, moved, type Spec } from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
 import { dispatchParts } from './dispatches.js';
 import { chooseTiling, productLaunches } from './matmul.js';
@@ -199,6 +199,5 @@ function backwardSizes(call: OpCall<SopAttributes>) {
 function cost(inputs: readonly Spec[], outputs: readonly Spec[]) {
   const [rows = 0, depth = 0] = inputs[0]?.shape ?? [];
   const [count = 0] = inputs[1]?.shape ?? [];
-  const moved = [...inputs, ...outputs].reduce((sum, spec) => sum + bytes(spec), 0);
-  return { flops: rows * count * (2 * depth + 8), bytes: moved };
+  return { flops: rows * count * (2 * depth + 8), bytes: moved(...inputs, ...outputs) };
 }

@@ -6,7 +6,7 @@ import {
   staleNeighboursMarkKernel,
 } from '../../shaders/stale_neighbours.wgsl.js';
 import { defineOp, GraphError, input, type Launch, misfit, type OpCall, output, scratch } from '../graph/op.js';
-import { bytes, elements, f32, type Spec, u32 } from '../graph/tensor.js';
+import { elements, f32, moved, type Spec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 import { anchorsOfDispatch, mergeLaunch, partialLists, planSearch, searchLaunches, searchVariants } from './search.js';
 
@@ -91,7 +91,7 @@ export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
   },
   cost: ([memory], [, ...outputs], { expected }) => ({
     flops: 2 * elements(memory) * expected,
-    bytes: [memory, ...outputs].reduce((sum, spec) => sum + (spec ? bytes(spec) : 0), 0),
+    bytes: moved(memory, ...outputs),
   }),
 });
 

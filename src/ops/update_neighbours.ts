@@ -6,7 +6,7 @@ import {
   updateNeighboursReplacedKernel,
 } from '../../shaders/update_neighbours.wgsl.js';
 import { defineOp, input, type Launch, misfit, type OpCall, type Operand, scratch } from '../graph/op.js';
-import { bytes, elements, f32, type Spec, sameShape, u32 } from '../graph/tensor.js';
+import { elements, f32, moved, type Spec, sameShape, u32 } from '../graph/tensor.js';
 import { mergeLaunch, partialLists, planSearch, searchLaunches, searchVariants } from './search.js';
 
 /** Scores of new rows that are kept at a time, bytes. */
@@ -31,7 +31,7 @@ export const updateNeighboursFill = defineOp<Record<string, never>>({
   launches: ({ inputs: [, rows, , , index] }) => [
     fill(index, rows?.shape[0] ?? 0, { rows: input(1), fresh_index: input(2), fresh_score: input(3) }, listsAt(4)),
   ],
-  cost: ([, , index]) => ({ flops: 0, bytes: 4 * (index ? bytes(index) : 0) }),
+  cost: ([, , index]) => ({ flops: 0, bytes: 4 * moved(index) }),
 });
 
 /** `batch`: rows that were inserted into the memory, B. */
@@ -111,7 +111,7 @@ export const updateNeighboursInsert = defineOp<UpdateNeighboursInsertAttributes>
   },
   cost: ([, memory, , ...lists], _outputs, { batch }) => ({
     flops: 2 * Math.min(batch, memory?.shape[0] ?? 0) * elements(memory),
-    bytes: (memory ? bytes(memory) : 0) + lists.reduce((sum, spec) => sum + bytes(spec), 0),
+    bytes: moved(memory, ...lists),
   }),
 });
 

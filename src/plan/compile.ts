@@ -4,7 +4,7 @@ import { createPipelines, type Pipeline } from '../gpu/pipelines.js';
 import { Watchdog } from '../gpu/watchdog.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Plan, PlannedLaunch } from './plan.js';
+import { mebibytes, type Plan, type PlannedLaunch } from './plan.js';
 
 /** A dispatch with everything made: the flat list of these is a step. */
 export interface Command {
@@ -136,11 +136,10 @@ async function allocate(
   device.queue.submit([]);
   const { label, bytes } = plan.buffers[short]!;
   const total = plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);
-  const mib = (count: number): string => (count / 2 ** 20).toFixed(1);
   throw new SopError(ExitCode.unavailable, {
     what: 'the device has not enough memory',
     where: label,
-    why: `${bytes} bytes could not be allocated, of ${mib(total)} MiB in all`,
+    why: `${bytes} bytes could not be allocated, of ${mebibytes(total)} MiB in all`,
     fix: 'lower --batch-size, or set train.checkpoint_blocks=true',
   });
 }
