@@ -26,7 +26,7 @@ export async function thumbnails(set: ImageSet): Promise<SetInfo> {
 }
 
 /** u8 [height, width, 1 or 3] as RGBA. */
-export function toRgba({ width, height, data }: DecodedImage): Uint8ClampedArray<ArrayBuffer> {
+function toRgba({ width, height, data }: DecodedImage): Uint8ClampedArray<ArrayBuffer> {
   const pixels = width * height;
   const channels = data.length / pixels;
   const result = new Uint8ClampedArray(4 * pixels).fill(255);

@@ -1,5 +1,5 @@
-import { collapse } from '../../src/eval/collapse.js';
 import {
+  collapse,
   type Engine,
   type Evaluation,
   evaluateFeatures,
@@ -9,6 +9,7 @@ import {
   preprocess,
   subset,
   type TrainingRun,
+  toRgba,
 } from '../../src/index.js';
 import { principalPositions } from './pca.js';
 import type { Look, Selection } from './protocol.js';
@@ -71,12 +72,12 @@ export class Looker {
     // The crop that the encoder gets, but sharp; an image of exactly its size is not cropped.
     const whole = source.width === vit.imageSize && source.height === vit.imageSize;
     const size = whole ? vit.imageSize : Math.max(vit.imageSize, SHARP);
-    const plain = preprocess(source, { channels: vit.channels, size, mean: [0, 0, 0], std: [1, 1, 1] });
+    const plain = { channels: vit.channels, size, mean: [0, 0, 0], std: [1, 1, 1] };
     const grid = vit.imageSize / vit.patch;
     return {
       image,
       size,
-      pixels: rgba(plain, vit.channels, size),
+      pixels: toRgba(preprocess(source, plain), plain),
       heads: vit.heads,
       attention,
       grid,
@@ -112,13 +113,4 @@ export class Looker {
     const { values, width } = features;
     return { step, knn, ...spread, images: this.images, positions, features: values, width };
   }
-}
-
-/** f32 [C, size, size] in [0, 1] as RGBA. */
-function rgba(values: Float32Array, channels: number, size: number): Uint8ClampedArray<ArrayBuffer> {
-  const pixels = size * size;
-  const result = new Uint8ClampedArray(4 * pixels).fill(255);
-  for (let i = 0; i < pixels; i++)
-    for (let c = 0; c < 3; c++) result[4 * i + c] = 255 * (values[(channels === 1 ? 0 : c) * pixels + i] ?? 0);
-  return result;
 }

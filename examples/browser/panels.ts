@@ -1,5 +1,6 @@
+import type { Member, ViewPicture } from '../../src/index.js';
 import { bitmapCanvas, byId, canvasOf, make, themeColour } from './dom.js';
-import type { Look, Selection, SupportImage, ViewImage } from './protocol.js';
+import type { Look, Selection } from './protocol.js';
 import type { Thumbs } from './thumbs.js';
 
 /** The panels below the map: pictures made of what the worker sends. */
@@ -55,13 +56,13 @@ export function showViews({ views }: Look, thumbs: Thumbs): void {
   byId('views').replaceChildren(...lines);
 }
 
-function viewName({ kind, mask }: ViewImage): string {
+function viewName({ kind, mask }: ViewPicture): string {
   if (kind === 'local' || !mask) return 'crop';
   const hidden = mask.reduce((sum, patch) => sum + patch, 0);
   return hidden > 0 ? `${hidden} hidden` : 'none hidden';
 }
 
-function viewOf({ kind, size, pixels, mask }: ViewImage, grid: number): HTMLCanvasElement {
+function viewOf({ kind, size, pixels, mask }: ViewPicture, grid: number): HTMLCanvasElement {
   const side = kind === 'global' ? GLOBAL : SMALL;
   const [canvas, context] = canvasOf(side);
   context.drawImage(bitmapCanvas(pixels, size), 0, 0, side, side);
@@ -94,7 +95,7 @@ export function showPrototypes({ prototypes }: Look, thumbs: Thumbs, choose: (im
   byId('prototypes').replaceChildren(...lines);
 }
 
-function member(one: SupportImage, name: string, thumbs: Thumbs, choose: (image: number) => void): HTMLElement {
+function member(one: Member, name: string, thumbs: Thumbs, choose: (image: number) => void): HTMLElement {
   const share = one.contribution.toFixed(2);
   const bar = make('progress', { max: 1, value: one.contribution });
   bar.setAttribute('aria-label', `contribution ${share}`);

@@ -1,3 +1,5 @@
+import type { BatchPictures, PrototypePicture } from '../../src/index.js';
+
 /** What page and worker say to each other. Everything that computes lives in the worker; the page draws. */
 
 /** Images that somebody gave, with what is known of their classes. */
@@ -74,13 +76,6 @@ export interface LookPoint {
   readonly effectiveRank: number;
 }
 
-export interface ViewImage {
-  readonly kind: 'global' | 'local';
-  readonly size: number;
-  readonly pixels: Uint8ClampedArray<ArrayBuffer>;
-  readonly mask: Uint8Array | null;
-}
-
 export interface Look extends LookPoint {
   /** How the model has collapsed, in words; null where it has not. */
   readonly collapsed: string | null;
@@ -91,19 +86,8 @@ export interface Look extends LookPoint {
   /** Unit rows [images, width], for UMAP. */
   readonly features: Float32Array<ArrayBuffer>;
   readonly width: number;
-  readonly views: {
-    readonly grid: number;
-    readonly images: readonly { readonly index: number; readonly views: readonly ViewImage[] }[];
-  };
-  readonly prototypes: readonly {
-    readonly anchor: SupportImage;
-    readonly support: readonly SupportImage[];
-  }[];
-}
-
-export interface SupportImage {
-  readonly image: number | null;
-  readonly contribution: number;
+  readonly views: Pick<BatchPictures, 'grid' | 'images'>;
+  readonly prototypes: readonly PrototypePicture[];
 }
 
 export interface Selection {

@@ -1,5 +1,4 @@
-import { type ImageSet, residentSet } from '../../src/index.js';
-import { Draws } from '../../src/rng.js';
+import { Draws, type ImageSet, residentSet } from '../../src/index.js';
 
 /**
  * The built-in set: textured shapes, drawn by formula, so that nothing is downloaded and every machine has the same pixels.

@@ -1,4 +1,5 @@
 import { type Config, imagesPerStep } from '../config/schema.js';
+import { toRgba } from '../eval/preprocess.js';
 import type { Feed } from '../sop/feed.js';
 import type { Trainer } from '../sop/trainer.js';
 
@@ -68,27 +69,13 @@ export async function batchPictures(trainer: Trainer, feed: Feed, step: number, 
         views.push({
           kind,
           size,
-          pixels: toRgba(values.subarray(row * area, (row + 1) * area), data.mean, data.std),
+          pixels: toRgba(values.subarray(row * area, (row + 1) * area), data),
           mask: kind === 'global' ? mask.subarray(row * patches, (row + 1) * patches) : null,
         });
       });
     }
   }
   return { step: step + 1, grid: Math.round(Math.sqrt(patches)), images };
-}
-
-/** f32 [C, size, size], normalised, as RGBA. */
-function toRgba(values: Float32Array, mean: readonly number[], std: readonly number[]): Uint8ClampedArray<ArrayBuffer> {
-  const channels = mean.length;
-  const pixels = values.length / channels;
-  const result = new Uint8ClampedArray(4 * pixels).fill(255);
-  for (let i = 0; i < pixels; i++) {
-    for (let c = 0; c < 3; c++) {
-      const channel = channels === 1 ? 0 : c;
-      result[4 * i + c] = 255 * (values[channel * pixels + i]! * (std[channel] ?? 1) + (mean[channel] ?? 0));
-    }
-  }
-  return result;
 }
 
 /** @param step steps before the one that is looked at */

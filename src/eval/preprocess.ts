@@ -49,6 +49,22 @@ export function preprocess(image: DecodedImage, { channels, size, mean, std }: I
   return result;
 }
 
+/** What `preprocess` gave, or a view of a step, f32 [C, size, size], as RGBA: normalisation undone. */
+export function toRgba(
+  values: Float32Array,
+  { channels, mean, std }: Pick<ImageFormat, 'channels' | 'mean' | 'std'>,
+): Uint8ClampedArray<ArrayBuffer> {
+  const pixels = values.length / channels;
+  const result = new Uint8ClampedArray(4 * pixels).fill(255);
+  for (let i = 0; i < pixels; i++) {
+    for (let c = 0; c < 3; c++) {
+      const channel = channels === 1 ? 0 : c;
+      result[4 * i + c] = 255 * (values[channel * pixels + i]! * (std[channel] ?? 1) + (mean[channel] ?? 0));
+    }
+  }
+  return result;
+}
+
 /** One channel in [0, 1], resized and cropped: [size, size]. */
 function plane({ width, height, data }: DecodedImage, channels: number, channel: number, size: number): Float64Array {
   const source = Float64Array.from({ length: width * height }, (_, i) => data[i * channels + channel]! / 255);
