@@ -17,7 +17,7 @@
 // stage `terms`: a workgroup a row; stage `total`: one workgroup adds up what the rows contribute.
 
 import type { Kernel } from '../src/graph/kernel.js';
-import { elementType } from './lib/each.js';
+import { elementType, real } from './lib/each.js';
 import { FINITE } from './lib/finite.js';
 import { GRID } from './lib/grid.js';
 import { type KernelDeclaration, kernel, read, wgsl, write } from './lib/kernel.js';
@@ -32,18 +32,13 @@ interface CrossEntropyVariant {
 
 const params = { rows: 'u32', width: 'u32' } satisfies KernelDeclaration['params'];
 
+/** Type of the bits of a `real`. */
+const bitsType = (vec4: boolean): string => (vec4 ? 'vec4<u32>' : 'u32');
+
 /** Width-dependent types, and the sum of the teacher's rows that a student's row is compared with. */
 function pairs({ vec4 }: CrossEntropyVariant): string {
-  return wgsl`
-#if ${vec4}
-alias Value = vec4<f32>;
-alias Bits = vec4<u32>;
-fn add_up(v: Value) -> f32 { return (v.x + v.y) + (v.z + v.w); }
-#else
-alias Value = f32;
-alias Bits = u32;
-fn add_up(v: Value) -> f32 { return v; }
-#endif
+  return wgsl`${real(vec4)}
+alias Bits = ${bitsType(vec4)};
 const TINY_BITS = 0x00800000u;
 const TINY = 1.17549435e-38;
 
@@ -56,8 +51,8 @@ fn partners_of(row: u32, width: u32) -> Partners {
 }
 
 /** A loop, because an absent partner then costs nothing: software adapters execute both sides of an if. */
-fn targets(of_row: Partners, i: u32) -> Value {
-  var sum = Value(0.0);
+fn targets(of_row: Partners, i: u32) -> real {
+  var sum = real(0.0);
   for (var p = 0u; p < of_row.count; p++) { sum += teacher[select(of_row.first, of_row.second, p == 1u) + i]; }
   return sum;
 }
@@ -72,7 +67,7 @@ export function crossEntropyTermsKernel(variant: CrossEntropyVariant): Kernel {
   return kernel({
     label: 'cross_entropy.terms',
     bindings: {
-      student: read(vec4 ? 'vec4<u32>' : 'u32'),
+      student: read(bitsType(vec4)),
       teacher: read(element),
       partners: read('vec2<u32>'),
       weights: read('f32'),
@@ -90,17 +85,17 @@ fn terms(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) g
   let width = params.width;
   let of_row = partners_of(row, width);
   let end = select(width, 0u, weightless(row) || of_row.count == 0u);
-  var sum = Value(0.0);
+  var sum = real(0.0);
   var hit = false;
   for (var i = local; i < end; i += ${lanes}u) {
     let bits = student[row * width + i];
     let target_sum = targets(of_row, i);
     let target_bits = bitcast<Bits>(target_sum);
     hit |= any((bits & Bits(EXPONENT)) == Bits(EXPONENT)) | any((target_bits & Bits(EXPONENT)) == Bits(EXPONENT));
-    sum += target_sum * log(select(Value(TINY), bitcast<Value>(bits), bits >= Bits(TINY_BITS)));
+    sum += target_sum * log(select(real(TINY), bitcast<real>(bits), bits >= Bits(TINY_BITS)));
   }
   if (hit) { atomicStore(&bad, 1u); }
-  let total = -weights[row] * tree_sum(local, add_up(sum));
+  let total = -weights[row] * tree_sum(local, across(sum));
   let term = select(bitcast<u32>(select(total, 0.0, end == 0u)), NAN_BITS, atomicLoad(&bad) == 1u);
   if (local == 0u && group < params.rows) { sums[row] = term; }
 }
@@ -153,8 +148,8 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups
   let scale = -dloss[0] * weights[row];
   for (var i = local; i < width; i += ${lanes}u) {
     let p = student[row * width + i];
-    let gradient = select(scale * targets(of_row, i) / p, Value(0.0), bitcast<Bits>(p) < Bits(TINY_BITS));
-    dstudent[row * width + i] = select(gradient, Value(0.0), zero);
+    let gradient = select(scale * targets(of_row, i) / p, real(0.0), bitcast<Bits>(p) < Bits(TINY_BITS));
+    dstudent[row * width + i] = select(gradient, real(0.0), zero);
   }
 }
 `,
