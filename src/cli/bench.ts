@@ -57,7 +57,7 @@ export async function benchCommand(
     const ceiling = await progressing('loops and copies for the ceilings', printer, (update) =>
       measureCeiling(gpu, update),
     );
-    for (const line of ceilingLines(ceiling)) printer.line(line);
+    printer.lines(ceilingLines(ceiling));
     const note = asked.length === 0 && lanesNote(gpu.target);
     if (note) printer.line(note);
     const rows = await progressing('shapes', printer, async (update) => {
@@ -69,7 +69,7 @@ export async function benchCommand(
       if (withReplay) all.push(await benchReplay(gpu, ceiling));
       return all;
     });
-    for (const line of table(HEAD, rows.map(cells))) printer.line(line);
+    printer.lines(table(HEAD, rows.map(cells)));
     const report: BenchReport = { adapter: gpu.target.name, ...measuredNow(), ceiling, rows };
     if (markdown !== undefined) {
       await writeFileAtomic(markdown, [new TextEncoder().encode(`${markdownLines(report).join('\n')}\n`)]);

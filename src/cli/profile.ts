@@ -43,7 +43,7 @@ export async function profileSteps(
   });
   const parts = tableBy('part', ({ node }) => partOf(node.scope), plan, timed);
   const kernels = tableBy('kernel', ({ kernel }) => kernel.label, plan, timed);
-  for (const line of [...parts, '', ...kernels]) printer.line(line);
+  printer.lines([...parts, '', ...kernels]);
   // A finished run that is resumed has no step of its own.
   if (stepSeconds.length > 0) {
     const last = stepSeconds.slice(-STEPS);

@@ -1,4 +1,5 @@
 import type { Config } from '../config/schema.js';
+import { perChannel } from '../data/statistics.js';
 import { keepTuning, makeTuningFolder, readTuning } from '../node/tuning.js';
 import { type TunedCall, tunePlan } from '../plan/tune.js';
 import { type DataShape, describePrecision, traceTraining } from '../sop/training.js';
@@ -40,11 +41,10 @@ export async function tuneCommand(
     }
     progress.stop();
     const changed = [...found].filter(([, { variant, built_in }]) => variant !== built_in);
-    for (const line of table(
-      ['kernel at its shape', 'built in', 'ms', 'fastest', 'ms'],
-      changed.map(([key, call]) => [key, call.built_in, digits(call.built_in_ms), call.variant, digits(call.ms)]),
-    ))
-      printer.line(line);
+    const rows = changed.map(([key, { built_in, built_in_ms, variant, ms }]) => [
+      ...[key, built_in, digits(built_in_ms), variant, digits(ms)],
+    ]);
+    printer.lines(table(['kernel at its shape', 'built in', 'ms', 'fastest', 'ms'], rows));
     const file = await keepTuning(gpu.description, found);
     printer.line(`${found.size} timed, ${changed.length} faster than as built in; kept in ${file}`);
     const { driver, engine } = readTuning(gpu.description);
@@ -59,7 +59,6 @@ const digits = (ms: number): string => String(Number(ms.toPrecision(3)));
 
 /** Images that are uploaded batch by batch: what stays on the device changes no kernel that has variants. */
 function imagesOf({ data: { mean, std } }: Config, channels: 1 | 3): DataShape {
-  const perChannel = (given: readonly number[] | null): number[] =>
-    Array.from({ length: channels }, (_, i) => given?.[i] ?? given?.[0] ?? 0.5);
-  return { channels, mean: perChannel(mean), std: perChannel(std), residentBytes: null };
+  const given = (values: readonly number[] | null): number[] => perChannel(values ?? [0.5], channels);
+  return { channels, mean: given(mean), std: given(std), residentBytes: null };
 }

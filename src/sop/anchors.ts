@@ -19,7 +19,7 @@ export function drawAnchors(
   const task = shape[name];
   const rows = Array.from({ length: task.tasks }, (_, index) => drawRows(graph, shape, name, index, scalars));
   const search = prepareSearch(graph, memory, task, shape.prototypes, rows);
-  if (!search || !isLowEnergy(shape, task)) return { anchors: rows, search };
+  if (!search || !areChosen(shape.anchors, task)) return { anchors: rows, search };
   const { seed, step } = scalars;
   const anchors = rows.map((candidates, index) => {
     const stream = taskStream(name === 'cls' ? 'selectCls' : 'selectPatch', index);
@@ -28,8 +28,11 @@ export function drawAnchors(
   return { anchors, search };
 }
 
-/** Anchors whose neighbours decide about them need at least two each. */
-function isLowEnergy({ anchors }: StepShape, { neighbours }: TaskShape): boolean {
+/** Whether anchors are chosen among twice as many candidates, by their neighbours: of these each needs at least two. */
+export function areChosen(
+  anchors: StepShape['anchors'] | 'uniform',
+  { neighbours }: Pick<TaskShape, 'neighbours'>,
+): boolean {
   return anchors === 'low-energy' && neighbours >= 2;
 }
 
@@ -45,6 +48,6 @@ function drawRows(
   if (shape.anchors === 'given') return graph.input(`anchors.${name}.${index}`, [task.anchors], 'u32');
   const stream = taskStream(name === 'cls' ? 'anchorsCls' : 'anchorsPatch', index);
   const step = shape.anchors === 'fixed' ? graph.scalar('fixed_step', 'u32') : scalars.step;
-  const count = isLowEnergy(shape, task) ? 2 * task.anchors : task.anchors;
+  const count = areChosen(shape.anchors, task) ? 2 * task.anchors : task.anchors;
   return graph.one(sampleRows, [], { count, from: task.memory, stream, seed: scalars.seed, step });
 }

@@ -7,6 +7,7 @@ import { gridSide } from '../nn/vit.js';
 import { arithmeticSeconds, estimateSeconds } from '../plan/estimate.js';
 import { type Plan, plan } from '../plan/plan.js';
 import { si } from '../plan/report.js';
+import { areChosen } from './anchors.js';
 import { declareMemory, insert, type Memory } from './memory.js';
 import { type Found, listCapacity } from './neighbour-lists.js';
 import { prepareSearch, type TaskName, type TaskShape } from './prototypes.js';
@@ -58,7 +59,7 @@ export function chooseSearch(config: Config, name: TaskName, batches: readonly n
   const inFull = (why: string): SearchChoice => ({ listed: false, reason: `in full: ${why}` });
   if (sop.neighbour_search === 'full') return inFull('sop.neighbour_search');
   if (sop.search === 'non-anchors') return inFull('lists hold rows that sop.search non-anchors leaves out');
-  const drawn = sop.anchor_selection === 'low-energy' && neighbours >= 2 ? 2 * anchors : anchors;
+  const drawn = areChosen(sop.anchor_selection, { neighbours }) ? 2 * anchors : anchors;
   const [full, lists] = [false, true].map((listed) => {
     const task = { memory, anchors: drawn, neighbours, tasks, listed };
     return planned(() => plan(traceSearch(task, head.out, batches).graph, target));
