@@ -33,24 +33,17 @@ export const rowTileVariants = (target: Target, products: RowProducts): readonly
 
 /** The tile of a variant; the target's choice where none is named. */
 export function chooseRowTile(target: Target, products: RowProducts, variant?: string): RowTile {
-  const { rows, inner, unit } = products;
+  const { inner, unit } = products;
   const all = tiles(target, products);
-  const [most, wanted] = all.get(variant ?? '') ?? [...all.values()][0] ?? [0, 32];
+  const [rows, wanted] = all.get(variant ?? '') ?? [...all.values()][0] ?? [0, 32];
   const columns = unit * Math.max(1, Math.floor(wanted / unit));
-  if (most === 0) return { lanes: 64, rows: 1, columns, unroll: 1, subgroup: false };
-  const lanes = target.subgroupSize;
-  return {
-    lanes,
-    rows: Math.min(most, Math.ceil(rows / lanes)),
-    columns,
-    unroll: inner % 4 === 0 ? 4 : 1,
-    subgroup: true,
-  };
+  if (rows === 0) return { lanes: 64, rows: 1, columns, unroll: 1, subgroup: false };
+  return { lanes: target.subgroupSize, rows, columns, unroll: inner % 4 === 0 ? 4 : 1, subgroup: true };
 }
 
 /**
- * Sizes by name, the target's choice first; the tile of a workgroup has no rows of a lane. Software adapters with subgroups do
- * without it: a barrier costs them more than loads.
+ * Sizes by name, the target's choice first, with no more rows of a lane than there are; the tile of a workgroup has none.
+ * Software adapters with subgroups do without it: a barrier costs them more than loads.
  */
 function tiles({ kind, subgroupSize: lanes }: Target, { rows, columns, inner }: RowProducts): Map<string, TileSize> {
   const workgroup = [WORKGROUP, [0, 32]] as const;
@@ -59,6 +52,9 @@ function tiles({ kind, subgroupSize: lanes }: Target, { rows, columns, inner }: 
   const fills = kind === 'lavapipe' && Math.min(rows, columns) >= LARGE.side;
   const first = fills && rows * columns * inner >= LARGE.from;
   const sizes = [...(first ? [large] : []), ...SUBGROUP_TILES, ...(fills && !first ? [large] : [])];
-  const named = sizes.map((size) => [tileName(size), size] as const);
+  const named = sizes.map(([most, wanted]) => {
+    const size = [Math.min(most, Math.ceil(rows / lanes)), wanted] as const;
+    return [tileName(size), size] as const;
+  });
   return new Map(kind === 'gpu' ? [workgroup, ...named] : named);
 }
