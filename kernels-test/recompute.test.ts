@@ -4,12 +4,14 @@ import * as assert from 'uvu/assert';
 import { configFrom } from '../src/cli/options.js';
 import { decodeSafetensors } from '../src/data/safetensors.js';
 import { defaultTarget } from '../src/gpu/target.js';
+import { Graph } from '../src/graph/graph.js';
 import type { Attributes, Op } from '../src/graph/op.js';
 import { f32, type Spec } from '../src/graph/tensor.js';
 import { openNodeGpu } from '../src/node.js';
 import { attention, attentionBackward } from '../src/ops/attention.js';
 import { sopProbabilities, sopProbabilitiesBackward } from '../src/ops/sop_probabilities.js';
-import type { Plan } from '../src/plan/plan.js';
+import { type Plan, plan } from '../src/plan/plan.js';
+import { dispatchFlops } from '../src/plan/report.js';
 import { debugStep } from '../src/sop/debug-step.js';
 import { traceTraining } from '../src/sop/training.js';
 import { projectFile } from './project.js';
@@ -73,6 +75,17 @@ test('scores and logits that a backward kernel computes anew are none either', (
   const logits = flops(sopProbabilities, [u, d, s], sop);
   const weighted = flops(sopProbabilitiesBackward, [u, d, s, stats, p, p], sop);
   assert.is(weighted, logits);
+});
+
+test('the work of a node is divided among its dispatches, and none of it is lost', () => {
+  const graph = new Graph();
+  const [qkv, out, lse] = [graph.input('qkv', [100, 192]), graph.input('out', [100, 64]), graph.input('lse', [100, 1])];
+  graph.add(attentionBackward, [qkv, out, lse, out], { heads: 1, segments: [{ count: 1, length: 100 }] });
+  const planned = plan(graph, defaultTarget);
+  const [query = 0, key = 0] = dispatchFlops(planned);
+  // Of queries three products are computed, of keys and values four.
+  assert.ok(Math.abs(key / query - 4 / 3) < 1e-9, `${query}, ${key}`);
+  assert.ok(Math.abs(query + key - planned.costs[0]!.flops) < 1);
 });
 
 test.run();

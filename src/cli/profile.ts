@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { writeFileAtomic } from '../data/node/files.js';
 import type { Span } from '../gpu/profiler.js';
-import type { Plan, PlannedLaunch } from '../plan/plan.js';
+import type { PlannedLaunch } from '../plan/plan.js';
+import { dispatchFlops } from '../plan/report.js';
 import type { Trainer } from '../sop/trainer.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
@@ -13,9 +14,10 @@ const STEPS = 5;
 /** Lines of a table. */
 const ROWS = 20;
 
-/** A dispatch of the plan and its median time. */
+/** A dispatch of the plan, its work by formula and its median time. */
 interface Timed {
   readonly launch: PlannedLaunch;
+  readonly flops: number;
   readonly span: Span;
   readonly ms: number;
 }
@@ -37,12 +39,13 @@ export async function profileSteps(
   const steps = await timeSteps(trainer, printer, stop);
   if (steps === null) return null;
   const { plan } = trainer.training;
+  const flops = dispatchFlops(plan);
   const timed = plan.launches.map((launch, i): Timed => {
     const times = steps.map((spans) => spans[i]!.end - spans[i]!.begin);
-    return { launch, span: steps.at(-1)![i]!, ms: median(times) };
+    return { launch, flops: flops[i]!, span: steps.at(-1)![i]!, ms: median(times) };
   });
-  const parts = tableBy('part', ({ node }) => partOf(node.scope), plan, timed);
-  const kernels = tableBy('kernel', ({ kernel }) => kernel.label, plan, timed);
+  const parts = tableBy('part', ({ node }) => partOf(node.scope), timed);
+  const kernels = tableBy('kernel', ({ kernel }) => kernel.label, timed);
   printer.lines([...parts, '', ...kernels]);
   // A finished run that is resumed has no step of its own.
   if (stepSeconds.length > 0) {
@@ -86,21 +89,11 @@ function partOf(scope: string): string {
 }
 
 /** Time of the dispatches with one key, the longest first. */
-function tableBy(
-  title: string,
-  keyOf: (launch: PlannedLaunch) => string,
-  plan: Plan,
-  timed: readonly Timed[],
-): string[] {
+function tableBy(title: string, keyOf: (launch: PlannedLaunch) => string, timed: readonly Timed[]): string[] {
   const sums = new Map<string, { ms: number; count: number; flops: number }>();
-  const counted = new Set<number>();
-  for (const { launch, ms } of timed) {
+  for (const { launch, flops, ms } of timed) {
     const key = keyOf(launch);
     const sum = sums.get(key) ?? { ms: 0, count: 0, flops: 0 };
-    // A node of several dispatches has its work counted with the first one.
-    const { index } = launch.node;
-    const flops = counted.has(index) ? 0 : (plan.costs[index]?.flops ?? 0);
-    counted.add(index);
     sums.set(key, { ms: sum.ms + ms, count: sum.count + 1, flops: sum.flops + flops });
   }
   const total = timed.reduce((sum, { ms }) => sum + ms, 0);
@@ -124,7 +117,7 @@ function tableBy(
         'one step',
         total,
         timed.length,
-        plan.costs.reduce((sum, { flops }) => sum + flops, 0),
+        timed.reduce((sum, { flops }) => sum + flops, 0),
       ),
     ],
   );
