@@ -6,11 +6,11 @@
 //   partial_gamma, partial_beta [spans, W]         sums over `span` consecutive rows
 //
 // forward              y and stats
-// backward_input       dx = r (g - mean(g) - xhat mean(g xhat)) with g = dy gamma
+// backward             dx = r (g - mean(g) - xhat mean(g xhat)) with g = dy gamma; with `sums` the partial sums too
 // backward_parameters  partial sums of dgamma = sum_rows dy xhat and dbeta = sum_rows dy; column_sum adds the partial sums
 //
 // Load instructions are what costs on software adapters. A short row stays in registers, so that only the first pass over it
-// loads. Of a longer one mean and variance are summed in one pass, from differences to a pivot near the mean:
+// loads; there the partial sums cost no load of their own. Of a longer one mean and variance are summed in one pass, from differences to a pivot near the mean:
 // var = mean((x - pivot)^2) - (mean - pivot)^2. With the mean of n numbers spread over the row as pivot, (mean - pivot)^2 is
 // 1 / n of the variance typically and W / n times it at most, so little cancels.
 
@@ -79,16 +79,23 @@ export function layernormForwardKernel({ vec4, layout, registers, types }: Layer
   });
 }
 
-export function layernormBackwardInputKernel({ vec4, layout, registers, types }: LayernormVariant): Kernel {
+interface LayernormBackwardVariant extends LayernormVariant {
+  /** Does a workgroup write the partial sums over its rows, which are a span? Where rows are in registers. */
+  readonly sums: boolean;
+}
+
+export function layernormBackwardKernel({ vec4, layout, registers, types, sums }: LayernormBackwardVariant): Kernel {
   const element = elementType(vec4);
   const [x, dy, dx] = [reals('x', vec4, types.x), reals('dy', vec4, types.y), reals('dx', vec4, types.x)];
   const elements = rowElements(
     registers,
     { d: (i) => `${x.at(`first + ${i}`)} - mean`, v: (i) => dy.at(`first + ${i}`) },
     { scale: (i) => `gamma[${i}]` },
+    sums ? ['dgamma', 'dbeta'] : [],
   );
+  const partials = sums ? { partial_gamma: write(element), partial_beta: write(element) } : {};
   return kernel({
-    label: 'layernorm.backward_input',
+    label: 'layernorm.backward',
     enable: rowExtensions(layout),
     bindings: {
       x: read(x.element),
@@ -96,11 +103,12 @@ export function layernormBackwardInputKernel({ vec4, layout, registers, types }:
       stats: read('vec2<f32>'),
       dy: read(dy.element),
       dx: write(dx.element),
+      ...partials,
     },
     params: { rows: 'u32', width: 'u32', columns: 'f32' },
     code: wgsl`${real(vec4)}${eachRow(
       layout,
-      'backward_input',
+      'backward',
       `
   let first = row * params.width;
   let mean = stats[row].x;
@@ -111,12 +119,18 @@ export function layernormBackwardInputKernel({ vec4, layout, registers, types }:
   ${elements.loop('let g = v * scale; sum += g; product += g * d;')}
   let mean_g = row_sum(across(sum)) / params.columns;
   let slope = row_sum(across(product)) / params.columns * r * r;
-  ${elements.loop(dx.put('first + i', 'r * (v * scale - mean_g - d * slope)'))}`,
+  ${elements.loop(dx.put('first + i', 'r * (v * scale - mean_g - d * slope)'))}
+  ${sums ? elements.loop('*dgamma += v * (d * r); *dbeta += v;') : ''}`,
       elements.before,
+      sums
+        ? `let at = group * params.width;
+  if (group * ${layout.turns}u < params.rows) {
+  ${elements.total('partial_gamma[at + i] = *dgamma; partial_beta[at + i] = *dbeta;')}
+  }`
+        : '',
     )}`,
   });
 }
-
 /** Over spans x width elements; `count` = spans * width. */
 export function layernormBackwardParametersKernel({ vec4, types }: Pick<LayernormVariant, 'vec4' | 'types'>): Kernel {
   const element = elementType(vec4);

@@ -66,9 +66,9 @@ export function rowExtensions({ by }: RowLayout): readonly 'subgroups'[] {
 /**
  * Entry point `name` whose `body` runs for each `row` in [0, params.rows), on all LANES invocations of the row together:
  * `lane` is the number of this one. `row_sum(v)` adds a number over the lanes, in a fixed order; call it in uniform control
- * flow. Dispatch it over `rowGrid(layout, rows)`. `before` comes once for all rows of a workgroup.
+ * flow. Dispatch it over `rowGrid(layout, rows)`. `before` and `after` come once for all rows of a workgroup, `group`.
  */
-export function eachRow({ by, lanes, turns }: RowLayout, name: string, body: string, before = ''): string {
+export function eachRow({ by, lanes, turns }: RowLayout, name: string, body: string, before = '', after = ''): string {
   const alone = by === 'invocation';
   const size = alone ? INVOCATIONS : lanes;
   return wgsl`${GRID}
@@ -107,6 +107,7 @@ ${' '.repeat(name.length + 4)}@builtin(local_invocation_index) local: u32) {
 #endif
   ${body.trim()}
   }
+  ${after.trim()}
 }
 `;
 }
@@ -125,19 +126,21 @@ export function rowRegisters({ lanes, maxRegisters }: RowLayout, width: number):
  * WGSL for an `eachRow` body that goes over a row more than once. `values` names expressions in the number of an element, and
  * `same` those that are the same for every row. `before` and `load` evaluate them once into registers if there are any;
  * `loop(body)` runs a statement for each of this invocation's elements, with its number `i` and those names, which without
- * registers are evaluated anew.
+ * registers are evaluated anew. `sums` names pointers to what is added up over the rows of a workgroup, which registers alone
+ * can hold; `total(body)` runs a statement for each element with those, after the rows.
  */
 export function rowElements(
   registers: number,
   values: Readonly<Record<string, (i: string) => string>>,
   same: typeof values = {},
+  sums: readonly string[] = [],
 ) {
   const named = Object.entries({ ...values, ...same });
   if (registers === 0) {
     const again = named.map(([name, value]) => `let ${name} = ${value('i')};`).join(' ');
     const loop = (body: string): string =>
       `for (var i = lane; i < params.width; i += LANES) { ${again} ${body.trim()} }`;
-    return { before: '', load: '', loop };
+    return { before: '', load: '', loop, total: () => '' };
   }
   const unrolled = (statements: (k: number) => string): string =>
     Array.from({ length: registers }, (_, k) => statements(k)).join('\n');
@@ -148,13 +151,15 @@ export function rowElements(
         .map(([name, value]) => `let ${name}${k} = ${value(index(k))};`)
         .join(' '),
     );
+  const pointers = (k: number): string => sums.map((name) => `let ${name} = &${name}${k};`).join(' ');
   return {
-    before: kept(same),
+    before: `${kept(same)}\n${unrolled((k) => sums.map((name) => `var ${name}${k} = real();`).join(' '))}`,
     load: kept(values),
     loop: (body: string): string =>
       unrolled((k) => {
         const names = named.map(([name]) => `let ${name} = ${name}${k};`).join(' ');
-        return `{ let i = ${index(k)}; ${names} ${body.trim()} }`;
+        return `{ let i = ${index(k)}; ${names} ${pointers(k)} ${body.trim()} }`;
       }),
+    total: (body: string): string => unrolled((k) => `{ let i = ${index(k)}; ${pointers(k)} ${body.trim()} }`),
   };
 }

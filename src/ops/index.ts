@@ -8,7 +8,7 @@ import { embedTokens, embedTokensBackward } from './embed_tokens.js';
 import { gatherRows, scatterRows } from './gather_rows.js';
 import { gelu, geluBackward } from './gelu.js';
 import { l2Normalize, l2NormalizeBackward } from './l2_normalize.js';
-import { layernorm, layernormBackwardInput, layernormBackwardParameters } from './layernorm.js';
+import { layernorm, layernormBackward } from './layernorm.js';
 import { listedNeighbours } from './listed_neighbours.js';
 import { matmul } from './matmul.js';
 import { meanPatches, meanPatchesBackward } from './mean_patches.js';
@@ -50,8 +50,7 @@ export const ops = [
   l2Normalize,
   l2NormalizeBackward,
   layernorm,
-  layernormBackwardInput,
-  layernormBackwardParameters,
+  layernormBackward,
   listedNeighbours,
   matmul,
   meanPatches,

@@ -1,10 +1,10 @@
 import {
-  layernormBackwardInputKernel,
+  layernormBackwardKernel,
   layernormBackwardParametersKernel,
   layernormForwardKernel,
 } from '../../shaders/layernorm.wgsl.js';
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
-import { rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
+import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
 import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
 import {
   elements,
@@ -44,8 +44,15 @@ const samplesOf = (width: number): number => Math.min(8, Math.ceil(width / 8));
 
 const typesOf = (x: Spec | undefined, y: Spec | undefined) => ({ x: realType(x), y: realType(y) });
 
-/** Rows of one partial sum of the parameter gradients: both stages then add sqrt(rows) numbers in series. */
-const spanOf = (rows: number): number => Math.ceil(Math.sqrt(rows));
+/**
+ * Rows of one partial sum of the parameter gradients: those of a workgroup, where it has the `sums` in registers while it goes
+ * through them; else of a kernel of its own sqrt(rows), so that both stages add as many numbers in series.
+ */
+function spansOf(rows: number, width: number, layout: RowLayout): { sums: boolean; span: number; spans: number } {
+  const sums = layout.turns > 1 && rowRegisters(layout, width) > 0;
+  const span = sums ? layout.turns : Math.ceil(Math.sqrt(rows));
+  return { sums, span, spans: Math.ceil(rows / span) };
+}
 
 /**
  * Layer normalisation (Ba et al., 2016) over the last axis, biased variance. Inputs: x [R, W], gamma [W], beta [W]. Outputs:
@@ -73,76 +80,62 @@ export const layernorm = defineOp<{ readonly eps: number; readonly dtype?: RealT
   },
   derivative(graph, { inputs: [x, gamma], outputs: [, stats] }, [dy], [needX, needGamma, needBeta]) {
     if (!x || !gamma || !stats || !dy) return [null, null, null];
-    const dx = needX ? graph.one(layernormBackwardInput, [x, gamma, stats, dy], {}) : null;
-    if (!needGamma && !needBeta) return [dx, null, null];
-    return [dx, ...graph.pair(layernormBackwardParameters, [x, stats, dy], {})];
+    const [dx = null, dgamma = null, dbeta = null] = graph.add(layernormBackward, [x, gamma, stats, dy], {});
+    return [needX ? dx : null, needGamma ? dgamma : null, needBeta ? dbeta : null];
   },
   cost: ([x], [y]) => ({ flops: 8 * elements(x), bytes: moved(x, y) }),
 });
 
-/** Inputs: x [R, W], gamma [W], stats [R, 2], dy [R, W]. Output: dx [R, W], stored as x. */
-export const layernormBackwardInput = defineOp<NoAttributes>({
-  name: 'layernorm_backward_input',
+/**
+ * Inputs: x [R, W], gamma [W], stats [R, 2], dy [R, W]. Outputs: dx [R, W], stored as x; dgamma [W], dbeta [W], summed in two
+ * stages of fixed shape.
+ */
+export const layernormBackward = defineOp<NoAttributes>({
+  name: 'layernorm_backward',
   halves: [0, 3],
   infer([x, gamma, stats, dy]) {
-    check('layernorm_backward_input', x, { gamma, stats, dy }, (rows, width) => [[width], [rows, 2], [rows, width]]);
-    return [like(x)];
+    check('layernorm_backward', x, { gamma, stats, dy }, (rows, width) => [[width], [rows, 2], [rows, width]]);
+    const { columns } = matrix(x);
+    return [like(x), f32(columns), f32(columns)];
   },
   variants: rowVariants,
+  scratch({ inputs: [x], target, variant }) {
+    const { rows, columns, width } = matrix(x);
+    const { spans } = spansOf(rows, width, rowLayout(target, width, variant));
+    return [f32(spans, columns), f32(spans, columns)];
+  },
   launches({ inputs: [x, , , dy], target, variant }) {
     const { rows, columns, width, vec4 } = matrix(x);
     const layout = rowLayout(target, width, variant);
-    return [
-      {
-        kernel: layernormBackwardInputKernel({
-          vec4,
-          layout,
-          registers: rowRegisters(layout, width),
-          types: typesOf(x, dy),
-        }),
-        bindings: { x: input(0), gamma: input(1), stats: input(2), dy: input(3), dx: output(0) },
-        params: { rows, width, columns },
-        workgroups: rowGrid(layout, rows),
+    const { sums, span, spans } = spansOf(rows, width, layout);
+    const registers = rowRegisters(layout, width);
+    const types = typesOf(x, dy);
+    const partials = { partial_gamma: scratch(0), partial_beta: scratch(1) };
+    const backward = {
+      kernel: layernormBackwardKernel({ vec4, layout, registers, types, sums }),
+      bindings: {
+        x: input(0),
+        gamma: input(1),
+        stats: input(2),
+        dy: input(3),
+        dx: output(0),
+        ...(sums ? partials : {}),
       },
+      params: { rows, width, columns },
+      workgroups: rowGrid(layout, rows),
+    };
+    const parameters = {
+      kernel: layernormBackwardParametersKernel({ vec4, types }),
+      bindings: { x: input(0), stats: input(2), dy: input(3), ...partials },
+      params: { count: spans * width, rows, width, span },
+      workgroups: eachGrid(spans * width),
+    };
+    return [
+      backward,
+      ...(sums ? [] : [parameters]),
+      columnSumLaunch(scratch(0), output(1), spans, columns, spans),
+      columnSumLaunch(scratch(1), output(2), spans, columns, spans),
     ];
   },
-  cost: ([x, , , dy], [dx]) => ({
-    flops: 11 * elements(x),
-    bytes: moved(x, dy, dx),
-  }),
-});
-
-/** Inputs: x [R, W], stats [R, 2], dy [R, W]. Outputs: dgamma [W], dbeta [W]. Two stages of fixed shape. */
-export const layernormBackwardParameters = defineOp<NoAttributes>({
-  name: 'layernorm_backward_parameters',
-  halves: [0, 2],
-  infer([x, stats, dy]) {
-    check('layernorm_backward_parameters', x, { stats, dy }, (rows, width) => [
-      [rows, 2],
-      [rows, width],
-    ]);
-    const { columns } = matrix(x);
-    return [f32(columns), f32(columns)];
-  },
-  scratch({ inputs: [x] }) {
-    const { rows, columns } = matrix(x);
-    const spans = Math.ceil(rows / spanOf(rows));
-    return [f32(spans, columns), f32(spans, columns)];
-  },
-  launches({ inputs: [x, , dy] }) {
-    const { rows, columns, width, vec4 } = matrix(x);
-    const span = spanOf(rows);
-    const spans = Math.ceil(rows / span);
-    return [
-      {
-        kernel: layernormBackwardParametersKernel({ vec4, types: typesOf(x, dy) }),
-        bindings: { x: input(0), stats: input(1), dy: input(2), partial_gamma: scratch(0), partial_beta: scratch(1) },
-        params: { count: spans * width, rows, width, span },
-        workgroups: eachGrid(spans * width),
-      },
-      columnSumLaunch(scratch(0), output(0), spans, columns, spans),
-      columnSumLaunch(scratch(1), output(1), spans, columns, spans),
-    ];
-  },
-  cost: ([x, , dy]) => ({ flops: 5 * elements(x), bytes: moved(x, dy) }),
+  cost: ([x, , , dy], [dx]) => ({ flops: 16 * elements(x), bytes: moved(x, dy, dx) }),
 });
