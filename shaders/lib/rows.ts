@@ -5,9 +5,9 @@ import { wgsl } from './kernel.js';
 import { treeSum } from './reduce.js';
 
 /**
- * Who works on a row: one invocation (software adapters: nothing to exchange), one subgroup that is a whole workgroup (a GPU,
- * and lavapipe for short rows: exchange without barriers), or a workgroup with shared memory (a GPU without subgroups of one
- * size).
+ * Who works on a row: one invocation (software adapters: nothing to exchange), one subgroup that is a whole workgroup (a GPU, and
+ * software adapters for short rows: exchange without barriers), or a workgroup with shared memory (a GPU without subgroups of
+ * one size).
  */
 export interface RowLayout {
   readonly by: 'invocation' | 'subgroup' | 'workgroup';
@@ -26,19 +26,19 @@ const INVOCATIONS = 32;
  * Layouts by name, the one that is fastest on `target` for rows of `width` elements first.
  *
  * On software adapters an invocation of its own for each row has nothing to exchange, but loads the row once for each use;
- * where its elements fit into the registers of a subgroup, lavapipe is 1.7 times as fast with each loaded once. More than 16
- * would spill, and unrolled accesses compile slowly: 1.5 s with 12.
+ * where its elements fit into the registers of a subgroup, each is loaded once: layer norm is 1.7 times as fast on lavapipe, 2
+ * to 3 times on SwiftShader. Unrolled accesses compile slowly, on lavapipe 1.5 s with 12, and more than 16 gain little there;
+ * SwiftShader's four lanes need 24 for rows of 384 numbers.
  */
 function rowLayouts({ kind, subgroupSize }: Target, width: number): readonly RowLayout[] {
   const alone: RowLayout = { by: 'invocation', lanes: 1, maxRegisters: kind === 'lavapipe' ? 0 : 16, turns: 1 };
   const together: RowLayout = { by: 'workgroup', lanes: 64, maxRegisters: 16, turns: 1 };
   const turns = kind === 'gpu' ? 1 : 32;
-  const subgroup: RowLayout = { by: 'subgroup', lanes: subgroupSize, maxRegisters: 16, turns };
+  const maxRegisters = kind === 'swiftshader' ? 24 : 16;
+  const subgroup: RowLayout = { by: 'subgroup', lanes: subgroupSize, maxRegisters, turns };
   if (subgroupSize <= 1) return kind === 'gpu' ? [together, alone] : [alone, together];
   if (kind === 'gpu') return [subgroup, together, alone];
-  return kind === 'lavapipe' && rowRegisters(subgroup, width) > 0
-    ? [subgroup, alone, together]
-    : [alone, subgroup, together];
+  return rowRegisters(subgroup, width) > 0 ? [subgroup, alone, together] : [alone, subgroup, together];
 }
 
 /** Names of the layouts that `target` can choose from, for rows of the first input, as an op's `variants`. */
