@@ -131,6 +131,7 @@ export function layernormBackwardKernel({ vec4, layout, registers, types, sums }
     )}`,
   });
 }
+
 /** Over spans x width elements; `count` = spans * width. */
 export function layernormBackwardParametersKernel({ vec4, types }: Pick<LayernormVariant, 'vec4' | 'types'>): Kernel {
   const element = elementType(vec4);
