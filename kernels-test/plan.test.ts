@@ -7,6 +7,7 @@ import { Graph } from '../src/graph/graph.js';
 import { defineOp, input, type Operand, output, scratch } from '../src/graph/op.js';
 import { bytes, f32, type Spec, type Tensor } from '../src/graph/tensor.js';
 import { type Plan, plan } from '../src/plan/plan.js';
+import { dispatchFlops } from '../src/plan/report.js';
 import { Random } from './declare.js';
 
 type MixAttributes = {
@@ -66,7 +67,7 @@ const counted = defineOp<{ written: boolean }>({
       indirect: { operand: input(0), first: 3 },
     },
   ],
-  cost: () => ({ flops: 0, bytes: 0 }),
+  cost: () => ({ flops: 5, bytes: 0 }),
 });
 
 /** Writes its first input while it reads its second. */
@@ -235,8 +236,11 @@ test('workgroups that the device counts are read where the op says, from a buffe
     graph.add(counted, [graph.state('counts', [6], 'u32')], { written });
     return plan(graph, defaultTarget);
   };
-  const { launches, range, graph } = planned(false);
+  const counting = planned(false);
+  const { launches, range, graph } = counting;
   const { buffer } = range(graph.tensors[0]!);
+  assert.is(launches[0]?.flops, 5, 'what it may do at most: by that submits are cut');
+  assert.equal(dispatchFlops(counting), [0], 'nobody knows what it did: no rate is made of it');
   assert.equal(
     launches.map(({ workgroups, indirect }) => ({ workgroups, indirect })),
     [{ workgroups: [7, 1, 1], indirect: { buffer, offset: 12, size: 12 } }],

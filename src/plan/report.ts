@@ -111,13 +111,16 @@ function familyCosts({ graph, costs }: Plan): FamilyCost[] {
   return [...families.values()].sort((a, b) => b.flops - a.flops || b.bytes - a.bytes);
 }
 
-/** FLOP by formula of each dispatch: those of its node, divided among its dispatches as the work that they may do is. */
+/**
+ * FLOP by formula of each dispatch: those of its node, divided among its dispatches as the work that they may do is. 0 where
+ * the device decides how much it does: a rate from what was expected would be none.
+ */
 export function dispatchFlops({ launches, costs }: Plan): number[] {
   const most = new Map<number, number>();
   for (const { node, flops } of launches) most.set(node.index, (most.get(node.index) ?? 0) + flops);
-  return launches.map(({ node, flops }) => {
+  return launches.map(({ node, flops, indirect }) => {
     const all = most.get(node.index) ?? 0;
-    return all > 0 ? ((costs[node.index]?.flops ?? 0) * flops) / all : 0;
+    return all > 0 && !indirect ? ((costs[node.index]?.flops ?? 0) * flops) / all : 0;
   });
 }
 
