@@ -122,6 +122,7 @@ export const layernormTests = [
     })),
     // Columns and rows up to 5 RMS. dx as forward, of each of the terms: two means, half a dozen other roundings. Of dgamma and
     // dbeta R additions in two stages, of sqrt(R) or of 32 and R / 32, whose errors add up like the square root of their number.
+    // There is one tolerance for the three outputs: the larger of both.
     tolerance({ specs: [x] }) {
       const [rows = 0, width = 0] = x!.shape;
       const dx = 8 + Math.sqrt(width) / 8;

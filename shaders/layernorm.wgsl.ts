@@ -10,9 +10,9 @@
 // backward_parameters  partial sums of dgamma = sum_rows dy xhat and dbeta = sum_rows dy; column_sum adds the partial sums
 //
 // Load instructions are what costs on software adapters. A short row stays in registers, so that only the first pass over it
-// loads; there the partial sums cost no load of their own. Of a longer one mean and variance are summed in one pass, from differences to a pivot near the mean:
-// var = mean((x - pivot)^2) - (mean - pivot)^2. With the mean of n numbers spread over the row as pivot, (mean - pivot)^2 is
-// 1 / n of the variance typically and W / n times it at most, so little cancels.
+// loads; there the partial sums cost no load of their own. Of a longer one mean and variance are summed in one pass, from
+// differences to a pivot near the mean: var = mean((x - pivot)^2) - (mean - pivot)^2. With the mean of n numbers spread over
+// the row as pivot, (mean - pivot)^2 is 1 / n of the variance typically and W / n times it at most, so little cancels.
 
 import type { Kernel } from '../src/graph/kernel.js';
 import type { RealType } from '../src/graph/tensor.js';
