@@ -46,13 +46,18 @@ export async function checkNode(
   };
   const terms = test.terms?.(call);
   const expected = test.reference(call);
+  const allowed = (index: number): number => test.tolerance({ specs: inputs, outputs, attrs, index });
   const results = [
-    ...outputs.map((tensor, i) => ({ tensor, wanted: expected[i]!, terms: terms?.[i] })),
-    ...(op.updates ?? []).map((i) => ({ tensor: inputs[i]!, wanted: given[i]!, terms: undefined })),
+    ...outputs.map((tensor, i) => ({ tensor, wanted: expected[i]!, terms: terms?.[i], tolerance: allowed(i) })),
+    ...(op.updates ?? []).map((i) => ({
+      tensor: inputs[i]!,
+      wanted: given[i]!,
+      terms: undefined,
+      tolerance: allowed(0),
+    })),
   ];
-  const tolerance = test.tolerance({ specs: inputs, outputs, attrs });
-  let worst: Deviation = { error: 0, tolerance };
-  for (const { tensor, wanted, terms } of results) {
+  let worst: Deviation = { error: 0, tolerance: allowed(0) };
+  for (const { tensor, wanted, terms, tolerance } of results) {
     const got = await replay.read(tensor);
     // Outputs of fewer rows, such as sums over rows, are checked as a whole.
     const looked = rowCount(tensor) === mostRows(outputs) ? rows : undefined;

@@ -64,9 +64,14 @@ export interface OpTest<A extends Attributes> {
   readonly halfCases?: readonly Case<A>[];
   /**
    * Largest allowed error of an element in units of its tensor's RMS: a formula with its reason in a comment, such as
-   * `8 * EPSILON * Math.sqrt(terms)`. Integer outputs must be equal.
+   * `8 * EPSILON * Math.sqrt(terms)`. Integer outputs must be equal. `index` is the output's, 0 for what an op updates.
    */
-  tolerance(call: { readonly specs: readonly Spec[]; readonly outputs: readonly Spec[]; readonly attrs: A }): number;
+  tolerance(call: {
+    readonly specs: readonly Spec[];
+    readonly outputs: readonly Spec[];
+    readonly attrs: A;
+    readonly index: number;
+  }): number;
   /**
    * For each output (null: no need), how large the terms are that each element is the sum of. Where they cancel, the tolerance
    * is in units of them: rounding is a share of what was rounded, not of what is left. To first order of the rounding errors.

@@ -113,11 +113,7 @@ export async function checkOnDevice(
     for (const index of test.op.updates ?? []) {
       const tensor = traced.inputs[index];
       if (!tensor) continue;
-      const allowed = test.tolerance({
-        specs: traced.inputs,
-        outputs: traced.outputs,
-        attrs: traced.graph.nodes[0]?.attrs ?? {},
-      });
+      const allowed = toleranceOf(tensor, traced, test, tests);
       assertClose(
         `${label}: updated ${tensor.label}`,
         tensor,
@@ -141,13 +137,14 @@ export async function checkOnDevice(
  * become either, so a gradient that reads such a result may differ by a step of it.
  */
 function toleranceOf(tensor: Tensor, { graph, inputs, outputs }: Traced, test: AnyOpTest, tests: readonly AnyOpTest[]) {
-  const own = test.tolerance({ specs: inputs, outputs, attrs: graph.nodes[0]?.attrs ?? {} });
+  const index = Math.max(0, outputs.indexOf(tensor));
+  const own = test.tolerance({ specs: inputs, outputs, attrs: graph.nodes[0]?.attrs ?? {}, index });
   const node = graph.nodes.find((candidate) => candidate.outputs.includes(tensor));
   const by = node && tests.find(({ op }) => op === node.op);
-  const step = node?.inputs.some(({ dtype, storage }) => dtype === 'f16' && storage === 'computed') ? 2 ** -10 : 0;
-  return (
-    step + (by ? Math.max(own, by.tolerance({ specs: node.inputs, outputs: node.outputs, attrs: node.attrs })) : own)
-  );
+  if (!node || !by) return own;
+  const step = node.inputs.some(({ dtype, storage }) => dtype === 'f16' && storage === 'computed') ? 2 ** -10 : 0;
+  const call = { specs: node.inputs, outputs: node.outputs, attrs: node.attrs };
+  return step + Math.max(own, by.tolerance({ ...call, index: node.outputs.indexOf(tensor) }));
 }
 
 /** One run on poisoned buffers; returns the bits of all results and changed state. */
