@@ -35,7 +35,7 @@ export function speedTables(folder: string): string {
   const read = <T>(name: string): T => JSON.parse(readFileSync(join(folder, name), 'utf8')) as T;
   const peers = names.filter((name) => name.endsWith('-peers.json')).map((name) => read<Report<PeerRow>>(name));
   const devices = names.filter((name) => !name.endsWith('-peers.json')).map((name) => read<Report<BenchRow>>(name));
-  return [...merged(devices).map(kernelTable), ...merged(peers).map(peerTable)].join('\n\n');
+  return [...merged(peers).map(peerTable), ...merged(devices).map(kernelTable)].join('\n\n');
 }
 
 /** What belongs to one measurement, which peers share. */
@@ -54,15 +54,14 @@ function merged<Row extends BenchRow | PeerRow>(reports: readonly Report<Row>[])
   });
 }
 
-/** `**llvmpipe, 8 lanes** (AMD EPYC, 2 cores; 2026-11-29)`. */
-function heading({ adapter, cpu, cores, date }: Report<unknown>): string {
-  return `**${adapter}**${date === undefined ? '' : ` (${cpu}, ${cores} cores; ${date.slice(0, 10)})`}`;
-}
+/** ` (AMD EPYC, 2 cores; 2026-11-29)`. */
+const measuredOn = ({ cpu, cores, date }: Report<unknown>): string =>
+  date === undefined ? '' : ` (${cpu}, ${cores} cores; ${date.slice(0, 10)})`;
 
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
 const digits = (value: number): string => (value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(2))));
 
-/** What a training run spends its time on; the files have every kernel. */
+/** What a training run spends its time on, in the order of the table; the files have every kernel. */
 const SHOWN: readonly string[] = [
   ...['matmul', 'attention', 'layernorm', 'softmax', 'gelu', 'sop_probabilities', 'update_adamw'],
   ...['neighbours', 'stale_neighbours', 'update_neighbours_insert'],
@@ -72,16 +71,20 @@ const SHOWN: readonly string[] = [
 /** Of the shapes of an op those are shown that have at least this share of the work of the heaviest. */
 const LEAST_SHARE = 1 / 5;
 
-/** Of each op and pass, and form of a product, its heavy shapes. */
+/** Of each op and pass, and form of a product, its heavy shapes, folded away: the comparisons are what most readers look for. */
 function kernelTable(report: Report<BenchRow>): string {
   const work = ({ gflops, gbps, ms }: BenchRow): number => (gflops + gbps) * ms;
   const kind = ({ op, pass, shape }: BenchRow): string => `${op} ${pass} ${shape.split(':')[1] ?? ''}`;
-  const rows = report.rows.filter(({ op }) => SHOWN.includes(op));
+  const place = ({ op }: BenchRow): number => SHOWN.indexOf(op);
+  const rows = report.rows.filter((each) => place(each) >= 0).sort((a, b) => place(a) - place(b));
   const most = new Map<string, number>();
   for (const each of rows) most.set(kind(each), Math.max(work(each), most.get(kind(each)) ?? 0));
   const { gflops, gbps, dispatch_us } = report.ceiling;
   return [
-    `${heading(report)}: ${gflops.toFixed(0)} GFLOP/s of multiply-adds, ${gbps.toFixed(1)} GB/s copied, ${dispatch_us.toFixed(0)} us a dispatch`,
+    '<details>',
+    `<summary>Kernels on ${report.adapter}${measuredOn(report)}</summary>`,
+    '',
+    `Ceilings: ${gflops.toFixed(0)} GFLOP/s of multiply-adds, ${gbps.toFixed(1)} GB/s copied, ${dispatch_us.toFixed(0)} us a dispatch.`,
     '',
     row(['kernel', 'pass', 'shape', 'ms', 'GFLOP/s', 'GB/s', '% of its ceiling']),
     row(['---', '---', '---', '---:', '---:', '---:', '---:']),
@@ -92,16 +95,22 @@ function kernelTable(report: Report<BenchRow>): string {
           ? row(['replay', 'JavaScript', `${shape} dispatches`, digits(ms), '', '', ''])
           : row([op, pass, shape, ...[ms, gflops, gbps].map(digits), `${percent.toFixed(0)} (${bound})`]),
       ),
+    '',
+    '</details>',
   ].join('\n');
 }
+
+/** The order of the works and of those who do them beside us. */
+const WORKS: readonly string[] = ['matmul', 'softmax', 'layernorm', 'attention', 'neighbours', 'encoder', 'sop_head'];
+const PEERS: readonly string[] = ['plain', 'tfjs', 'jax-js', 'torch', 'ours-dense', 'torch-structured'];
 
 /** How many times our time each peer takes. */
 function peerTable(report: Report<PeerRow>): string {
   const { rows } = report;
-  const others = [...new Set(rows.map(({ peer }) => peer))].filter((peer) => peer !== 'ours');
-  const ours = rows.filter(({ peer }) => peer === 'ours');
+  const others = PEERS.filter((peer) => rows.some((each) => each.peer === peer));
+  const ours = rows.filter(({ peer }) => peer === 'ours').sort((a, b) => WORKS.indexOf(a.op) - WORKS.indexOf(b.op));
   return [
-    `${heading(report)}, each row from one run: ours in ms, and how many times that the others take (PyTorch: on the same CPU)`,
+    `**${report.adapter}**${measuredOn(report)}: ours in ms, and how many times that the others take`,
     '',
     row(['work', 'shape', 'ours', ...others]),
     row(['---', '---', ...['ours', ...others].map(() => '---:')]),
