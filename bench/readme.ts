@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { digits } from '../src/numbers.js';
 import type { Ceiling } from './ceilings.js';
 import type { BenchRow } from './kernels.js';
 import type { Measured } from './measured.js';
@@ -12,6 +13,8 @@ import type { Measured } from './measured.js';
  *
  * `<device>.json` is what `sop-gpu bench --json` wrote there, `<device>-peers.json` what `npm run bench:peers` did.
  */
+
+/** An operation of sop-gpu or of another library; `ratio` is its time over ours. */
 interface PeerRow extends Pick<BenchRow, 'op' | 'pass' | 'shape' | 'ms'> {
   readonly peer: string;
   readonly ratio: number;
@@ -59,7 +62,7 @@ const measuredOn = ({ cpu, cores, date }: Report<unknown>): string =>
   date === undefined ? '' : ` (${cpu}, ${cores} cores; ${date.slice(0, 10)})`;
 
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-const digits = (value: number): string => (value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(2))));
+const twoDigits = (value: number): string => digits(value, 2);
 
 /** What a training run spends its time on, in the order of the table; the files have every kernel. */
 const SHOWN: readonly string[] = [
@@ -92,8 +95,8 @@ function kernelTable(report: Report<BenchRow>): string {
       .filter((each) => work(each) >= LEAST_SHARE * (most.get(kind(each)) ?? 0))
       .map(({ op, pass, shape, ms, gflops, gbps, percent, bound }) =>
         op === 'replay'
-          ? row(['replay', 'JavaScript', `${shape} dispatches`, digits(ms), '', '', ''])
-          : row([op, pass, shape, ...[ms, gflops, gbps].map(digits), `${percent.toFixed(0)} (${bound})`]),
+          ? row(['replay', 'JavaScript', `${shape} dispatches`, twoDigits(ms), '', '', ''])
+          : row([op, pass, shape, ...[ms, gflops, gbps].map(twoDigits), `${percent.toFixed(0)} (${bound})`]),
       ),
     '',
     '</details>',
@@ -117,9 +120,9 @@ function peerTable(report: Report<PeerRow>): string {
     ...ours.map((own) => {
       const ratios = others.map((peer) => {
         const other = rows.find((each) => each.peer === peer && workOf(each) === workOf(own));
-        return other ? `${digits(other.ratio)} x` : '';
+        return other ? `${twoDigits(other.ratio)} x` : '';
       });
-      return row([`${own.op}, ${own.pass}`, own.shape, digits(own.ms), ...ratios]);
+      return row([`${own.op}, ${own.pass}`, own.shape, twoDigits(own.ms), ...ratios]);
     }),
   ].join('\n');
 }

@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { configFrom } from '../src/cli/options.js';
 import { writeJson } from '../src/cli/output-file.js';
 import { openNodeGpu } from '../src/node.js';
+import { median } from '../src/numbers.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
@@ -76,7 +77,6 @@ for (let step = 0; step < Number(values.steps); step++) {
     }
   }
 }
-const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1] ?? Number.NaN;
 const report = {
   adapter: gpu.target.name,
   ...measuredNow(),

@@ -10,9 +10,10 @@ import { projectFile } from './project.js';
  */
 const parts: Readonly<Record<string, { readonly values: readonly string[]; readonly types?: readonly string[] }>> = {
   errors: { values: [] },
+  numbers: { values: [] },
   rng: { values: [] },
   graph: { values: ['errors'], types: ['gpu'] },
-  gpu: { values: ['errors'], types: ['graph'] },
+  gpu: { values: ['errors', 'numbers'], types: ['graph'] },
   shaders: { values: ['rng', 'graph'], types: ['gpu'] },
   ops: { values: ['errors', 'rng', 'graph', 'shaders'], types: ['gpu'] },
   plan: { values: ['errors', 'graph', 'gpu'] },

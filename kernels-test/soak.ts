@@ -3,6 +3,7 @@ import { runFolder } from '../src/cli/run-folder.js';
 import type { Evaluation, Evaluator } from '../src/eval/evaluator.js';
 import type { Gpu } from '../src/gpu/device.js';
 import { Graph } from '../src/graph/graph.js';
+import { median } from '../src/numbers.js';
 import { matmul } from '../src/ops/matmul.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
@@ -139,11 +140,6 @@ class Calibration {
   destroy(): void {
     this.replay.destroy();
   }
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? Number.NaN;
 }
 
 function slope(points: readonly (readonly [x: number, y: number])[]): number {

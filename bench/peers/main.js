@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { compiled, die, underVulkan } from '../../bin/launch.js';
 
+const { median, digits } = await import(compiled('src/numbers.js'));
+
 /** How long all launches of a peer take in one round, ms. */
 const ROUND_MS = 200;
 /** Rounds of a peer by how long one launch takes, ms: of minutes there is one, and the table says so. */
@@ -181,8 +183,6 @@ async function compareOn(work, inputs, peers) {
   });
 }
 
-const median = (times) => times.toSorted((a, b) => a - b)[times.length >> 1];
-
 /** Worst of the places, in units of the RMS of what is expected; NaN where one is no number. */
 function deviation(result, references) {
   const rms = Math.sqrt(references.reduce((sum, [, value]) => sum + value * value, 0) / references.length);
@@ -192,9 +192,15 @@ function deviation(result, references) {
 const HEAD = ['op', 'pass', 'shape', 'peer', 'ms', 'min', 'max', 'samples', 'GFLOP/s', 'times ours', 'error'];
 
 function cells({ op, pass, shape, peer, ms, ms_min, ms_max, samples, gflops, ratio, error, tolerance }) {
-  const digits = (value) => (value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3))));
   const deviates = `${error <= tolerance ? '' : 'WRONG '}${error.toExponential(1)}`;
-  return [op, pass, shape, peer, ...[ms, ms_min, ms_max, samples, gflops, ratio].map(digits), deviates];
+  return [
+    op,
+    pass,
+    shape,
+    peer,
+    ...[ms, ms_min, ms_max, samples, gflops, ratio].map((value) => digits(value)),
+    deviates,
+  ];
 }
 
 async function writeMarkdown(path, adapter, rows) {

@@ -8,6 +8,7 @@ import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import type { Target } from '../gpu/target.js';
 import { GraphError } from '../graph/op.js';
+import { digits } from '../numbers.js';
 import { noHalf, precisionOn } from '../sop/setup.js';
 import type { Outcome } from './command.js';
 import { openDevice } from './open-device.js';
@@ -139,12 +140,9 @@ export function lanesNote({ kind, subgroupSize }: Target): string | undefined {
 
 const HEAD = ['op', 'pass', 'shape', 'ms', 'min', 'max', 'GFLOP/s', 'GB/s', '%', 'of', 'error', 'variant'];
 
-/** Three digits, without an exponent where people read it. */
-const digits = (value: number): string => (value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3))));
-
 function cells(row: BenchRow): string[] {
   const { op, pass, shape, variant, ms, ms_min, ms_max, gflops, gbps, percent, bound, error } = row;
-  const numbers = [ms, ms_min, ms_max, gflops, gbps].map(digits);
+  const numbers = [ms, ms_min, ms_max, gflops, gbps].map((value) => digits(value));
   const deviation = isRight(row) ? error.toExponential(1) : `WRONG ${error.toExponential(1)}`;
   return [op, pass, shape, ...numbers, percent.toFixed(0), bound, deviation, variant];
 }

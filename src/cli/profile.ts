@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { writeFileAtomic } from '../data/node/files.js';
 import type { Span } from '../gpu/profiler.js';
+import { median } from '../numbers.js';
 import type { PlannedLaunch } from '../plan/plan.js';
 import { dispatchFlops } from '../plan/report.js';
 import type { Trainer } from '../sop/trainer.js';
@@ -121,11 +122,6 @@ function tableBy(title: string, keyOf: (launch: PlannedLaunch) => string, timed:
       ),
     ],
   );
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? Number.NaN;
 }
 
 /** Trace events (complete events, microseconds) of the last timed step. */

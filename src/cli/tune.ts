@@ -1,6 +1,7 @@
 import type { Config } from '../config/schema.js';
 import { perChannel } from '../data/statistics.js';
 import { keepTuning, makeTuningFolder, readTuning } from '../node/tuning.js';
+import { digits } from '../numbers.js';
 import { type TunedCall, tunePlan } from '../plan/tune.js';
 import { type DataShape, describePrecision, traceTraining } from '../sop/training.js';
 import type { Outcome } from './command.js';
@@ -54,8 +55,6 @@ export async function tuneCommand(
     await gpu.close();
   }
 }
-
-const digits = (ms: number): string => String(Number(ms.toPrecision(3)));
 
 /** Images that are uploaded batch by batch: what stays on the device changes no kernel that has variants. */
 function imagesOf({ data: { mean, std } }: Config, channels: 1 | 3): DataShape {

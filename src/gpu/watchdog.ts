@@ -1,4 +1,5 @@
 import { ExitCode, SopError } from '../errors.js';
+import { median } from '../numbers.js';
 import type { TargetKind } from './target.js';
 
 /** Steps of which the median is taken. */
@@ -42,8 +43,7 @@ export class Watchdog {
   limit(): number {
     const { least, factor, first } = this.limits;
     if (this.seconds.length === 0) return first;
-    const sorted = [...this.seconds].sort((a, b) => a - b);
-    return Math.max(least, factor * (sorted[sorted.length >> 1] ?? 0));
+    return Math.max(least, factor * median(this.seconds));
   }
 
   /** A step took so long. */
