@@ -32,12 +32,13 @@ export const purposes = {
 } as const;
 export type Purpose = keyof typeof purposes;
 
-const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24] as const;
+/** Bits by which the eight rounds of a cycle rotate. */
+export const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24] as const;
 const ROUNDS = 20;
 /** Skein's key schedule parity. */
-const PARITY = 0x1bd11bda;
+export const PARITY = 0x1bd11bda;
 /** Set in the second counter word when a key is derived, never when a number is drawn. */
-const FOLD = 0x80000000;
+export const FOLD = 0x80000000;
 /** Rounds of `permuted`. */
 export const FEISTEL_ROUNDS = 8;
 /** Stream numbers that `taskStream` keeps for the purposes of one task. */

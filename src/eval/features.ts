@@ -2,7 +2,8 @@ import { firstNonFinite } from '../data/checkpoint.js';
 import type { ImageSet } from '../data/dataset.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Target } from '../gpu/target.js';
-import type { VitShape } from '../nn/vit.js';
+import { gridSide, type VitShape } from '../nn/vit.js';
+import { bindingLimit } from '../plan/plan.js';
 import type { Encoder } from './encoder.js';
 import { type ImageFormat, preprocess } from './preprocess.js';
 
@@ -11,10 +12,10 @@ const LARGEST_BATCH = 64;
 
 /** Images of a forward pass whose largest tensor fits into one binding of `target`, at most `count`. */
 export function encoderBatch(vit: VitShape, target: Target, count: number): number {
-  const tokens = 1 + (vit.imageSize / vit.patch) ** 2;
+  const tokens = 1 + gridSide(vit.imageSize, vit.patch) ** 2;
   const inputs = vit.channels * vit.patch ** 2;
   const bytes = 4 * tokens * Math.max(3 * vit.width, Math.round(vit.width * vit.mlpRatio), inputs);
-  const fits = Math.floor(Math.min(target.maxBindingBytes, target.maxBufferBytes) / bytes);
+  const fits = Math.floor(bindingLimit(target) / bytes);
   return Math.max(1, Math.min(LARGEST_BATCH, count, fits));
 }
 

@@ -1,3 +1,8 @@
+import { cubic } from './cubic.js';
+
+/** Of the cubic kernel, as in PyTorch. */
+const A = -0.75;
+
 /** Taps of one axis: four clamped sources and their weights for each target. */
 interface Taps {
   readonly sources: readonly number[];
@@ -5,7 +10,7 @@ interface Taps {
 }
 
 /**
- * Position embeddings for another grid: bicubic, A = -0.75, no antialias, borders clamped, scale factor
+ * Position embeddings for another grid: bicubic (A = -0.75), no antialias, borders clamped, scale factor
  * (to + 0.1) / from as in DINO; the op `pos_resample` in float64. `pos` is [1 + from * from, width], row 0 for [CLS].
  *
  * @returns [1 + to * to, width]; a copy where both grids are the same
@@ -44,14 +49,6 @@ function taps(target: number, from: number, scale: number): Taps {
   const places = [0, 1, 2, 3].map((i) => first + i);
   return {
     sources: places.map((place) => Math.min(from - 1, Math.max(0, place))),
-    weights: places.map((place) => cubic(center - place)),
+    weights: places.map((place) => cubic(center - place, A)),
   };
-}
-
-/** Keys' convolution kernel with PyTorch's A. */
-function cubic(x: number): number {
-  const a = -0.75;
-  const t = Math.abs(x);
-  if (t <= 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
-  return t < 2 ? (((t - 5) * t + 8) * t - 4) * a : 0;
 }

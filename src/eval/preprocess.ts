@@ -1,5 +1,6 @@
 import type { DecodedImage } from '../data/dataset.js';
 import { ExitCode, SopError } from '../errors.js';
+import { cubic } from './cubic.js';
 
 /** What an encoder wants of its images. */
 export interface ImageFormat {
@@ -14,6 +15,9 @@ export interface ImageFormat {
 
 /** The protocol's resize for a crop of 224: shorter side to 256. */
 const RESIZE_OVER_CROP = 256 / 224;
+
+/** Of the cubic kernel, as in PIL. */
+const A = -0.5;
 
 /** Contribution of consecutive source pixels to one target pixel. */
 interface Taps {
@@ -101,7 +105,7 @@ function roundHalfEven(value: number): number {
   return value - below === 0.5 ? below + (below % 2) : Math.round(value);
 }
 
-/** PIL's antialiased bicubic filter (A = -0.5) for target pixels `offset` ... `offset + count - 1` of a side. */
+/** PIL's antialiased bicubic filter for target pixels `offset` ... `offset + count - 1` of a side. */
 function taps(source: number, target: number, offset: number, count: number): Taps[] {
   const scale = source / target;
   const stretch = Math.max(1, scale);
@@ -109,15 +113,8 @@ function taps(source: number, target: number, offset: number, count: number): Ta
     const center = (offset + i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(center - 2 * stretch + 0.5));
     const end = Math.min(source, Math.trunc(center + 2 * stretch + 0.5));
-    const raw = Array.from({ length: end - first }, (_, j) => cubic((first + j - center + 0.5) / stretch));
+    const raw = Array.from({ length: end - first }, (_, j) => cubic((first + j - center + 0.5) / stretch, A));
     const total = raw.reduce((sum, weight) => sum + weight, 0);
     return { first, weights: raw.map((weight) => weight / total) };
   });
-}
-
-function cubic(x: number): number {
-  const a = -0.5;
-  const t = Math.abs(x);
-  if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
-  return t < 2 ? (((t - 5) * t + 8) * t - 4) * a : 0;
 }
