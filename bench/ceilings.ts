@@ -2,7 +2,7 @@ import { grid } from '../shaders/lib/grid.js';
 import { kernel, read, wgsl, write } from '../shaders/lib/kernel.js';
 import type { Gpu } from '../src/gpu/device.js';
 import { Graph } from '../src/graph/graph.js';
-import { defineOp, input, output } from '../src/graph/op.js';
+import { defineOp, input, type NoAttributes, output } from '../src/graph/op.js';
 import { elements, f32, like } from '../src/graph/tensor.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
@@ -87,7 +87,7 @@ ${each((i) => `    a${i} = ${update(i)};`)}
 });
 
 /** Copies x [4 n], a vec4 an invocation. */
-const copy = defineOp<Record<string, never>>({
+const copy = defineOp<NoAttributes>({
   name: 'ceiling_copy',
   infer: ([x]) => [like(x)],
   launches({ inputs: [x] }) {

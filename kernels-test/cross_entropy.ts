@@ -1,3 +1,4 @@
+import type { NoAttributes } from '../src/graph/op.js';
 import { crossEntropy, crossEntropyBackward } from '../src/ops/cross_entropy.js';
 import { NO_ROW } from '../src/ops/gather_rows.js';
 import { type Case, type CaseInput, EPSILON, opTest, type Random, type Values } from './declare.js';
@@ -89,7 +90,7 @@ export const crossEntropyTests = [
       });
       return [Float64Array.of(loss)];
     },
-    cases: shapes.map((shape): Case<Record<string, never>> => ({ inputs: inputs(shape), attrs: noAttributes })),
+    cases: shapes.map((shape): Case<NoAttributes> => ({ inputs: inputs(shape), attrs: noAttributes })),
     // All terms have one sign: an error of theirs is one of the sum. WGSL's log is good to 2^-21 absolute between 0.5 and 2,
     // where the terms average 0.4; then at most K / 4 serial additions (four lanes), and 12 of trees, of random sign.
     tolerance: ({ specs }) => (20 + Math.sqrt(specs[0]!.shape[1]! / 4)) * EPSILON,

@@ -3,14 +3,13 @@ import * as assert from 'uvu/assert';
 import { differentiate } from '../src/graph/differentiate.js';
 import { Graph } from '../src/graph/graph.js';
 import { SCALAR_SLOTS } from '../src/graph/kernel.js';
-import { defineOp, misfit, type Op } from '../src/graph/op.js';
+import { defineOp, misfit, type NoAttributes, type Op } from '../src/graph/op.js';
 import { elements, f32, like, sameShape, type Tensor } from '../src/graph/tensor.js';
 import { add } from '../src/ops/add.js';
 import { addTests } from './add.js';
 import { opTest } from './declare.js';
 import { type AnyOpTest, Interpreter } from './interpreter.js';
 
-type NoAttributes = Record<string, never>;
 const nothing = { launches: () => [], cost: () => ({ flops: 0, bytes: 0 }) };
 
 /** y = a b, element by element: an op without kernels, for graphs that are only interpreted. */

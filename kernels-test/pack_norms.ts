@@ -1,3 +1,4 @@
+import type { NoAttributes } from '../src/graph/op.js';
 import { packNorms } from '../src/ops/pack_norms.js';
 import { type Case, EPSILON, opTest } from './declare.js';
 
@@ -21,7 +22,7 @@ const packs = [
   layout([300, 1, 128], 64),
 ];
 
-function packCase({ total, blocks, first }: ReturnType<typeof layout>): Case<Record<string, never>> {
+function packCase({ total, blocks, first }: ReturnType<typeof layout>): Case<NoAttributes> {
   return {
     inputs: [
       { shape: [total] },

@@ -4,7 +4,7 @@ import { kernel, read, write } from '../shaders/lib/kernel.js';
 import { SopError } from '../src/errors.js';
 import { defaultTarget } from '../src/gpu/target.js';
 import { Graph } from '../src/graph/graph.js';
-import { defineOp, input, type Operand, output, scratch } from '../src/graph/op.js';
+import { defineOp, input, type NoAttributes, type Operand, output, scratch } from '../src/graph/op.js';
 import { bytes, f32, type Spec, type Tensor } from '../src/graph/tensor.js';
 import { type Plan, plan } from '../src/plan/plan.js';
 import { dispatchFlops } from '../src/plan/report.js';
@@ -71,7 +71,7 @@ const counted = defineOp<{ written: boolean }>({
 });
 
 /** Writes its first input while it reads its second. */
-const updateMix = defineOp<Record<string, never>>({
+const updateMix = defineOp<NoAttributes>({
   name: 'update_mix',
   updates: [0],
   infer: () => [],
@@ -325,7 +325,7 @@ test('more storage buffers than a stage can bind are refused', () => {
 
 test('a launch without a binding or a param is refused by name', () => {
   const bad = (bindings: Readonly<Record<string, Operand>>, params: Readonly<Record<string, number>>): (() => Plan) => {
-    const op = defineOp<Record<string, never>>({
+    const op = defineOp<NoAttributes>({
       name: 'bad',
       infer: ([x]): Spec[] => (x ? [x] : []),
       launches: () => [

@@ -1,3 +1,4 @@
+import type { NoAttributes } from '../src/graph/op.js';
 import { updateFifo } from '../src/ops/update_fifo.js';
 import { type Case, opTest } from './declare.js';
 
@@ -10,7 +11,7 @@ const settings = [
   { size: 7, rows: 3, width: 4, pointer: 6, flag: 9 },
 ];
 
-function fifoCase({ size, rows, width, pointer, flag }: (typeof settings)[number]): Case<Record<string, never>> {
+function fifoCase({ size, rows, width, pointer, flag }: (typeof settings)[number]): Case<NoAttributes> {
   return {
     inputs: [
       { shape: [1], dtype: 'u32', fill: () => [flag] },

@@ -1,3 +1,4 @@
+import type { NoAttributes } from '../src/graph/op.js';
 import { elements } from '../src/graph/tensor.js';
 import { updateLossScale, updateLossScaleGradients } from '../src/ops/update_loss_scale.js';
 import { type Case, type CaseInput, EPSILON, opTest } from './declare.js';
@@ -20,7 +21,7 @@ const states = [
   [2, 1, 1, 7],
 ] as const;
 
-const gradientCase = (n: number, scale: number): Case<Record<string, never>> => ({
+const gradientCase = (n: number, scale: number): Case<NoAttributes> => ({
   inputs: [{ shape: [n] }, holding('f32', scale)],
   attrs: {},
 });

@@ -1,3 +1,4 @@
+import type { NoAttributes } from '../src/graph/op.js';
 import { NO_ROW } from '../src/ops/gather_rows.js';
 import {
   type UpdateNeighboursInsertAttributes,
@@ -24,7 +25,7 @@ const listInputs = (lists: ReturnType<typeof encodeLists>, rows: number) => [
   { shape: [rows], dtype: 'u32' as const, fill: () => lists.length },
 ];
 
-function fillCase(rows: number, filled: readonly number[], capacity: number, flag = 0): Case<Record<string, never>> {
+function fillCase(rows: number, filled: readonly number[], capacity: number, flag = 0): Case<NoAttributes> {
   const old = encodeLists(listedMemory(rows, 3, capacity, rows).lists, capacity);
   const fresh = encodeLists(listedMemory(filled.length, 3, capacity, 1 + rows).lists, capacity);
   return {
@@ -39,7 +40,7 @@ function fillCase(rows: number, filled: readonly number[], capacity: number, fla
 }
 
 /** As much as one fill can be: a list for each of the first rows, as far as there are so many. */
-function sizedFill(filled: number, rows: number, capacity = 16): Case<Record<string, never>> {
+function sizedFill(filled: number, rows: number, capacity = 16): Case<NoAttributes> {
   const lists = (count: number, random: Random) => encodeLists(likelyLists(count, 1, capacity, random), capacity);
   return {
     inputs: [
@@ -98,7 +99,7 @@ function sizedInsert(batch: number, rows: number, width: number, capacity = 16) 
 }
 
 export const updateNeighboursTests = [
-  opTest<Record<string, never>>({
+  opTest<NoAttributes>({
     op: updateNeighboursFill,
     reference({ inputs: [flag, rows, freshIndex, freshScore, index, score, length], specs }) {
       if (flag![0] !== 0) return [];

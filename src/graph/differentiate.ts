@@ -1,5 +1,5 @@
 import type { Graph, Node } from './graph.js';
-import { GraphError, type Op } from './op.js';
+import { GraphError, type NoAttributes, type Op } from './op.js';
 import { sameShape, showShape, type Tensor } from './tensor.js';
 
 /**
@@ -17,7 +17,7 @@ export function differentiate(
   graph: Graph,
   loss: Tensor,
   parameters: readonly Tensor[],
-  sum: Op<Record<string, never>>,
+  sum: Op<NoAttributes>,
   seed: Tensor = graph.constant('d_loss', [1], new Float32Array([1])),
 ): (Tensor | null)[] {
   if (!sameShape(loss.shape, [1]))

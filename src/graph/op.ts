@@ -21,6 +21,9 @@ export type Attribute =
   | readonly Attribute[]
   | { readonly [key: string]: Attribute };
 
+/** Of an op that is told nothing besides its inputs. */
+export type NoAttributes = Record<string, never>;
+
 /** What a launch binds to a kernel's bindings, by name: an input, output or scratch tensor of its node. */
 export type Operand =
   | { readonly kind: 'input'; readonly index: number }

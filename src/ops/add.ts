@@ -1,10 +1,10 @@
 import { addForwardKernel } from '../../shaders/add.wgsl.js';
 import { byFour, eachGrid, eachLayout } from '../../shaders/lib/each.js';
-import { defineOp, input, misfit, output } from '../graph/op.js';
+import { defineOp, input, misfit, type NoAttributes, output } from '../graph/op.js';
 import { elements, like, moved, realType, sameShape } from '../graph/tensor.js';
 
 /** y = a + b. Inputs: a, b, both of one shape, stored alike. Output: y. Sums gradients in `differentiate`. */
-export const add = defineOp<Record<string, never>>({
+export const add = defineOp<NoAttributes>({
   name: 'add',
   halves: [0, 1],
   infer([a, b]) {

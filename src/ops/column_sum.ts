@@ -1,7 +1,16 @@
 import { COLUMN_SUM_WORKGROUP, columnSumForwardKernel } from '../../shaders/column_sum.wgsl.js';
 import { byFour } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
-import { defineOp, GraphError, input, type Launch, type Operand, output, scratch } from '../graph/op.js';
+import {
+  defineOp,
+  GraphError,
+  input,
+  type Launch,
+  type NoAttributes,
+  type Operand,
+  output,
+  scratch,
+} from '../graph/op.js';
 import { elements, f32, moved, type RealType, realType, type Spec } from '../graph/tensor.js';
 
 /** Up to this many rows one launch sums them; a second dispatch would cost more than it saves. */
@@ -27,7 +36,7 @@ export function columnSumLaunch(
 }
 
 /** y = sum over all axes but the last. Input: x [.., N]. Output: y [N], f32. The gradient of a bias. */
-export const columnSum = defineOp<Record<string, never>>({
+export const columnSum = defineOp<NoAttributes>({
   name: 'column_sum',
   halves: [0],
   infer([x]) {

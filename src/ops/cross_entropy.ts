@@ -5,11 +5,9 @@ import {
 } from '../../shaders/cross_entropy.wgsl.js';
 import { byFour } from '../../shaders/lib/each.js';
 import { grid } from '../../shaders/lib/grid.js';
-import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
+import { defineOp, input, misfit, type NoAttributes, output, scratch } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
-
-type NoAttributes = Record<string, never>;
 
 /** [R, K, R_t] of the inputs. @throws GraphError where they disagree */
 function sizes([student, teacher, partners, weights]: readonly Spec[]): readonly [number, number, number] {

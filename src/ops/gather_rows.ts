@@ -4,10 +4,8 @@ import {
   gatherRowsScatterKernel,
 } from '../../shaders/gather_rows.wgsl.js';
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
-import { defineOp, GraphError, input, misfit, type Op, output } from '../graph/op.js';
+import { defineOp, GraphError, input, misfit, type NoAttributes, type Op, output } from '../graph/op.js';
 import { elements, f32, type Spec } from '../graph/tensor.js';
-
-type NoAttributes = Record<string, never>;
 
 export { NO_ROW } from '../../shaders/lib/no-row.js';
 

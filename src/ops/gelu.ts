@@ -1,9 +1,7 @@
 import { geluBackwardKernel, geluForwardKernel } from '../../shaders/gelu.wgsl.js';
 import { byFour, eachGrid, eachLayout } from '../../shaders/lib/each.js';
-import { defineOp, input, misfit, output } from '../graph/op.js';
+import { defineOp, input, misfit, type NoAttributes, output } from '../graph/op.js';
 import { elements, like, moved, realType, sameShape } from '../graph/tensor.js';
-
-type NoAttributes = Record<string, never>;
 
 /** Flops of one element: a polynomial of degree 9, an exponential, a division. */
 const FLOPS = 30;

@@ -5,7 +5,7 @@ import {
 } from '../../shaders/layernorm.wgsl.js';
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
-import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
+import { defineOp, input, misfit, type NoAttributes, output, scratch } from '../graph/op.js';
 import {
   elements,
   f32,
@@ -18,8 +18,6 @@ import {
   showShape,
 } from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
-
-type NoAttributes = Record<string, never>;
 
 /** @throws GraphError unless x is a matrix [R, W] and the others have the shapes that are said, in terms of its own */
 function check(

@@ -1,6 +1,6 @@
 import { grid } from '../../shaders/lib/grid.js';
 import { packNormsBlockKernel, packNormsTensorKernel } from '../../shaders/pack_norms.wgsl.js';
-import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
+import { defineOp, input, misfit, type NoAttributes, output, scratch } from '../graph/op.js';
 import { elements, f32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
@@ -11,7 +11,7 @@ export const PACK_BLOCK = 4096;
  * Sum of squares of each tensor of a pack; NaN, by bits, for a tensor with an element that is not finite.
  * Inputs: flat [n], blocks u32 [nb, 2], first u32 [T + 1], as `packBlocks` of src/optim makes them. Output: squares [T].
  */
-export const packNorms = defineOp<Record<string, never>>({
+export const packNorms = defineOp<NoAttributes>({
   name: 'pack_norms',
   infer([flat, blocks, first]) {
     const fits =

@@ -2,10 +2,8 @@ import { byFour } from '../../shaders/lib/each.js';
 import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
 import { softmaxBackwardKernel, softmaxForwardKernel } from '../../shaders/softmax.wgsl.js';
 import type { Target } from '../gpu/target.js';
-import { defineOp, input, misfit, output } from '../graph/op.js';
+import { defineOp, input, misfit, type NoAttributes, output } from '../graph/op.js';
 import { elements, f32, type Spec, sameShape } from '../graph/tensor.js';
-
-type NoAttributes = Record<string, never>;
 
 /** y = softmax(x) over the last axis. Input: x [R, N]. Output: y [R, N], rows summing to 1. */
 export const softmax = defineOp<NoAttributes>({

@@ -1,6 +1,6 @@
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { updateFifoAdvanceKernel, updateFifoInsertKernel } from '../../shaders/update_fifo.wgsl.js';
-import { defineOp, input, misfit } from '../graph/op.js';
+import { defineOp, input, misfit, type NoAttributes } from '../graph/op.js';
 import { elements } from '../graph/tensor.js';
 
 /**
@@ -8,7 +8,7 @@ import { elements } from '../graph/tensor.js';
  * more than N rows the last N; then pointer = (pointer + B) mod N.
  * Inputs: flag u32 [1], memory [N, d] (changed), pointer u32 [1] (changed), rows [B, d]. No outputs.
  */
-export const updateFifo = defineOp<Record<string, never>>({
+export const updateFifo = defineOp<NoAttributes>({
   name: 'update_fifo',
   updates: [1, 2],
   infer([flag, memory, pointer, rows]) {

@@ -1,6 +1,6 @@
 import { grid } from '../../shaders/lib/grid.js';
 import { FLAG_SPAN, updateFlagFirstKernel, updateFlagSpanKernel } from '../../shaders/update_flag.wgsl.js';
-import { defineOp, GraphError, input, type Launch, scratch } from '../graph/op.js';
+import { defineOp, GraphError, input, type Launch, type NoAttributes, scratch } from '../graph/op.js';
 import { elements, type Spec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
@@ -13,7 +13,7 @@ const total = (counts: readonly number[]): number => counts.reduce((sum, count) 
  * through all of them in order; any other flag stays, so that steps in flight behind a bad one change nothing either.
  * Gates the `update_*` ops. No outputs.
  */
-export const updateFlag = defineOp<Record<string, never>>({
+export const updateFlag = defineOp<NoAttributes>({
   name: 'update_flag',
   updates: [0],
   infer([flag, ...scanned]) {

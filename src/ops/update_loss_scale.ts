@@ -1,6 +1,6 @@
 import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { updateLossScaleAdaptKernel, updateLossScaleUnscaleKernel } from '../../shaders/update_loss_scale.wgsl.js';
-import { defineOp, input, misfit, output } from '../graph/op.js';
+import { defineOp, input, misfit, type NoAttributes, output } from '../graph/op.js';
 import { elements, moved, showSpec, u32 } from '../graph/tensor.js';
 
 /**
@@ -30,7 +30,7 @@ export const updateLossScale = defineOp<{ readonly interval: number }>({
 });
 
 /** gradients = gradients / scale. Inputs: gradients [4 n] (changed), scale [1]. No outputs. */
-export const updateLossScaleGradients = defineOp<Record<string, never>>({
+export const updateLossScaleGradients = defineOp<NoAttributes>({
   name: 'update_loss_scale_gradients',
   updates: [0],
   infer([gradients]) {

@@ -5,7 +5,16 @@ import {
   updateNeighboursRemoveKernel,
   updateNeighboursReplacedKernel,
 } from '../../shaders/update_neighbours.wgsl.js';
-import { defineOp, input, type Launch, misfit, type OpCall, type Operand, scratch } from '../graph/op.js';
+import {
+  defineOp,
+  input,
+  type Launch,
+  misfit,
+  type NoAttributes,
+  type OpCall,
+  type Operand,
+  scratch,
+} from '../graph/op.js';
 import { elements, f32, moved, type Spec, sameShape, u32 } from '../graph/tensor.js';
 import { mergeLaunch, partialLists, planSearch, searchLaunches, searchVariants } from './search.js';
 
@@ -17,7 +26,7 @@ const STORED_BYTES = 64 * 2 ** 20;
  * Inputs: flag u32 [1]; rows u32 [C], `NO_ROW` where there is none, index u32 [C, m], score f32 [C, m]; the lists, changed:
  * index u32 [N, m], score f32 [N, m], length u32 [N]. No outputs.
  */
-export const updateNeighboursFill = defineOp<Record<string, never>>({
+export const updateNeighboursFill = defineOp<NoAttributes>({
   name: 'update_neighbours_fill',
   updates: [4, 5, 6],
   infer([flag, rows, index, score, ...lists]) {
