@@ -7,7 +7,7 @@ import { DebugTensors } from './debug-tensors.js';
 import { type NetworkShape, studentSpecs, teacherSpecs } from './networks.js';
 import { type PrototypeOptions, TASK_NAMES, type TaskName, type TaskShape } from './prototypes.js';
 import { packLimit, precisionOn } from './setup.js';
-import type { StepValues } from './step-inputs.js';
+import { keepNames, type StepValues } from './step-inputs.js';
 import type { StepShape } from './step-shape.js';
 
 /** What a `debug step` file says, checked: sizes from its tensors, settings from its metadata. */
@@ -182,17 +182,12 @@ function taskOf(
   return { memory, anchors, neighbours, tasks, listed: false };
 }
 
-const BRANCHES = ['attn', 'mlp'] as const;
-
 function checkKept(tensors: DebugTensors, depth: number, sequences: number): void {
-  for (let block = 0; block < depth; block++) {
-    for (const branch of BRANCHES) {
-      const name = `keep.${block}.${branch}`;
-      if (!tensors.has(name)) continue;
-      tensors.agree(name, [sequences]);
-      const bad = tensors.floats(name).find((kept) => kept !== 0 && kept !== 1);
-      if (bad !== undefined) throw tensors.misfit(name, `it holds ${bad}, expected 0 or 1`);
-    }
+  for (const name of keepNames(depth)) {
+    if (!tensors.has(name)) continue;
+    tensors.agree(name, [sequences]);
+    const bad = tensors.floats(name).find((kept) => kept !== 0 && kept !== 1);
+    if (bad !== undefined) throw tensors.misfit(name, `it holds ${bad}, expected 0 or 1`);
   }
 }
 
@@ -201,8 +196,7 @@ function checkParameters(tensors: DebugTensors, network: NetworkShape): void {
   const known = new Set(['views.global', 'views.local', 'masks', 'patch_rows', 'teacher.masked_embed']);
   for (const name of TASK_NAMES)
     for (const key of [`anchors.${name}`, `memory.${name}`, `memory.${name}_pointer`]) known.add(key);
-  for (let block = 0; block < network.vit.depth; block++)
-    for (const branch of BRANCHES) known.add(`keep.${block}.${branch}`);
+  for (const name of keepNames(network.vit.depth)) known.add(name);
   for (const { name } of studentSpecs(network))
     for (const kind of ['student', 'teacher', 'moment1', 'moment2']) known.add(`${kind}.${name}`);
   tensors.refuseUnknown(known);

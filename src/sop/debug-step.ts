@@ -14,7 +14,7 @@ import { studentSpecs } from './networks.js';
 import { TASK_NAMES, type TaskName } from './prototypes.js';
 import { dropPathRates } from './setup.js';
 import { elementsFor, stateEntries } from './state.js';
-import { maskWrites, setStepValues } from './step-inputs.js';
+import { keepNames, maskWrites, setStepValues } from './step-inputs.js';
 import { flaggedTensor } from './step-result.js';
 import type { MicroBatch, TrainStep } from './step-shape.js';
 import { traceTrainStep } from './train-step.js';
@@ -142,7 +142,9 @@ function taskOutputs(
 function lastingOutputs(step: TrainStep, { shape: { network } }: DebugInput): Output[] {
   const shapes = new Map(studentSpecs(network).map((spec) => [spec.name, spec.shape]));
   const gradients = [...step.gradients].map(([name, tensor]) => ({
-    ...{ name: `grad.${name}`, tensors: [tensor], shape: shapes.get(name) ?? tensor.shape },
+    name: `grad.${name}`,
+    tensors: [tensor],
+    shape: shapes.get(name) ?? tensor.shape,
   }));
   const state = stateEntries(step, network).filter(({ name }) => !name.startsWith('moment'));
   return [
@@ -181,18 +183,11 @@ function writeInputs(replay: Replay, { inputs }: MicroBatch, given: DebugInput):
   const rates = dropPathRates(given.dropPath, depth);
   const sequences = given.views * batch.images;
   const keep = new Float32Array(2 * depth * sequences);
-  rates.forEach((rate, block) => {
-    (['attn', 'mlp'] as const).forEach((branch, i) => {
-      const name = `keep.${block}.${branch}`;
-      const first = (2 * block + i) * sequences;
-      // A branch without draws is not dropped, as without stochastic depth.
-      if (!given.tensors.has(name)) keep.fill(1, first, first + sequences);
-      else
-        keep.set(
-          given.tensors.floats(name).map((value) => value / (1 - rate)),
-          first,
-        );
-    });
+  keepNames(depth).forEach((name, row) => {
+    const factors = keep.subarray(row * sequences, (row + 1) * sequences);
+    // A branch without draws is not dropped, as without stochastic depth.
+    if (!given.tensors.has(name)) factors.fill(1);
+    else factors.set(given.tensors.floats(name).map((kept) => kept / (1 - rates[row >> 1]!)));
   });
   replay.write(inputs.keep, keep);
 }

@@ -12,7 +12,7 @@ import { drawPatchRows, Feed } from './feed.js';
 import { declareMemory } from './memory.js';
 import { TASK_NAMES } from './prototypes.js';
 import { stateEntries } from './state.js';
-import type { StepValues } from './step-inputs.js';
+import { keepNames, type StepValues } from './step-inputs.js';
 import { type Training, traceViews, type ViewDraws } from './training.js';
 
 /** What `debug step` takes (`sop-gpu debug step --help`). */
@@ -166,9 +166,8 @@ function inputsOf(
   if (!inputs.keep) return arrays;
   const kept = given(inputs.keep);
   const sequences = inputs.keep.shape[1] ?? 0;
-  for (let branch = 0; branch < 2 * shape.network.vit.depth; branch++) {
-    const factors = kept.subarray(branch * sequences, (branch + 1) * sequences);
-    const name = `keep.${branch >> 1}.${branch % 2 === 0 ? 'attn' : 'mlp'}`;
+  for (const [row, name] of keepNames(shape.network.vit.depth).entries()) {
+    const factors = kept.subarray(row * sequences, (row + 1) * sequences);
     arrays.push({ name, dtype: 'F32', shape: [sequences], data: Float32Array.from(factors, (f) => (f > 0 ? 1 : 0)) });
   }
   return arrays;

@@ -46,6 +46,11 @@ export function setStepValues(replay: Pick<Replay, 'setScalar'>, scalars: StepSc
   replay.setScalar(scalars.correction2, 1 - ADAMW.beta2 ** values.step);
 }
 
+/** What `debug step` files call the rows of `keep`, in their order: `keep.0.attn`, `keep.0.mlp`, `keep.1.attn` ... */
+export function keepNames(depth: number): string[] {
+  return Array.from({ length: 2 * depth }, (_, row) => `keep.${row >> 1}.${row % 2 === 0 ? 'attn' : 'mlp'}`);
+}
+
 /** What the host writes for each micro-batch, besides the images. */
 export function batchInputs(
   graph: Graph,
