@@ -2,6 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configFrom } from '../src/cli/options.js';
 import { residentSet } from '../src/data/dataset.js';
+import { reasonOf } from '../src/errors.js';
 import type { Gpu } from '../src/gpu/device.js';
 import { Graph } from '../src/graph/graph.js';
 import { openNodeGpu } from '../src/node.js';
@@ -213,7 +214,7 @@ test('a validation error is fatal: every wait after it throws', async () => {
     try {
       await body();
     } catch (error) {
-      return error instanceof Error ? error.message : String(error);
+      return reasonOf(error);
     }
     return 'went on in silence';
   };

@@ -37,3 +37,8 @@ export class SopError extends Error {
     this.complaint = complaint;
   }
 }
+
+/** What anything that was thrown says. */
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,3 +1,4 @@
+import { reasonOf } from '../../src/errors.js';
 import { root } from '../bundle.js';
 import { buildSite, serveSite } from './site.js';
 
@@ -14,9 +15,8 @@ try {
   });
   console.log(`http://localhost:${server.port}/   (Ctrl-C ends it)`);
 } catch (error) {
-  const why = error instanceof Error ? error.message : String(error);
   console.error(
-    `sop-gpu: error: the page cannot be served (port ${asked ?? 8080}): ${why}; give another: npm run demo -- 9000`,
+    `sop-gpu: error: the page cannot be served (port ${asked ?? 8080}): ${reasonOf(error)}; give another: npm run demo -- 9000`,
   );
   process.exitCode = 73;
 }

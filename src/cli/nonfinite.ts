@@ -1,9 +1,8 @@
 import { join } from 'node:path';
 import { loadNewestValid } from '../data/node/checkpoints.js';
 import { writeSafetensorsFile } from '../data/node/files.js';
-import { reasonOf } from '../data/node/io-errors.js';
 import type { NamedArray } from '../data/safetensors.js';
-import { SopError } from '../errors.js';
+import { reasonOf, SopError } from '../errors.js';
 import { Feed } from '../sop/feed.js';
 import { stepFiles } from '../sop/step-file.js';
 import type { StepValues } from '../sop/step-inputs.js';

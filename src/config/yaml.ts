@@ -1,5 +1,5 @@
 import { isMap, isPair, isScalar, LineCounter, type Node, type Pair, parseDocument, stringify } from 'yaml';
-import { ExitCode, SopError } from '../errors.js';
+import { ExitCode, reasonOf, SopError } from '../errors.js';
 import { flattenConfig, nestKeys, sections } from './keys.js';
 import type { Layer, Setting } from './layer.js';
 import type { Config } from './schema.js';
@@ -23,11 +23,7 @@ function parse(text: string, file: string, lines: LineCounter) {
     return parseDocument(text, { lineCounter: lines, uniqueKeys: true, stringKeys: true, prettyErrors: true });
   } catch (error) {
     // Nesting deeper than the parser's stack ends here.
-    throw malformed(
-      file,
-      error instanceof Error ? firstClause(error.message) : String(error),
-      'write it as plain YAML',
-    );
+    throw malformed(file, firstClause(reasonOf(error)), 'write it as plain YAML');
   }
 }
 
@@ -79,11 +75,7 @@ export function yamlLayer(text: string, file: string, name = file): Layer {
     try {
       plain = value === null ? null : value.toJS(document, { maxAliasCount: 0 });
     } catch (error) {
-      throw malformed(
-        where,
-        error instanceof Error ? firstClause(error.message) : String(error),
-        'write the value itself',
-      );
+      throw malformed(where, firstClause(reasonOf(error)), 'write the value itself');
     }
     settings.set(key, { value: plain, where });
   };

@@ -66,6 +66,7 @@ export function isDtype(text: string): text is Dtype {
 export function itemSize(dtype: Dtype): number {
   return makers[dtype].BYTES_PER_ELEMENT;
 }
+
 /** A zeroed tensor, to be filled by a reader. */
 export function emptyArray(name: string, dtype: Dtype, shape: readonly number[]): NamedArray {
   const data = new makers[dtype](elements({ shape }));

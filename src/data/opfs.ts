@@ -1,4 +1,4 @@
-import { ExitCode, SopError } from '../errors.js';
+import { ExitCode, reasonOf, SopError } from '../errors.js';
 import { type Checkpoint, readCheckpoint } from './checkpoint.js';
 import { decodeSafetensors } from './safetensors.js';
 
@@ -41,7 +41,7 @@ export class CheckpointStore {
         {
           what: 'this browser keeps no files for the page',
           where: 'private file system',
-          why: cause instanceof Error ? cause.message : String(cause),
+          why: reasonOf(cause),
           fix: 'leave private browsing, or save the weights yourself before closing the tab',
         },
         { cause },
@@ -118,7 +118,7 @@ function storageError(cause: unknown, name: string): SopError {
     {
       what: full ? 'the storage of this page is full' : 'the storage of this page failed',
       where: name,
-      why: cause instanceof Error ? cause.message : String(cause),
+      why: reasonOf(cause),
       fix: full
         ? 'free space on the disk or clear the data of other sites; save the weights as a file meanwhile'
         : 'save the weights as a file, then reload the page',

@@ -1,6 +1,5 @@
-import { ExitCode, SopError } from '../errors.js';
-import type { DecodedImage, ImageSet } from './dataset.js';
-import { checkIndex } from './dataset.js';
+import { ExitCode, reasonOf, SopError } from '../errors.js';
+import { checkIndex, type DecodedImage, type ImageSet } from './dataset.js';
 import { forEachParallel } from './prefetch.js';
 import { shrink } from './shrink.js';
 
@@ -27,7 +26,7 @@ export async function decodePicture(picture: Picture, channels: 1 | 3 = 3, where
   if (picture instanceof Blob) {
     const name = picture instanceof File ? picture.name : where;
     const bitmap = await createImageBitmap(picture).catch((cause: unknown) => {
-      throw unreadable(name, cause instanceof Error ? cause.message : String(cause), { cause });
+      throw unreadable(name, reasonOf(cause), { cause });
     });
     try {
       return withChannels(pixelsOf(bitmap, name), channels, name);

@@ -1,5 +1,4 @@
-import type { ImageSet } from '../data/dataset.js';
-import { subset } from '../data/dataset.js';
+import { type ImageSet, subset } from '../data/dataset.js';
 import type { Gpu } from '../gpu/device.js';
 import { Draws } from '../rng.js';
 import type { NetworkShape } from '../sop/networks.js';

@@ -1,4 +1,4 @@
-import { ExitCode, SopError } from '../errors.js';
+import { ExitCode, reasonOf, SopError } from '../errors.js';
 import type { Kernel } from '../graph/kernel.js';
 import type { Gpu } from './device.js';
 
@@ -78,7 +78,7 @@ async function createPipeline({ device }: Gpu, kernel: Kernel): Promise<Pipeline
     });
     return { pipeline, layout };
   } catch (error) {
-    throw failed(kernel, error instanceof Error ? error.message : String(error));
+    throw failed(kernel, reasonOf(error));
   }
 }
 

@@ -1,3 +1,4 @@
+import { reasonOf } from '../errors.js';
 import type { Gpu } from './device.js';
 
 /** One question to the device, and whether its answer was right. */
@@ -135,7 +136,7 @@ export async function selfTest(gpu: Gpu): Promise<SelfTest[]> {
     try {
       results.push({ name, ok: true, detail: await test(gpu) });
     } catch (error) {
-      results.push({ name, ok: false, detail: error instanceof Error ? error.message : String(error) });
+      results.push({ name, ok: false, detail: reasonOf(error) });
     }
   }
   return results;

@@ -23,7 +23,7 @@ const patience: WatchdogLimits = { least: 60, factor: 20, first: 1200 };
  */
 const SLOWEST = { software: 1e8, gpu: 1e10 } as const;
 
-/** The same for a step of so many FLOP: the first step of a large model takes an hour on a busy CPU. */
+/** What a device that works may take for a step of so many FLOP: the first one of a large model takes an hour on a busy CPU. */
 export function patienceFor(kind: TargetKind, flops: number): WatchdogLimits {
   const slowest = kind === 'gpu' ? SLOWEST.gpu : SLOWEST.software;
   return { ...patience, first: Math.max(patience.first, flops / slowest) };

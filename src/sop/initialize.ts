@@ -1,8 +1,7 @@
 import { elements } from '../graph/tensor.js';
 import type { ParameterSpec } from '../nn/parameters.js';
 import { Draws } from '../rng.js';
-import type { NetworkShape } from './networks.js';
-import { studentSpecs } from './networks.js';
+import { type NetworkShape, studentSpecs } from './networks.js';
 
 /** First weights by timm's name, a pure function of the seed and of each parameter's place in the list. */
 export function initialWeights(shape: NetworkShape, seed: number): Map<string, Float32Array<ArrayBuffer>> {

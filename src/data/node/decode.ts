@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import sharp from 'sharp';
-import { ExitCode, SopError } from '../../errors.js';
+import { ExitCode, reasonOf, SopError } from '../../errors.js';
 import type { DecodedImage } from '../dataset.js';
 import { withFile } from './files.js';
-import { cannotRead, errorCode, reasonOf } from './io-errors.js';
+import { cannotRead, errorCode } from './io-errors.js';
 
 export const imageExtensions = ['jpg', 'jpeg', 'png', 'webp', 'avif', 'gif', 'tif', 'tiff'] as const;
 

@@ -1,13 +1,9 @@
-import { ExitCode, SopError } from '../../errors.js';
+import { ExitCode, reasonOf, SopError } from '../../errors.js';
 
 /** The `code` of an error of node:fs, or an empty string. */
 export function errorCode(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   return typeof code === 'string' ? code : '';
-}
-
-export function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 const plainWords: Readonly<Record<string, string>> = {
