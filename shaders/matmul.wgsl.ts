@@ -12,7 +12,7 @@
 //
 // entry point `subgroup_tile`: one tile by one subgroup, without shared memory. A lane keeps all rows of the tile for its own
 // columns in named scalars: both software adapters are bound by load instructions, and so each loaded value meets as many
-// others as registers and compile time allow. A lane loads rows lane, lane + lanes, ... of a and hands them round. The tile
+// others as registers and compile time allow. A lane loads rows lane, lane + lanes, ... of a and broadcasts them. The tile
 // goes through an array at the end, because a store written out for each element takes longer to compile than all the rest.
 //
 // entry point `workgroup_tile`: 16 x 16 invocations, a block x block register tile each, slices of a and b in shared memory.
@@ -176,7 +176,7 @@ export function matmulSubgroupTileKernel(variant: SubgroupTile): Kernel {
   });
   // With lanes of 4, swaps within the quad: SwiftShader has one instruction for each, and the kernel is 1.4 times as fast.
   // Register i then holds row i ^ lane.
-  const hand = (i: number, u: number): string => {
+  const fromLane = (i: number, u: number): string => {
     const { slot, lane } = a.holder(i);
     if (!swaps) return `subgroupBroadcast(${a.value(slot, u)}, ${lane}u)`;
     return `${['', 'quadSwapX', 'quadSwapY', 'quadSwapDiagonal'][i % 4]}(${a.value(slot, u)})`;
@@ -220,7 +220,7 @@ ${times(slots, (i) => `    sum${i} = sum${i}${add(i)};`)}
 #endif
 ${times(
   rows,
-  (i) => `${times(unroll, (u) => `    let r${i}_${u} = ${hand(i, u)};`)}
+  (i) => `${times(unroll, (u) => `    let r${i}_${u} = ${fromLane(i, u)};`)}
 ${times(columns, (j) => accumulate(i, j))}`,
 )}
   }

@@ -46,7 +46,7 @@ var<workgroup> b_slice: array<f32, ${STEPS * (tile.columns + 1)}>;`;
 /**
  * WGSL statements that leave y in `acc`, an array of rows x columns numbers, row-major. Place them in uniform control flow.
  *
- * Subgroup variant: per k an invocation loads `rows` numbers of a and its share of b, and broadcasts hand b round; the sums
+ * Subgroup variant: per k an invocation loads `rows` numbers of a and its share of b, and broadcasts pass b on; the sums
  * are named scalars until the end, because arrays that are indexed by a variable later would live in memory. Software adapters
  * write a sum to memory under a mask each time that it changes: four steps change it once.
  */
@@ -68,7 +68,7 @@ function bySubgroup({ lanes, rows, columns, unroll }: RowTile, operands: RowTile
   const steps = unroll === 4 ? ['.x', '.y', '.z', '.w'] : [''];
   const products = (r: number, x: number): string =>
     steps.reduce((total, step, u) => `(${total} + a${r}${step} * b_${x}_${u})`, sum(r, x));
-  const handRound = (x: number): string =>
+  const broadcasts = (x: number): string =>
     times(unroll, (u) => `  let b_${x}_${u} = subgroupBroadcast(b${Math.floor(x / lanes)}${steps[u]}, ${x % lanes}u);`);
   return `${times(rows, (r) => `var a_at${r} = ${start(aStart(`(local + ${r * lanes}u)`))};`)}
 ${times(loads, (i) => `var b_at${i} = ${start(bStart(`(local + ${i * lanes}u)`))};`)}
@@ -77,7 +77,7 @@ ${times(rows, (r) => `  let a${r} = ${a}[a_at${r}]; a_at${r} += 1u;`)}
 ${times(loads, (i) => `  let b${i} = ${b}[b_at${i}]; b_at${i} += 1u;`)}
 ${times(
   columns,
-  (x) => `${handRound(x)}
+  (x) => `${broadcasts(x)}
 ${times(rows, (r) => `  ${sum(r, x)} = ${products(r, x)};`)}`,
 )}
 }`;

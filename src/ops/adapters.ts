@@ -1,21 +1,25 @@
 import type { Target } from '../gpu/target.js';
 
 /** What an adapter is, as far as kernels are cut differently for it. */
-export type AdapterClass = 'lavapipe' | 'swiftshader' | 'integrated' | 'discrete';
+type AdapterClass = 'lavapipe' | 'swiftshader' | 'integrated' | 'discrete';
 
 /** Numbers by which ops choose among their variants where nothing was tuned. */
 export interface AdapterCosts {
-  /** ns of one subgroup: a load, handing a loaded number to the other lanes, a multiply-add. */
+  /** ns that a load takes one subgroup. */
   readonly load: number;
-  readonly hand: number;
+  /** ns of a subgroup for the broadcast of a loaded number to all its lanes. */
+  readonly broadcast: number;
+  /** ns of a subgroup for a multiply-add. */
   readonly multiply: number;
   /** ns that one more dispatch costs. */
   readonly launch: number;
-  /** Bytes that stay at hand from one workgroup to the next, and ns that a byte from farther away costs more. */
+  /** Bytes that stay in the cache from one workgroup to the next. */
   readonly cache: number;
+  /** ns that a byte from beyond the cache costs more. */
   readonly miss: number;
-  /** Workgroups that keep the adapter busy: of a matrix product, of a search. */
+  /** Workgroups of a matrix product that keep the adapter busy. */
   readonly products: number;
+  /** Workgroups of a search that keep it busy. */
   readonly searches: number;
 }
 
@@ -27,7 +31,7 @@ const NO_CACHE = { cache: Number.POSITIVE_INFINITY, miss: 0 };
  *
  * The software adapters are measured. Their lanes run one after the other, so a load costs ten times a multiply-add or more
  * and tiles are as large as compile time allows; a few more workgroups than cores are enough. Lavapipe's numbers were taken
- * one by one; SwiftShader's follow from leaving loads, hand-round and stores out of the matmul kernel in turn. The cache is
+ * one by one; SwiftShader's follow from leaving loads, broadcasts and stores out of the matmul kernel in turn. The cache is
  * what each of two cores has of a third level of 16 MiB that others use too; gradients of weights at ViT-S's size, whose
  * inner axis is all rows, are 1.3 times as fast in parts that fit.
  *
@@ -36,17 +40,17 @@ const NO_CACHE = { cache: Number.POSITIVE_INFINITY, miss: 0 };
  * 10 times fewer (96 execution units of 8 lanes, or 8 to 16 cores of 128), shares the memory's bandwidth with the CPU, so a
  * load costs more beside a multiply-add, and its many small parts would only be added up again: a quarter of the workgroups.
  * Both have other workgroups to run while one waits for memory: no byte costs more than a load does anyway.
- * On both, a workgroup hands numbers round in shared memory at the price of a load, which is in `load`.
+ * On both, a workgroup shares numbers through its memory at the price of a load, which is in `load`.
  */
 const ADAPTERS: Readonly<Record<AdapterClass, AdapterCosts>> = {
-  lavapipe: { load: 8, hand: 0.6, multiply: 0.3, launch: 25_000, ...CPU_CACHE, products: 4, searches: 4 },
-  swiftshader: { load: 14, hand: 2, multiply: 1, launch: 20_000, ...CPU_CACHE, products: 4, searches: 4 },
-  integrated: { load: 10, hand: 0, multiply: 1.2, launch: 5_000, ...NO_CACHE, products: 32, searches: 64 },
-  discrete: { load: 5, hand: 0, multiply: 1.2, launch: 5_000, ...NO_CACHE, products: 128, searches: 256 },
+  lavapipe: { load: 8, broadcast: 0.6, multiply: 0.3, launch: 25_000, ...CPU_CACHE, products: 4, searches: 4 },
+  swiftshader: { load: 14, broadcast: 2, multiply: 1, launch: 20_000, ...CPU_CACHE, products: 4, searches: 4 },
+  integrated: { load: 10, broadcast: 0, multiply: 1.2, launch: 5_000, ...NO_CACHE, products: 32, searches: 64 },
+  discrete: { load: 5, broadcast: 0, multiply: 1.2, launch: 5_000, ...NO_CACHE, products: 128, searches: 256 },
 };
 
 /** Which line of the table is a target's. */
-export function adapterClass({ kind, integrated }: Target): AdapterClass {
+function adapterClass({ kind, integrated }: Target): AdapterClass {
   if (kind !== 'gpu') return kind;
   return integrated ? 'integrated' : 'discrete';
 }

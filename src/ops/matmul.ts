@@ -262,7 +262,7 @@ function tilings(sizes: Product, target: Target, parts = MAX_SPLITS): Tiling[] {
       // The parts lie in one binding until they are added.
       if (splits > 1 && 4 * splits * batch * rows * columns > target.maxBindingBytes) break;
       const addition = launch + (((splits + 1) * batch * rows * columns) / (target.subgroupSize || 32) / busy) * load;
-      // Tiles of a row of them share one of a and go through all of b: what does not stay at hand is fetched again and again.
+      // Tiles of a row of them share one of a and go through all of b: what does not stay in the cache is fetched again and again.
       const far = 4 * span * (tileRows + columns) > cache ? 4 * (tileRows + tileColumns) * miss : 0;
       const time = Math.ceil((tiles * splits) / busy) * (span * (step + far) + store) + (splits > 1 ? addition : 0);
       if (best === undefined || time < best.time)
@@ -277,7 +277,7 @@ function tilings(sizes: Product, target: Target, parts = MAX_SPLITS): Tiling[] {
 }
 
 function candidates(sizes: Product, target: Target): Candidate[] {
-  const { load, hand, multiply } = costsOf(target);
+  const { load, broadcast, multiply } = costsOf(target);
   const lanes = target.subgroupSize;
   const { transA, transB, sums, types, batch, rows: m, columns: n, inner } = sizes;
   if (target.kind === 'gpu' || lanes === 0) {
@@ -307,7 +307,7 @@ function candidates(sizes: Product, target: Target): Candidate[] {
       unroll,
       tileRows: rows,
       tileColumns: columns * lanes,
-      step: (Math.ceil(rows / lanes) + columns) * load + rows * hand + rows * columns * multiply,
+      step: (Math.ceil(rows / lanes) + columns) * load + rows * broadcast + rows * columns * multiply,
       store: rows * columns * load,
     };
   });
