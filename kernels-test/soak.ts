@@ -14,6 +14,8 @@ import { greySet, type Line, tinySetup, train } from './tiny-run.js';
  * A long run of the smallest training, watched: does memory grow, on the host or on the device, does a step become slower,
  * is a line of the metrics missing?
  */
+
+/** What was measured. */
 export interface SoakReport {
   readonly adapter: string;
   readonly steps: number;

@@ -98,7 +98,7 @@ export const commands: readonly Command[] = [
     flags: debugFlags,
     more: async () => (await import('./debug-formats.js')).stepFormat,
     run: async ({ flags, common, printer, stop }) =>
-      (await import('./debug-step.js')).debugStepCommand(flags, common, printer, stop),
+      (await import('./debug.js')).debugStepCommand(flags, common, printer, stop),
   }),
   defineCommand({
     path: ['debug', 'augment'],
@@ -107,7 +107,7 @@ export const commands: readonly Command[] = [
     flags: debugFlags,
     more: async () => (await import('./debug-formats.js')).augmentFormat,
     run: async ({ flags, common, printer, stop }) =>
-      (await import('./debug-step.js')).debugAugmentCommand(flags, common, printer, stop),
+      (await import('./debug.js')).debugAugmentCommand(flags, common, printer, stop),
   }),
   defineCommand({
     path: ['check-data'],

@@ -91,7 +91,10 @@ export class EngineKernel {
     await this.replay.run();
   }
 
-  /** Contents of output `index`, once the device has computed it. */
+  /**
+   * Contents of output `index`, once the device has computed it.
+   * @throws RangeError where the op has no such output
+   */
   read(index = 0): Promise<Elements> {
     const tensor = this.tensors[index];
     if (!tensor) throw new RangeError(`no output ${index}`);

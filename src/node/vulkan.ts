@@ -10,6 +10,8 @@ import { type PackedFile, unpackedFolder } from './cache.js';
  * that have none. Two pieces matter: the loader (`libvulkan.so.1`, found by the dynamic linker when the process starts,
  * so only a new process can be given one) and the drivers (ICD files, read anew with every Vulkan instance).
  */
+
+/** Where the driver was unpacked to. */
 export interface SwiftShader {
   /** Holds `libvulkan.so.1`, a loader that finds installed drivers too. */
   readonly folder: string;
