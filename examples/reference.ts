@@ -84,12 +84,11 @@ interface Declaration {
 
 const read = (path: string): string => readFileSync(new URL(path, root), 'utf8');
 
-/** `name -> file` of everything that src/index.ts exports. */
-function exportsOfIndex(): Map<string, string> {
+/** `name -> file` of everything that a file exports or imports from files beside it or in folders there. */
+function namesFrom(path: string, keyword: 'export' | 'import'): Map<string, string> {
   const found = new Map<string, string>();
-  for (const [, names = '', file = ''] of read('src/index.ts').matchAll(
-    /^export (?:type )?\{([^}]*)\} from '\.\/([^']+)\.js'/gm,
-  ))
+  const statement = new RegExp(`^${keyword} (?:type )?\\{([^}]*)\\} from '\\./([^']+)\\.js'`, 'gm');
+  for (const [, names = '', file = ''] of read(path).matchAll(statement))
     for (const name of names.split(',')) {
       const plain = name.trim().replace(/^type /, '');
       if (plain) found.set(plain, file);
@@ -128,6 +127,7 @@ function codeFrom(text: string): string {
     .slice(0, end + 1)
     .replace(/^export (declare )?/, '')
     .replace(/^ +private .*\n/gm, '')
+    .replace(/import\("[^"]+"\)\./g, '')
     .replace(/^ {4}/gm, '  ');
 }
 
@@ -152,10 +152,27 @@ function markdown(comment: string): string {
   return [text.trim(), list.map((line) => `- ${line}`).join('\n')].filter(Boolean).join('\n\n');
 }
 
+/** The first sentence of a comment, and its errors. */
+function inShort(comment: string): string {
+  const [text = '', ...tags] = comment.split(/^- /m);
+  const [first = ''] = text.replace(/\s+/g, ' ').split(/(?<=\.) (?=[A-Z`])/);
+  const throws = tags.filter((tag) => tag.startsWith('*throws*')).map((tag) => tag.trim().replace(/\.?$/, '.'));
+  return [first.trim(), ...throws].filter(Boolean).join(' ');
+}
+
+/** What the reference says of `ops`, whose type is the types of all of them: which there are. */
+function listOfOps(): string {
+  const lines = [...namesFrom('src/ops/index.ts', 'import')].map(([name, file]) => {
+    const said = inShort(declarationOf(name, `ops/${file}`).comment);
+    return `- \`${name}\`${said && `: ${said}`}`;
+  });
+  return lines.join('\n');
+}
+
 /** The whole page. Needs dist/src to be built. */
 export function makeReference(): string {
   if (!existsSync(new URL('dist/src/index.d.ts', root))) throw new Error('dist/ is missing: run `npm run build`');
-  const exported = exportsOfIndex();
+  const exported = namesFrom('src/index.ts', 'export');
   const parts = [
     '# sop-gpu in a program of yours\n',
     '<!-- Made by `npm run reference` from src/index.ts and the comments there: do not edit. -->\n',
@@ -171,17 +188,15 @@ export function makeReference(): string {
       if (!file) throw new Error(`src/index.ts exports no ${name}: correct the chapters of examples/reference.ts`);
       exported.delete(name);
       const { code, comment } = declarationOf(name, file);
-      parts.push(`### \`${name}\`\n`, `\`\`\`ts\n${code}\n\`\`\`\n`);
+      parts.push(`### \`${name}\`\n`);
+      if (name !== 'ops') parts.push(`\`\`\`ts\n${code}\n\`\`\`\n`);
       if (comment) parts.push(`${comment}\n`);
+      if (name === 'ops') parts.push(`${listOfOps()}\n`);
     }
   }
   parts.push('## The parts that these are made of\n');
   for (const [name, file] of [...exported].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const { comment } = declarationOf(name, file);
-    const [text = '', ...tags] = comment.split(/^- /m);
-    const [first = ''] = text.replace(/\s+/g, ' ').split(/(?<=\.) (?=[A-Z`])/);
-    const throws = tags.filter((tag) => tag.startsWith('*throws*')).map((tag) => tag.trim().replace(/\.?$/, '.'));
-    const said = [first.trim(), ...throws].filter(Boolean).join(' ');
+    const said = inShort(declarationOf(name, file).comment);
     parts.push(`- \`${name}\` (\`src/${file}.ts\`)${said && `: ${said}`}`);
   }
   parts.push('\n## Browsers\n', read('examples/browsers.md').trimEnd(), '');
