@@ -18,8 +18,9 @@ export function testFiles(patterns) {
  * Runs a compiled test file in a process of its own.
  * @param {string} name
  * @param {{ environment: NodeJS.ProcessEnv, minutes: number, onMessage?: (message: unknown) => void, stop?: AbortSignal }} options
- * @returns {Promise<{ passed: number, failed: number, skipped: number, seconds: number, trouble: string }>} trouble: what it
- * printed and how it ended, where it did not pass
+ * @returns {Promise<{ passed: number, failed: number, skipped: number, notRun: string[], seconds: number, trouble: string }>}
+ * notRun: what its tests could not do here, as they say it (`NOT RUN: ...`); trouble: what it printed and how it ended,
+ * where it did not pass
  */
 export async function runTestFile(name, options) {
   const path = join(root, 'dist', 'kernels-test', `${name}.test.js`);
@@ -34,7 +35,8 @@ export async function runTestFile(name, options) {
   // A file that dies after its last test, or before its first, must not pass for want of failed tests.
   const failed = Math.max((total ?? 0) - passed, ended || !total ? 1 : 0); // uvu's total leaves the skipped ones out
   const trouble = failed ? `${output.trimEnd()}\n${total ? '' : 'No summary of tests. '}${ended}` : '';
-  return { passed, failed, skipped, seconds, trouble };
+  const notRun = [...output.matchAll(/NOT RUN: (.*)$/gm)].map(([, what]) => what);
+  return { passed, failed, skipped, notRun, seconds, trouble };
 }
 
 /** @returns {Promise<{output: string, ended: string}>} ended: '' for exit code 0, else how it ended */

@@ -6,7 +6,7 @@ import * as assert from 'uvu/assert';
 import { browserBuild } from '../examples/bundle.js';
 import { makeReference } from '../examples/reference.js';
 import type { SnippetResults } from './browser/snippets.page.js';
-import { chromiumWorksHere, launchChromium, serve } from './chromium.js';
+import { chromiumWorksHere, launchChromium, noChromium, serve } from './chromium.js';
 import { projectFile } from './project.js';
 
 /** The snippets of the reference run as they stand, importing `sop-gpu` as a page does; and the reference is up to date. */
@@ -54,6 +54,6 @@ if (chromiumWorksHere) {
       await server.close();
     }
   });
-}
+} else console.log(`NOT RUN: ${noChromium}`);
 
 test.run();

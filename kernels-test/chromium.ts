@@ -13,6 +13,9 @@ import { chromiumPackage, swiftShaderWorksHere, untar } from '../src/node/vulkan
 /** True where the Chromium of npm runs: nowhere else are there browser tests. */
 export const chromiumWorksHere = swiftShaderWorksHere;
 
+/** What a browser test says where it does not run. */
+export const noChromium = `npm has no Chromium for ${process.platform} ${process.arch}`;
+
 /** What makes WebGPU appear in headless Chromium, on the SwiftShader that lies beside it. */
 const flags = [
   '--no-sandbox',
