@@ -212,20 +212,21 @@ test('a checkpoint that cannot be written costs a warning; three in a row end th
   const lines: string[] = [];
   /** No file can take the place of a folder: neither the next checkpoint nor the one that is being written now. */
   const block = (path: string) => () => {
-    rmSync(path);
+    rmSync(path, { force: true });
     mkdirSync(path);
   };
   const { lastCheckpoint } = runFolder(out);
   const fill = atStep(3, block(lastCheckpoint));
-  const free = atStep(4, () => rmdirSync(lastCheckpoint));
   const options = { checkpointSeconds: 0, length: { steps: '6' }, set: ['eval.every_epochs=0'] };
   const onLine = (line: string): void => {
-    for (const act of [fill, free]) act(line);
+    fill(line);
+    // Not at the next step: the checkpoint before may still be under way then, and none would have met the folder.
+    if (line.includes('it is a folder')) rmdirSync(lastCheckpoint);
     lines.push(line);
   };
   assert.is((await train(out, { ...options, onLine })).steps, 6);
   const warnings = lines.filter((line) => /warning/.test(line));
-  assert.ok(warnings.length === 1 || warnings.length === 2, warnings.join('\n'));
+  assert.is(warnings.length, 1, warnings.join('\n'));
   assert.match(warnings[0] ?? '', /it is a folder.*the run goes on, 1 of 3/);
   assert.is((await loadNewestValid(out))?.checkpoint.step, 6);
 
