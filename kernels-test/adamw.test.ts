@@ -1,7 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { decodeSafetensors, type SafetensorsFile } from '../src/data/safetensors.js';
 import { Graph } from '../src/graph/graph.js';
 import type { Tensor } from '../src/graph/tensor.js';
 import { openNodeGpu } from '../src/node.js';
@@ -13,22 +11,15 @@ import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
 import { assertClose } from './compare.js';
 import { EPSILON } from './declare.js';
-import { projectFile } from './project.js';
+import { fixture, fixtureValues } from './fixtures-support.js';
 
 /** Clipping, AdamW and the teacher's average over three steps, against PyTorch in float64 (fixtures/make_fixtures.py). */
-const load = (name: string): SafetensorsFile =>
-  decodeSafetensors(readFileSync(projectFile(`kernels-test/fixtures/adamw.${name}.safetensors`)));
-const [given, expected] = [load('input'), load('expected')];
+const [given, expected] = [fixture('adamw.input'), fixture('adamw.expected')];
 const gpu = await openNodeGpu({ quiet: true });
 
 /** The teacher has no masked_embed: it comes last, so that both packs begin alike. */
 const names = ['weight', 'pos_embed', 'bias', 'gain', 'masked_embed'];
 
-const values = (file: SafetensorsFile, name: string): Float64Array => {
-  const found = file.tensors.get(name);
-  if (!found) throw new Error(`the fixture has no ${name}`);
-  return Float64Array.from(found.data as ArrayLike<number>);
-};
 const setting = (name: string): number => Number(given.metadata.get(name) ?? Number.NaN);
 
 test('three steps of clipping, AdamW and average as in PyTorch', async () => {
@@ -64,15 +55,15 @@ test('three steps of clipping, AdamW and average as in PyTorch', async () => {
   const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [pack.squares, norms])), [pack.squares, norms]);
 
   names.forEach((name, i) => {
-    replay.write(parameters[i]!, Float32Array.from(values(given, `student.${name}`)));
+    replay.write(parameters[i]!, Float32Array.from(fixtureValues(given, `student.${name}`)));
   });
   teacher.forEach((tensor, i) => {
-    replay.write(tensor, Float32Array.from(values(given, `teacher.${names[i]}`)));
+    replay.write(tensor, Float32Array.from(fixtureValues(given, `teacher.${names[i]}`)));
   });
   for (let step = 1; step <= setting('steps'); step++) {
     const prefix = `step.${step}.`;
     names.forEach((name, i) => {
-      replay.write(gradients[i]!, Float32Array.from(values(given, `${prefix}grad.${name}`)));
+      replay.write(gradients[i]!, Float32Array.from(fixtureValues(given, `${prefix}grad.${name}`)));
     });
     replay.setScalar(scalars.lr, setting(`${prefix}optim.lr`));
     replay.setScalar(scalars.weightDecay, setting(`${prefix}optim.weight_decay`));
@@ -90,7 +81,7 @@ test('three steps of clipping, AdamW and average as in PyTorch', async () => {
             `${prefix}${group}.${name}`,
             tensor,
             await replay.read(tensor),
-            values(expected, `${prefix}updated.${group}.${name}`),
+            fixtureValues(expected, `${prefix}updated.${group}.${name}`),
             tolerance,
           );
       };
@@ -98,9 +89,9 @@ test('three steps of clipping, AdamW and average as in PyTorch', async () => {
       await close('moment1', moment1[i]);
       await close('moment2', moment2[i]);
       await close('teacher', teacher[i]);
-      const [norm = Number.NaN] = values(expected, `${prefix}norm.${name}`);
+      const [norm = Number.NaN] = fixtureValues(expected, `${prefix}norm.${name}`);
       assert.ok(Math.abs(Math.sqrt(squares?.[i] ?? Number.NaN) - norm) <= 8 * EPSILON * norm, `${prefix}norm.${name}`);
-      for (const value of values(expected, `${prefix}updated.student.${name}`)) parameterSum += value * value;
+      for (const value of fixtureValues(expected, `${prefix}updated.student.${name}`)) parameterSum += value * value;
     }
     assert.ok(
       Math.abs((sums?.[0] ?? Number.NaN) - parameterSum) <= tolerance * parameterSum,

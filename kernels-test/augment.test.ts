@@ -1,24 +1,18 @@
-import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as v from 'valibot';
 import { debugAugment } from '../src/cli/debug-augment.js';
 import { ConfigSchema } from '../src/config/schema.js';
 import { drawCrop, drawView, encodeViews, inside, newViewArrays } from '../src/data/augment.js';
-import { decodeSafetensors, type NamedArray, type SafetensorsFile } from '../src/data/safetensors.js';
+import type { NamedArray } from '../src/data/safetensors.js';
 import { SopError } from '../src/errors.js';
 import { openNodeGpu } from '../src/node.js';
 import { DRAWS_WIDTH, TABLE, TABLE_WIDTH } from '../src/ops/augment.js';
 import { Draws } from '../src/rng.js';
 import { assertClose } from './compare.js';
-import { projectFile } from './project.js';
+import { fixture } from './fixtures-support.js';
 
 const gpu = await openNodeGpu();
-
-const fixture = (name: string): SafetensorsFile => {
-  const url = projectFile(`kernels-test/fixtures/${name}.safetensors`);
-  return decodeSafetensors(readFileSync(url), name);
-};
 
 for (const name of ['augment-enlarge', 'augment-reduce', 'augment-large', 'augment-grey']) {
   test(`${name}: as the PyTorch oracle`, async () => {

@@ -1,15 +1,14 @@
-import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { decodeSafetensors, type NamedArray } from '../src/data/safetensors.js';
+import type { NamedArray } from '../src/data/safetensors.js';
 import { SopError } from '../src/errors.js';
 import { defaultTarget } from '../src/gpu/target.js';
 import { readDebugInput } from '../src/sop/debug-input.js';
-import { projectFile } from './project.js';
+import { fixture } from './fixtures-support.js';
 
 /** What is wrong with a `debug step` file is said before anything compiles, naming tensor or setting. */
-const file = 'step-multicrop.input.safetensors';
-const { tensors, metadata } = decodeSafetensors(readFileSync(projectFile(`kernels-test/fixtures/${file}`)), file);
+const file = 'step-multicrop.input';
+const { tensors, metadata } = fixture(file);
 
 /** Tensors to put in place of the fixture's, or to leave out (null); likewise settings. */
 interface Change {

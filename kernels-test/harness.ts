@@ -80,6 +80,13 @@ export function variantsOf(test: AnyOpTest, testCase: Case<Attributes>, target: 
   );
 }
 
+/** `target` as if this variant had been tuned for every call that has it. */
+export function preferring(target: Target, variant: string): Target {
+  const tuned = new Map<string, string>();
+  tuned.get = () => variant;
+  return { ...target, tuned };
+}
+
 /**
  * On a device: outputs, state and gradients against the interpreter; every buffer poisoned with NaN before, outputs packed
  * with guard words between them; run twice with equal bits. `target` plans for another adapter than the one that runs it.

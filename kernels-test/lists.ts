@@ -34,6 +34,12 @@ export function ranking(memory: ArrayLike<number>, width: number, anchor: number
   return found.sort(before);
 }
 
+/** `count` different rows of `rows`. */
+export function drawRows(rows: number, count: number, random: Random): number[] {
+  const left = Array.from({ length: rows }, (_, row) => row);
+  return Array.from({ length: count }, () => left.splice(random.below(left.length), 1)[0]!);
+}
+
 /** Order of the entries of a list. */
 export function before(a: Found, b: Found): number {
   return b.score - a.score || a.row - b.row;

@@ -13,7 +13,8 @@ import { traceSearch } from '../src/sop/search-choice.js';
 import { traceTraining } from '../src/sop/training.js';
 import { creations } from './creations-support.js';
 import { Random } from './declare.js';
-import { ranking, wholeRows } from './lists.js';
+import { preferring } from './harness.js';
+import { drawRows, ranking, wholeRows } from './lists.js';
 import { rounds } from './rounds-support.js';
 
 /**
@@ -115,13 +116,6 @@ test.after(() => gpu.close());
 
 test.run();
 
-/** As if this variant had been tuned for every call that has it. */
-function preferring(target: Target, variant: string): Target {
-  const tuned = new Map<string, string>();
-  tuned.get = () => variant;
-  return { ...target, tuned };
-}
-
 /** Steps of draws, searches and insertions; every ninth is one that was not finite. */
 async function follow(name: string, setting: Setting): Promise<void> {
   const { rows, width, k, tasks, anchors, batches } = setting;
@@ -210,11 +204,6 @@ function sameAsOnCpu(
     assert.ok(Math.abs(value - expected[j]!.score) <= rounding, `${at}: ${value} at place ${j}`);
     assert.ok(Math.abs(value - (scoreOf.get(index[j]!) ?? Number.NaN)) <= rounding, `${at}: row ${index[j]}`);
   });
-}
-
-function drawRows(rows: number, count: number, random: Random): number[] {
-  const left = Array.from({ length: rows }, (_, row) => row);
-  return Array.from({ length: count }, () => left.splice(random.below(left.length), 1)[0]!);
 }
 
 /** Rows of the setting's kind; some repeat one that came before. */

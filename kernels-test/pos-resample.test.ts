@@ -1,22 +1,12 @@
-import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
-import { decodeSafetensors, type SafetensorsFile } from '../src/data/safetensors.js';
 import { f32, type Spec } from '../src/graph/tensor.js';
 import { assertClose } from './compare.js';
 import type { Values } from './declare.js';
+import { fixture, fixtureValues } from './fixtures-support.js';
 import { posResampleTests } from './pos_resample.js';
-import { projectFile } from './project.js';
 
 /** The reference of pos_resample and of its transpose against PyTorch's interpolate in float64 (fixtures/make_fixtures.py). */
-const load = (name: string): SafetensorsFile =>
-  decodeSafetensors(readFileSync(projectFile(`kernels-test/fixtures/pos-resample.${name}.safetensors`)));
-const [given, expected] = [load('input'), load('expected')];
-
-function values(file: SafetensorsFile, name: string): Values {
-  const found = file.tensors.get(name);
-  if (!found) throw new Error(`the fixture has no ${name}`);
-  return Float64Array.from(found.data as ArrayLike<number>);
-}
+const [given, expected] = [fixture('pos-resample.input'), fixture('pos-resample.expected')];
 
 const width = 5;
 const [forward, backward] = posResampleTests;
@@ -33,7 +23,7 @@ for (const [old, side] of [
   const [native, other] = [f32(1 + old * old, width), f32(1 + side * side, width)];
   const run = (which: typeof forward, name: string, [from, to]: readonly [Spec, Spec]): Values | undefined =>
     which.reference({
-      inputs: [values(given, name)],
+      inputs: [fixtureValues(given, name)],
       specs: [from],
       outputs: [to],
       attrs,
@@ -42,9 +32,9 @@ for (const [old, side] of [
     })[0];
   test(`grid ${old} to ${side} as PyTorch`, () => {
     const output = run(forward, `${old}to${side}.position`, [native, other]);
-    assertClose('output', other, output ?? [], values(expected, `${old}to${side}.output`), 1e-13);
+    assertClose('output', other, output ?? [], fixtureValues(expected, `${old}to${side}.output`), 1e-13);
     const gradient = run(backward, `${old}to${side}.upstream`, [other, native]);
-    assertClose('gradient', native, gradient ?? [], values(expected, `${old}to${side}.gradient`), 1e-13);
+    assertClose('gradient', native, gradient ?? [], fixtureValues(expected, `${old}to${side}.gradient`), 1e-13);
   });
 }
 

@@ -1,8 +1,6 @@
-import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { configFrom } from '../src/cli/options.js';
-import { decodeSafetensors } from '../src/data/safetensors.js';
 import { defaultTarget } from '../src/gpu/target.js';
 import { Graph } from '../src/graph/graph.js';
 import type { Attributes, Op } from '../src/graph/op.js';
@@ -14,14 +12,14 @@ import { type Plan, plan } from '../src/plan/plan.js';
 import { dispatchFlops } from '../src/plan/report.js';
 import { debugStep } from '../src/sop/debug-step.js';
 import { traceTraining } from '../src/sop/training.js';
-import { projectFile } from './project.js';
+import { fixture } from './fixtures-support.js';
 
 /** Activation checkpointing (`train.checkpoint_blocks`): the same bits, less memory. */
 const gpu = await openNodeGpu();
 
 test('a step whose blocks are computed again has the same bits', async () => {
-  const name = 'step-multicrop.input.safetensors';
-  const { tensors, metadata } = decodeSafetensors(readFileSync(projectFile(`kernels-test/fixtures/${name}`)), name);
+  const name = 'step-multicrop.input';
+  const { tensors, metadata } = fixture(name);
   const kept = await debugStep(gpu, tensors, metadata, name);
   const again = await debugStep(gpu, tensors, new Map([...metadata, ['train.checkpoint_blocks', 'true']]), name);
   assert.is(again.length, kept.length);

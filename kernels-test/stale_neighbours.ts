@@ -2,7 +2,7 @@ import { NO_ROW } from '../src/ops/gather_rows.js';
 import { type StaleNeighboursAttributes, staleNeighbours } from '../src/ops/stale_neighbours.js';
 import { listCapacity } from '../src/sop/neighbour-lists.js';
 import { type Case, opTest, type Random } from './declare.js';
-import { encodeLists, listedMemory, ranking, spreadRows, wholeRows } from './lists.js';
+import { drawRows, encodeLists, listedMemory, ranking, spreadRows, wholeRows } from './lists.js';
 
 interface Setting {
   readonly rows: number;
@@ -26,11 +26,7 @@ function staleCase(setting: Setting, seed: number): Case<StaleNeighboursAttribut
   const { rows, width, k, capacity, drawn, unknown = false } = setting;
   const { memory, lists, random } = listedMemory(rows, width, capacity, seed);
   const { length } = encodeLists(lists, capacity);
-  const draw = (count: number): number[] => {
-    const left = Array.from({ length: rows }, (_, row) => row);
-    return Array.from({ length: count }, () => left.splice(random.below(left.length), 1)[0]!);
-  };
-  const draws = drawn.map(draw);
+  const draws = drawn.map((count) => drawRows(rows, count, random));
   return {
     inputs: [
       { shape: [rows, width], fill: () => memory },

@@ -1,23 +1,20 @@
-import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'uvu';
-import { decodeSafetensors, type NamedArray } from '../src/data/safetensors.js';
+import type { NamedArray } from '../src/data/safetensors.js';
 import { openNodeGpu } from '../src/node.js';
 import { debugStep } from '../src/sop/debug-step.js';
 import { compare } from './compare.js';
-import { projectFile } from './project.js';
+import { fixture, fixturesNamed } from './fixtures-support.js';
 
 /**
  * The whole training step against an independent PyTorch float64 implementation (fixtures/make_fixtures.py): every
  * embedding, probability, gradient and updated tensor of one step, through the function behind `sop-gpu debug step`.
  */
 const gpu = await openNodeGpu();
-const fixtures = projectFile('kernels-test/fixtures/');
-const inputs = readdirSync(fixtures).filter((name) => /^step-.*\.input\.safetensors$/.test(name));
 
-for (const name of inputs) {
-  test(name.replace('.input.safetensors', ''), async () => {
-    const given = read(name);
-    const expected = read(name.replace('.input.', '.expected.'));
+for (const name of fixturesNamed(/^step-.*\.input$/)) {
+  test(name.replace('.input', ''), async () => {
+    const given = fixture(name);
+    const expected = fixture(name.replace('.input', '.expected'));
     const got = new Map(
       (await debugStep(gpu, given.tensors, given.metadata, name)).map((array) => [array.name, array]),
     );
@@ -73,8 +70,4 @@ function check(
   const worst = compare(ours, theirs);
   if (worst.error <= toleranceOf(key)) return null;
   return `${key}: error ${worst.error.toExponential(2)} of the RMS at ${worst.index}: ${worst.got}, expected ${worst.expected}`;
-}
-
-function read(name: string) {
-  return decodeSafetensors(readFileSync(new URL(name, fixtures)), name);
 }

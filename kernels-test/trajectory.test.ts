@@ -1,7 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { decodeSafetensors, type NamedArray, type SafetensorsFile } from '../src/data/safetensors.js';
 import { openNodeGpu } from '../src/node.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
@@ -10,7 +8,7 @@ import { type DebugInput, readDebugInput } from '../src/sop/debug-input.js';
 import { traceGivenStep, writeGivenState, writeGivenStep } from '../src/sop/debug-step.js';
 import { stateEntries } from '../src/sop/state.js';
 import { compare } from './compare.js';
-import { projectFile } from './project.js';
+import { fixture, fixtureValues } from './fixtures-support.js';
 
 /**
  * Ten training steps replayed from one compiled plan, against an independent PyTorch float64 implementation
@@ -25,9 +23,7 @@ const UPDATE_TOLERANCE = 0.01;
 /** Of the RMS of a tensor's gradient: below it, AdamW makes up to a learning rate of rounding errors. */
 const CLEAR_GRADIENT = 1e-3;
 
-const load = (name: string): SafetensorsFile =>
-  decodeSafetensors(readFileSync(projectFile(`kernels-test/fixtures/trajectory.${name}.safetensors`)), name);
-const [fixture, expected] = [load('input'), load('expected')];
+const [inputs, expected] = [fixture('trajectory.input'), fixture('trajectory.expected')];
 const gpu = await openNodeGpu({ quiet: true });
 
 /** The sums of learning rates by which a key bias may have wandered, of the student and of the teacher following it. */
@@ -58,7 +54,7 @@ test('ten steps', async () => {
       for (const [name, tasks] of Object.entries(neighbours)) {
         const rows: number[] = [];
         for (const { prototypes } of tasks) rows.push(...(await replay.read(prototypes.neighbours!.index)));
-        assert.equal(rows, [...wanted(`${at}.neighbours.${name}`).data], `${at}: neighbours.${name}`);
+        assert.equal(rows, [...fixtureValues(expected, `${at}.neighbours.${name}`)], `${at}: neighbours.${name}`);
       }
       for (const [name, tensor] of step.gradients) noteClear(name, await replay.read(tensor));
       const { lr, momentum } = input.values;
@@ -83,24 +79,18 @@ function inputOfStep(i: number): DebugInput {
       if (name.startsWith(prefix)) return [[name.slice(prefix.length), value]];
       return /^steps?(\.|$)/.test(name) ? [] : [[name, value]];
     });
-  const tensors = new Map(of(fixture.tensors, `step.${i}.`));
-  const input = readDebugInput(tensors, new Map(of(fixture.metadata, `step.${i}.`)), `step ${i}`, gpu.target);
+  const tensors = new Map(of(inputs.tensors, `step.${i}.`));
+  const input = readDebugInput(tensors, new Map(of(inputs.metadata, `step.${i}.`)), `step ${i}`, gpu.target);
   // One plan serves all steps: its list of masked patches has room for the fullest one.
   const counts = Array.from({ length: STEPS }, (_, other) => {
-    const { data } = fixture.tensors.get(`step.${other + 1}.masks`)!;
+    const { data } = inputs.tensors.get(`step.${other + 1}.masks`)!;
     return Array.from(data as Uint8Array).filter(Boolean).length;
   });
   const [batch] = input.shape.batches;
   return { ...input, shape: { ...input.shape, batches: [{ ...batch, maskedPatches: Math.max(...counts) }] } };
 }
 
-function wanted(name: string): NamedArray {
-  const found = expected.tensors.get(name);
-  if (!found) throw new Error(`the fixture has no ${name}`);
-  return found;
-}
-
-function close(name: string, got: ArrayLike<number>, theirs = Float64Array.from(wanted(name).data as Float64Array)) {
+function close(name: string, got: ArrayLike<number>, theirs = fixtureValues(expected, name)) {
   const worst = compare(Float64Array.from(got), theirs);
   assert.ok(worst.error <= TOLERANCE, `${name}: ${worst.error} of the RMS at ${worst.index}, ${worst.got}`);
 }
@@ -117,7 +107,7 @@ function noteClear(name: string, gradient: ArrayLike<number>): void {
 
 function checkState(key: string, name: string, data: ArrayLike<number>): void {
   const got = Float64Array.from(data);
-  const theirs = Float64Array.from(wanted(key).data as Float64Array);
+  const theirs = fixtureValues(expected, key);
   const [network, ...rest] = name.split('.');
   const parameter = rest.join('.');
   // The true gradient of a key bias is 0, softmax does not see it: what AdamW makes of its rounding is no one's number.

@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import { defaultTarget, type Target } from '../src/gpu/target.js';
 import type { Kernel } from '../src/graph/kernel.js';
 import { openNodeGpu } from '../src/node.js';
-import { checkOnDevice, kernelsOf, variantsOf } from './harness.js';
+import { checkOnDevice, kernelsOf, preferring, variantsOf } from './harness.js';
 import { opTests } from './index.js';
 import { showCase } from './traced.js';
 
@@ -13,13 +13,6 @@ import { showCase } from './traced.js';
 const gpu = await openNodeGpu();
 const { subgroupSize } = gpu.target;
 
-/** As if this variant had been tuned for every call that has it. */
-function preferring(variant: string): Target {
-  const tuned = new Map<string, string>();
-  tuned.get = () => variant;
-  return { ...gpu.target, tuned };
-}
-
 /** All variants that some op has for one of its cases on this adapter. */
 const names = opTests.flatMap((op) => op.cases.flatMap((testCase) => variantsOf(op, testCase, gpu.target)));
 
@@ -27,7 +20,7 @@ const targets: Record<string, Target> = {
   'a GPU without subgroups': defaultTarget,
   [`a GPU with subgroups of ${subgroupSize}`]: { ...defaultTarget, subgroupSize },
   'this adapter without subgroups': { ...gpu.target, subgroupSize: 0 },
-  ...Object.fromEntries([...new Set(names)].map((name) => [`the variant '${name}'`, preferring(name)])),
+  ...Object.fromEntries([...new Set(names)].map((name) => [`the variant '${name}'`, preferring(gpu.target, name)])),
 };
 
 const own = opTests.flatMap((op) => op.cases.flatMap((testCase) => kernelsOf(op, testCase, gpu.target)));
