@@ -36,6 +36,26 @@ if (chromiumWorksHere) {
     await page.waitForFunction(() => /^dogs, no classes/.test(document.getElementById('set')?.textContent ?? ''));
   });
 
+  test('a webcam that is granted after its dialog was closed is switched off', async () => {
+    const states = await page.evaluate(async () => {
+      const { mediaDevices } = navigator;
+      const granted = new Promise<MediaStream>((resolve) => {
+        const ask = mediaDevices.getUserMedia.bind(mediaDevices);
+        mediaDevices.getUserMedia = async (wanted) => {
+          mediaDevices.getUserMedia = ask;
+          const stream = await ask(wanted);
+          resolve(stream);
+          return stream;
+        };
+      });
+      for (const id of ['use-camera', 'camera-close']) document.getElementById(id)?.click();
+      const stream = await granted;
+      await new Promise((resolve) => setTimeout(resolve));
+      return stream.getTracks().map(({ readyState }) => readyState);
+    });
+    assert.equal(states, ['ended']);
+  });
+
   test('the webcam gives pictures', async () => {
     await page.click('#use-camera');
     await page.waitForFunction(() => (document.getElementById('camera-video') as HTMLVideoElement).videoWidth > 0);

@@ -37,6 +37,8 @@ export class Camera {
     this.dialog.showModal();
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 }, audio: false });
+      // Closed while the browser asked for permission: the camera must not stay on unseen.
+      if (!this.dialog.open) return this.end();
       this.video.srcObject = this.stream;
       await this.video.play();
     } catch (error) {

@@ -60,7 +60,9 @@ export interface Site {
 /** Serves the files of `folder` on this machine alone. `port` 0 takes any free one. */
 export async function serveSite(folder: URL, port = 0): Promise<Site> {
   const server = createServer((request, response) => {
-    const path = new URL(request.url ?? '/', 'http://localhost').pathname;
+    // What a request asks for may be no address at all.
+    const address = `http://localhost${request.url ?? '/'}`;
+    const path = URL.canParse(address) ? new URL(address).pathname : '';
     const file = new URL(`.${path === '/' ? '/index.html' : path}`, folder);
     const type = types[extname(file.pathname)];
     const found = type && file.href.startsWith(folder.href) ? stat(file).catch(() => null) : Promise.resolve(null);
@@ -70,7 +72,9 @@ export async function serveSite(folder: URL, port = 0): Promise<Site> {
         return;
       }
       response.writeHead(200, { ...headers, 'content-type': type, 'content-length': facts.size });
-      createReadStream(file).pipe(response);
+      createReadStream(file)
+        .on('error', () => response.destroy())
+        .pipe(response);
     });
   });
   await new Promise<void>((resolve, reject) => {
