@@ -17,6 +17,7 @@ import {
 } from '../src/cli/run-folder.js';
 import { watchSignals } from '../src/cli/signals.js';
 import { commandLineLayer, resolveConfig } from '../src/config/resolve.js';
+import { unpackedFolder } from '../src/node/cache.js';
 import { fails, temporaryFolder } from './data-support.js';
 
 const folder = temporaryFolder();
@@ -27,7 +28,8 @@ const steps = (path: string) => lines(path).map((line) => JSON.parse(line).step)
 test('a run folder is made, filled, refused to others and found again', async () => {
   const run = await prepareRunFolder(join(folder, 'runs', 'a'), { resume: false });
   const config = configOf('model.width=128', 'train.steps=7');
-  await writeRunConfig(run, config, 'sop-gpu train --out runs/a');
+  // A path may hold a line break: the rest of it would be read as a setting.
+  await writeRunConfig(run, config, 'sop-gpu train --out runs/a --data a\nb: c\rd');
   await writeEnvironment(run, { adapter: 'a CPU' });
   assert.equal(await readRunConfig(run), config);
   const environment = JSON.parse(readFileSync(run.environment, 'utf8'));
@@ -49,6 +51,23 @@ test('a folder with other things in it takes a run, a folder without a run canno
   await fails(() => prepareRunFolder(place, { resume: false }), 73, /holds another run/);
   await fails(() => prepareRunFolder(join(place, 'notes.txt'), { resume: false }), 73, /notes\.txt/);
   await fails(() => prepareRunFolder(join(place, 'notes.txt', 'run'), { resume: false }), 73, /not a folder/);
+});
+
+test('a folder that a file system cannot make is an error at once, not a wait without end', async () => {
+  if (process.platform !== 'linux') return console.log('NOT RUN: there is no /proc here');
+  await fails(() => prepareRunFolder('/proc/none/run', { resume: false }), 73, /the folder for it does not exist/);
+  const before = { cache: process.env['XDG_CACHE_HOME'], temporary: process.env['TMPDIR'] };
+  Object.assign(process.env, { XDG_CACHE_HOME: '/proc/none', TMPDIR: folder });
+  const unpacked = unpackedFolder('pack', () => [{ name: 'a/b', content: new Uint8Array(3) }]);
+  for (const [name, value] of [
+    ['XDG_CACHE_HOME', before.cache],
+    ['TMPDIR', before.temporary],
+  ] as const) {
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+  }
+  assert.ok(unpacked?.startsWith(folder), String(unpacked));
+  assert.is(readFileSync(join(String(unpacked), 'a', 'b')).length, 3);
 });
 
 test('a resumed run has the configuration it was started with', async () => {

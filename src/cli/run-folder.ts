@@ -11,6 +11,7 @@ import { writeFileAtomic } from '../data/node/files.js';
 import { makeFolder } from '../data/node/folders.js';
 import { cannotRead, cannotWrite, errorCode } from '../data/node/io-errors.js';
 import { ExitCode, SopError } from '../errors.js';
+import { oneLine } from './one-line.js';
 import { checkCreatable, writeJson } from './output-file.js';
 
 /** Places of the files of a run. */
@@ -118,7 +119,7 @@ export async function readRunConfig(run: RunFolder): Promise<Config> {
 
 /** Writes `config.yaml`. @throws SopError 73, 74 */
 export async function writeRunConfig(run: RunFolder, config: Config, command: string): Promise<void> {
-  const text = formatConfig(config, ['Resolved configuration of this run, made by', `  ${command}`]);
+  const text = formatConfig(config, ['Resolved configuration of this run, made by', `  ${oneLine(command)}`]);
   await writeFileAtomic(run.config, [new TextEncoder().encode(text)]);
 }
 

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { makeWithParents } from '../data/node/folders.js';
 
 /** Where files go that can be made again: `$XDG_CACHE_HOME/sop-gpu` or `~/.cache/sop-gpu`. */
 export function cacheFolder(): string {
@@ -63,7 +64,7 @@ export function unpackedFolder(name: string, files: () => Iterable<PackedFile>):
   for (const base of [cacheFolder(), fallback]) {
     const folder = join(base, name);
     try {
-      mkdirSync(base, { recursive: true, mode: 0o700 });
+      makeWithParents(base, 0o700);
       if (process.getuid && statSync(base).uid !== process.getuid()) continue;
       if (!complete(folder)) unpack(files(), folder);
       return folder;

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { writeFileAtomic } from '../data/node/files.js';
+import { makeWithParents } from '../data/node/folders.js';
 import { cannotWrite } from '../data/node/io-errors.js';
 import type { AdapterDescription } from '../gpu/device.js';
 import type { TunedCall } from '../plan/tune.js';
@@ -52,9 +52,11 @@ export function readTuning(description: AdapterDescription): Tuning {
 /** Makes the folder of the file that a tuning is kept in; returns the path of the file. @throws SopError 73 */
 export async function makeTuningFolder(description: AdapterDescription): Promise<string> {
   const path = tuningFile(description);
-  await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => {
+  try {
+    makeWithParents(dirname(path));
+  } catch (error) {
     throw cannotWrite(path, error, 'create');
-  });
+  }
   return path;
 }
 

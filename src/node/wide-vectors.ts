@@ -1,5 +1,6 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { makeWithParents } from '../data/node/folders.js';
 import { cacheFolder } from './cache.js';
 
 /** Bits of lavapipe's vectors, 16 lanes and 8; by itself it takes the latter. */
@@ -30,7 +31,7 @@ export function widenVectors(modelWidth = WIDE_FROM): void {
   const folder = join(named || cacheFolder(), name);
   env['MESA_SHADER_CACHE_DIR'] = folder;
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeWithParents(folder, 0o700);
   } catch {
     // Mesa then keeps nothing, which is slower and right.
   }

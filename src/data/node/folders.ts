@@ -1,38 +1,43 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { cannotWrite, errorCode } from './io-errors.js';
 
 /**
- * Makes a folder and those above it that are missing. Not Node's `recursive`, which never returns where a file system
- * answers ENOENT for a folder that cannot be made (/proc).
+ * Makes a folder and those above it that are missing.
  *
  * @throws SopError (73) naming `path`
  */
 export async function makeFolder(path: string): Promise<void> {
   try {
-    await makeWithParents(resolve(path));
+    makeWithParents(path);
   } catch (error) {
     throw cannotWrite(path, error, 'create');
   }
 }
 
-async function makeWithParents(path: string): Promise<void> {
-  const error = await makeOne(path);
-  if (error === undefined) return;
-  if (errorCode(error) !== 'ENOENT' || dirname(path) === path) throw error;
-  await makeWithParents(dirname(path));
-  const again = await makeOne(path);
-  if (again !== undefined) throw again;
+/**
+ * The same at once, with the system's own errors. Not Node's `recursive`, which never returns where a file system answers
+ * ENOENT for a folder that cannot be made (/proc).
+ *
+ * @param mode permissions of the folders that are made (default those of the process)
+ */
+export function makeWithParents(path: string, mode?: number): void {
+  const whole = resolve(path);
+  try {
+    makeOne(whole, mode);
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT' || dirname(whole) === whole) throw error;
+    makeWithParents(dirname(whole), mode);
+    makeOne(whole, mode);
+  }
 }
 
-/** The error that making one folder ended with; a folder that is there already is none. */
-async function makeOne(path: string): Promise<unknown> {
+/** Makes one folder; one that is there already is fine. */
+function makeOne(path: string, mode: number | undefined): void {
   try {
-    await mkdir(path);
-    return undefined;
+    mkdirSync(path, { mode });
   } catch (error) {
-    if (errorCode(error) !== 'EEXIST') return error;
     // A file of that name is found by whoever writes into the folder; here a link to a folder must pass.
-    return undefined;
+    if (errorCode(error) !== 'EEXIST') throw error;
   }
 }

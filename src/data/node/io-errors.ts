@@ -41,8 +41,14 @@ const full = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 'EIO']);
 export function cannotWrite(path: string, error: unknown, stage: 'create' | 'write'): SopError {
   if (error instanceof SopError) return error;
   const creating = stage === 'create' && !full.has(errorCode(error));
+  const missing = errorCode(error) === 'ENOENT' ? 'the folder for it does not exist (ENOENT)' : undefined;
   const complaint = creating
-    ? { what: 'cannot create', where: path, why: why(error), fix: 'choose another place or change its permissions' }
+    ? {
+        what: 'cannot create',
+        where: path,
+        why: missing ?? why(error),
+        fix: 'choose another place or change its permissions',
+      }
     : { what: 'writing failed', where: path, why: why(error), fix: 'free some space or choose another place' };
   return new SopError(creating ? ExitCode.cannotCreate : ExitCode.io, complaint, { cause: error });
 }
