@@ -193,7 +193,9 @@ test('keys that contradict each other fail before any work, with the way out', (
     ['sop.cls.neighbours=1 sop.anchor_selection=low-energy', 'at least 2 neighbour scores'],
     ['mask.ratio=1', 'mask.ratio', '< 1', 'got 1'],
     ['mask.ratio_var=0.4', 'mask.ratio_var', '0.3 -+ 0.4', 'below 0.3'],
-    ['mask.ratio=0.001', 'mask.ratio', 'of 196 patches masks none'],
+    ['mask.ratio=0.001', 'mask.ratio', 'of 196 patches masks none', 'set mask.ratio to 0.006 or more, or loss'],
+    ['model.image_size=16 model.local_size=16', 'mask.ratio', 'of 1 patches', '; set loss.patch_weight to 0'],
+    ['model.width=64 model.mlp_ratio=0.001', 'model.mlp_ratio', 'got 0.001', 'set model.mlp_ratio to 0.016 or more'],
     ['views.local_count=-1', 'views.local_count', '>= 0', 'got -1'],
     ['loss.cls_weight=0 loss.patch_weight=0', 'nothing would be learned'],
     ['train.epochs=5 optim.warmup_epochs=5', 'optim.warmup_epochs', 'less than the 5 epochs'],
@@ -205,6 +207,7 @@ test('keys that contradict each other fail before any work, with the way out', (
   // What a file says alone is the file's fault, what a flag breaks in it the flag's.
   fails(78, ['my.yaml:1', 'model.heads'], 'model: { arch: custom, width: 64, depth: 1, heads: 3 }');
   fails(64, ['(--set)', 'model.image_size'], 'model: { image_size: 224 }', ['model.patch_size=15']);
+  fails(64, ['(--set)', 'mask.ratio'], 'mask: { ratio: 0.3 }', ['model.image_size=16', 'model.local_size=16']);
 });
 
 test('without local views their size does not matter', () => {

@@ -30,6 +30,11 @@ function modelRules({ model, views }: Config): Contradiction[] {
       fix: `set model.heads to ${nearestDivisor(width, heads)}`,
     });
   }
+  if (Math.round(width * model.mlp_ratio) < 1) {
+    const why = `expected at least one hidden feature of an MLP, got ${model.mlp_ratio} of model.width ${width}`;
+    const fix = `set model.mlp_ratio to ${Math.ceil(1000 / width) / 1000} or more`;
+    found.push({ keys: ['model.mlp_ratio', 'model.width'], why, fix });
+  }
   const sides: [string, number][] = [['model.image_size', model.image_size]];
   if (views.local_count > 0) sides.push(['model.local_size', model.local_size]);
   for (const [key, side] of sides) {
@@ -57,7 +62,10 @@ function maskRules({ mask, model, loss }: Config): Contradiction[] {
   if (loss.patch_weight > 0 && ratio > 0 && Math.floor((ratio + spread) * patches) < 1) {
     const why = `${ratio} of ${patches} patches masks none, so that the patch loss would always be 0`;
     const least = Math.ceil(1000 / patches) / 1000;
-    return [{ keys: ['mask.ratio'], why, fix: `set mask.ratio to ${least} or more, or loss.patch_weight to 0` }];
+    // All patches cannot be masked: a view of one patch has no patch loss.
+    const mask = least < 1 ? `mask.ratio to ${least} or more, or ` : '';
+    const keys = ['mask.ratio', 'model.image_size', 'model.patch_size'] as const;
+    return [{ keys, why, fix: `set ${mask}loss.patch_weight to 0` }];
   }
   return [];
 }

@@ -22,7 +22,7 @@ function unknownKey(key: string, { where }: Setting, layer: Layer): SopError {
   const nearest = nearestName(key, fields.keys());
   const inside = [...fields.keys()].filter((name) => name.startsWith(`${key}.`));
   const why = sections.has(key) ? `it is a section, of the keys ${inside.join(', ')}` : 'there is no such key';
-  const fix = nearest === undefined || sections.has(key) ? 'see train --help' : `did you mean ${nearest}?`;
+  const fix = nearest === undefined || sections.has(key) ? 'see sop-gpu train --help' : `did you mean ${nearest}?`;
   return new SopError(exitCodeOf(layer), { what: `unknown key ${key}`, where, why, fix });
 }
 

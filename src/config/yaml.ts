@@ -13,9 +13,13 @@ function malformed(where: string, why: string, fix: string): SopError {
   return new SopError(ExitCode.config, { what: 'bad configuration file', where, why, fix });
 }
 
+/** Enough of what a parser quotes: a file that is no YAML has lines of any length. */
+const longestClause = 120;
+
 /** The first clause of a parser's message, without its advice to programmers and its picture of the source. */
 function firstClause(message: string): string {
-  return (message.split(/\n|;/)[0] ?? message).replace(/ at line \d+, column \d+:?$/, '');
+  const clause = (message.split(/\n|;/)[0] ?? message).replace(/ at line \d+, column \d+:?$/, '');
+  return clause.length > longestClause ? `${clause.slice(0, longestClause)}...` : clause;
 }
 
 function parse(text: string, file: string, lines: LineCounter) {
