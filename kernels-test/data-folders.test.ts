@@ -142,6 +142,8 @@ test('class folders, splits, order, and what is left out', async () => {
   assert.match(notes.join(' | '), /2 files that are no images.*1 images outside any class.*1 folders without images/);
   writeTree(place, { 'val/c/1.png': image });
   await fails(() => openDataset(place), ExitCode.data, /val\/c/);
+  // What training would refuse check-data must not call good.
+  await fails(() => checkData(place), ExitCode.data, /val\/c/);
 
   const flat = writeTree(join(folder, 'flat'), { 'b.png': image, 'a.png': image, 'x/y.png': image });
   const set = (await openDataset(flat)).train;

@@ -21,7 +21,7 @@ export async function checkDataCommand({ data }: CheckDataOptions, printer: Prin
   const progress = new CountProgress('images', printer);
   const report = await checkData(data, (done, total) => progress.update(done, total)).finally(() => progress.stop());
   const sizes = [...report.sizes];
-  printer.line(`${data}: ${report.images} readable images`);
+  printer.line(`${oneLine(data)}: ${report.images} readable images`);
   if (report.classes) {
     printer.line(`${report.classes.size} classes`);
     const classes = [...report.classes].map(([name, count]) => [oneLine(name), count]);

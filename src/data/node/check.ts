@@ -48,7 +48,7 @@ export async function checkData(
       await tally.folder(listing, options, () => progress(++done, total));
     }
   }
-  const sizes = new Map([...tally.sizes].sort((a, b) => b[1] - a[1]));
+  const sizes = new Map([...tally.sizes].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)));
   return { images: tally.images, classes: tally.classes.size > 0 ? tally.classes : null, sizes, bad: tally.bad, notes };
 }
 
@@ -58,6 +58,11 @@ class Tally {
   readonly sizes = new Map<string, number>();
   readonly bad: BadImage[] = [];
 
+  /** Classes are reported in their own order, those without a readable image too. */
+  private expect(classes: readonly string[] | null): void {
+    for (const name of classes ?? []) this.classes.set(name, this.classes.get(name) ?? 0);
+  }
+
   private count(name: string | undefined, size: string): void {
     this.images++;
     if (name !== undefined) this.classes.set(name, (this.classes.get(name) ?? 0) + 1);
@@ -65,6 +70,7 @@ class Tally {
   }
 
   resident(set: ImageSet): void {
+    this.expect(set.classes);
     const size = `${set.resident?.width} x ${set.resident?.height}`;
     for (let i = 0; i < set.count; i++) this.count(set.labels ? set.classes?.[set.labels[i]!] : undefined, size);
   }
@@ -75,7 +81,7 @@ class Tally {
     done: () => void,
   ): Promise<void> {
     const reasons = new Map<number, string>();
-    for (const name of classes ?? []) this.classes.set(name, this.classes.get(name) ?? 0);
+    this.expect(classes);
     await forEachParallel(files.length, options.concurrency ?? availableParallelism(), async (i) => {
       try {
         const { width, height } = await decodeImage(join(root, files[i]!), 3, options.limitInputPixels);

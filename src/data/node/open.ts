@@ -38,10 +38,7 @@ export async function openDataset(pathOrName: string, options: OpenOptions = {})
   const title = basename(resolve(pathOrName));
   return {
     train: await folderSet(test ? `${title}, train` : title, train, scans.train, channels, options),
-    test:
-      test &&
-      scans.test &&
-      (await folderSet(`${title}, test`, withClassesOf(train, test), scans.test, channels, options)),
+    test: test && scans.test && (await folderSet(`${title}, test`, test, scans.test, channels, options)),
   };
 }
 
@@ -80,11 +77,12 @@ export async function locate(pathOrName: string, options: Pick<OpenOptions, 'fas
   if (cifar) return { kind: 'open', splits: await openCifar(path, files, cifar) };
   const isFolder = (name: string): boolean => names.includes(name) && !files.includes(name);
   if (!isFolder('train')) return { kind: 'folders', train: await listImages(path), test: null };
+  const train = await listImages(join(path, 'train'));
   const test = testFolders.find(isFolder);
   return {
     kind: 'folders',
-    train: await listImages(join(path, 'train')),
-    test: test ? await listImages(join(path, test)) : null,
+    train,
+    test: test ? withClassesOf(train, await listImages(join(path, test))) : null,
   };
 }
 
