@@ -26,6 +26,7 @@ test('help and version answer on stdout with exit code 0', async () => {
     assert.match(out, /^Usage: sop-gpu/);
   }
   const help = (await runCommand('check-data', '--help')).out;
+  assert.is((await runCommand('help', 'eval', 'knn')).out, (await runCommand('eval', 'knn', '--help')).out);
   for (const flag of ['--data', '--adapter', '--json', '--quiet', '--debug', 'Example:'])
     assert.ok(help.includes(flag));
   assert.match((await runCommand('--version')).out, /^\d+\.\d+\.\d+\n$/);
@@ -39,6 +40,19 @@ test('a wrong command line is one line, exit code 64, with the nearest name', as
   await failsWith(64, ['check-data', '--data='], /expected a text, got nothing/);
   await failsWith(64, ['check-data', '--data', 'x', 'y'], /too many words/);
   await failsWith(64, [], /no command/);
+  for (const argv of [
+    ['help', 'foo'],
+    ['foo', '--help'],
+    ['foo', '-h'],
+    ['help', 'foo', '--help'],
+  ])
+    await failsWith(64, argv, /unknown command foo \(sop-gpu\)/);
+  for (const argv of [
+    ['help', 'eval', 'foo'],
+    ['eval', 'foo', '--help'],
+    ['eval', 'foo'],
+  ])
+    await failsWith(64, argv, /unknown command foo \(sop-gpu eval\)/);
   await failsWith(64, ['--zzzzzz'], /unknown flag --zzzzzz/, /see sop-gpu --help/);
 });
 
@@ -50,10 +64,26 @@ test('a result goes to --json; a result that could not be written fails before t
   const report = JSON.parse(readFileSync(file, 'utf8'));
   assert.equal([report.images, report.classes, report.bad], [3, { cat: 2, dog: 1 }, []]);
   // The data set does not exist either: the output is what is looked at first.
-  await failsWith(73, ['check-data', '--data', '/nonexistent', '--json', join(folder, 'no/r.json')], /cannot create/);
+  await failsWith(
+    73,
+    ['check-data', '--data', '/nonexistent', '--json', join(folder, 'no/r.json')],
+    /the folder for it/,
+  );
   await failsWith(73, ['check-data', '--data', '/nonexistent', '--json', folder], /it is a folder/);
   await failsWith(66, ['check-data', '--data', '/nonexistent', '--json', file], /\/nonexistent/);
   assert.equal(readdirSync(folder).sort(), ['photos', 'report.json']);
+});
+
+test('a file that one flag writes is no other flag’s, however it is spelt; /dev/null may be', async () => {
+  const file = join(folder, 'same');
+  const spelt = join(folder, 'photos', '..', '.', 'same');
+  await failsWith(64, ['debug', 'step', '--input', file, '--output', spelt], /--output and --input share a file/);
+  await failsWith(64, ['bench', '--markdown', file, '--json', spelt], /--json and --markdown share a file/);
+  await failsWith(64, ['train', '--out', file, '--json', spelt], /--json and --out share a file/);
+  await failsWith(64, ['export', '--weights', file, '--output', spelt], /--output and --weights share a file/);
+  const nowhere = ['--output', '/dev/null', '--json', '/dev/null'];
+  await failsWith(66, ['export', '--weights', file, ...nowhere], /same\): it does not exist/);
+  assert.is(existsSync(file), false);
 });
 
 test('--quiet prints nothing; a bad image ends the report with 65', async () => {

@@ -107,8 +107,9 @@ test('eval knn: a set of one part votes on itself; classes of other queries go b
   files['ant/q.png'] = readFileSync(join(images, 'train', 'bee', '0.png'));
   writeTree(path('queries'), files);
   const argv = ['eval', 'knn', '--weights', weights, '--data', join(images, 'train'), '--queries', path('queries')];
-  await succeeds(...argv, '--k', '1', '--json', path('named.json'));
-  assert.equal(json('named.json')['top1'], { 1: 75 });
+  const named = await succeeds(...argv, '--set', 'eval.k=1', '--json', path('named.json'));
+  assert.equal([json('named.json')['top1'], json('named.json')['classes']], [{ 1: 75 }, classes.length]);
+  assert.ok(named.includes(`24 images, ${classes.length} classes`), named);
 });
 
 test('eval knn: untrained encoders and raw pixels by the same protocol', async () => {
@@ -162,6 +163,12 @@ test('embed: what cannot be written or used is told before any work', async () =
   await failsWith(64, ['embed', '--data', images, '--output', path('x.npy')], /--run/);
   assert.not(existsSync(path('x.npy')));
   assert.not(existsSync(path('x.json')));
+});
+
+test('embed: the list of names and --json are two files', async () => {
+  const common = ['embed', '--weights', weights, '--data', images, '--output', path('y.npy')];
+  await failsWith(64, [...common, '--json', join(path('.'), '.', 'y.json')], /share a file/);
+  await failsWith(64, [...common, '--json', path('y.npy')], /--json and --output share a file/);
 });
 
 test('settings of the command line are checked against the weights', async () => {

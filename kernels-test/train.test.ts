@@ -190,6 +190,10 @@ test('what cannot be trained is said in one line, before any work', async () => 
   await failsWith(66, words(out, '--data', small), /5 images, a step takes 8/);
   await failsWith(66, words(out, '--data', join(folder, 'nowhere')), /does not exist/);
   await failsWith(66, ['train', '--resume', '--out', out], /config\.yaml/);
+  await failsWith(66, ['plan', '--data', small, '--preset', 'fashion-mnist', '--batch-size', '8'], /a step takes 8/);
+  const config = readFileSync(runFolder(join(folder, 'whole')).config, 'utf8').replaceAll(grey, 'gone/photos');
+  const moved = writeTree(join(folder, 'moved'), { 'config.yaml': config });
+  await failsWith(66, ['train', '--resume', '--out', moved], /gone\/photos\): it does not exist/, /give --data/);
   await failsWith(64, ['train', '--data', grey], /--out/);
   await failsWith(64, ['train', '--out', out], /--data/);
 });

@@ -168,6 +168,8 @@ test('checkpoints of ours hold two networks', async () => {
   const students = byName(prefixed('student.', 2));
   assert.equal(readWeights(openWeights(students, none, 'x'), heads).weights.get('cls_token'), expected(2));
   await fails(() => openWeights(students, none, 'x.safetensors', 'teacher'), ExitCode.data, /it has no teacher/);
+  const exported = byName(randomWeights(unusual, 1));
+  await fails(() => openWeights(exported, none, 'x', 'student'), ExitCode.usage, /one network alone/);
 });
 
 test('to Hugging Face and back nothing changes', () => {

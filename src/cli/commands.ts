@@ -1,7 +1,7 @@
 import { type Command, defineCommand } from './command.js';
 import { choiceFlag, integersFlag, positiveFlag, repeatedFlag, requiredFlag, switchFlag, textFlag } from './flags.js';
 import { debugFlags, networkFlag, weightsFlags } from './model-flags.js';
-import { badImageFlag, keysHelp, trainingFlags } from './options.js';
+import { badImageFlag, keysHelp, stepFlags, trainingFlags } from './options.js';
 
 /**
  * Every command: its flags and the function that does the work, loaded when it is called.
@@ -40,7 +40,7 @@ export const commands: readonly Command[] = [
       data: requiredFlag('--data <path or name>', 'folder of images, IDX or CIFAR files, or fashion-mnist'),
       onBadImage: badImageFlag,
       split: choiceFlag('--split <name>', ['train', 'test'], 'part of a set that has both (default train)'),
-      output: requiredFlag('--output <file>', 'x.npy, or x.safetensors (tensors features, labels)'),
+      output: requiredFlag('--output <file>', 'x.npy, or x.safetensors (tensors features, labels)', 'written'),
     },
     run: async ({ flags, common, printer, stop }) =>
       (await import('./embed.js')).embedCommand(flags, common, printer, stop),
@@ -51,7 +51,7 @@ export const commands: readonly Command[] = [
     example: 'sop-gpu export --run runs/x --format hf --output my-vit/',
     flags: {
       ...weightsFlags,
-      output: requiredFlag('--output <file or dir>', 'timm: a safetensors file; hf: a folder'),
+      output: requiredFlag('--output <file or dir>', 'timm: a safetensors file; hf: a folder', 'written'),
       format: choiceFlag('--format <name>', ['timm', 'hf'], 'whose names (default timm)'),
       network: networkFlag,
     },
@@ -76,7 +76,7 @@ export const commands: readonly Command[] = [
         'shape to bench, 12608x384x1152; may be repeated (what they mean: below)',
       ),
       precision: choiceFlag('--precision <type>', ['f32', 'f16'], 'how tensors are stored, where ops take f16'),
-      markdown: textFlag('--markdown <file>', 'also write the table as Markdown'),
+      markdown: textFlag('--markdown <file>', 'also write the table as Markdown', 'written'),
     },
     more: async () => (await import('./bench.js')).benchHelp(),
     run: async ({ flags, operands, common, printer, stop }) =>
@@ -86,7 +86,7 @@ export const commands: readonly Command[] = [
     path: ['tune'],
     summary: 'time the variants of the kernels of a training step on this adapter, and use the fastest from now on',
     example: 'sop-gpu tune --preset vit-s --batch-size 16',
-    flags: trainingFlags,
+    flags: stepFlags,
     more: async () => tuneHelp,
     run: async ({ flags, common, printer, stop }) =>
       (await import('./tune.js')).tuneCommand(flags, common, printer, stop),
@@ -138,10 +138,10 @@ export const commands: readonly Command[] = [
     example: 'sop-gpu train --data photos/ --preset small-64 --out runs/photos',
     flags: {
       ...trainingFlags,
-      out: textFlag('--out <dir>', 'folder of the run: settings, metrics, checkpoints, weights'),
+      out: textFlag('--out <dir>', 'folder of the run: settings, metrics, checkpoints, weights', 'written'),
       resume: switchFlag('--resume', 'go on with the run in --out'),
       supervise: switchFlag('--supervise', 'where training dies, start it again from its last checkpoint'),
-      init: textFlag('--init <file.safetensors>', 'weights to begin with (timm, Hugging Face or our names)'),
+      init: textFlag('--init <file.safetensors>', 'weights to begin with (timm, Hugging Face or our names)', 'read'),
       profile: switchFlag('--profile', 'time every dispatch of some steps: a table, and a trace for chrome://tracing'),
     },
     more: keysHelp,

@@ -1,4 +1,4 @@
-import { basename, extname } from 'node:path';
+import { basename, extname, resolve } from 'node:path';
 import type { ImageSet } from '../data/dataset.js';
 import { writeNpyFile, writeSafetensorsFile } from '../data/node/files.js';
 import type { NamedArray } from '../data/safetensors.js';
@@ -10,7 +10,7 @@ import type { Outcome } from './command.js';
 import { formatFor } from './knn-rows.js';
 import { openDevice } from './open-device.js';
 import { openImages } from './open-images.js';
-import { badImagePolicy, type CommonOptions } from './options.js';
+import { type CommonOptions, configOf } from './options.js';
 import { checkCreatable, writeJson } from './output-file.js';
 import type { Printer } from './printer.js';
 import { CountProgress, formatRate } from './progress.js';
@@ -48,7 +48,7 @@ export async function embedCommand(
   }
   const beside = `${output.slice(0, -extension.length)}.json`;
   for (const path of [output, beside]) await checkCreatable(path);
-  if (common.json === beside) {
+  if (common.json !== undefined && resolve(common.json) === resolve(beside)) {
     const why = 'file names and labels go there';
     throw new SopError(ExitCode.usage, {
       what: '--json and --output share a file',
@@ -100,7 +100,8 @@ async function openSplit(
   skipped: SkippedImages,
 ): Promise<{ set: ImageSet; train: ImageSet }> {
   const { data, split } = options;
-  const images = { onBadImage: await badImagePolicy(options), standIn: false };
+  const { data: asked } = await configOf(options, ['data.on_bad_image']);
+  const images = { onBadImage: asked.on_bad_image, standIn: false };
   const { train, test } = await openImages(data, images, printer, skipped);
   if (split === 'test' && !test) {
     const why = 'the set has one part only';

@@ -1,3 +1,4 @@
+import type { Config } from '../config/schema.js';
 import type { DataSplits } from '../data/dataset.js';
 import { ExitCode, SopError } from '../errors.js';
 import { type ComparedLabels, classCount, compareFeatures, standardError } from '../eval/knn.js';
@@ -5,7 +6,7 @@ import type { Outcome } from './command.js';
 import { type FeatureOptions, featureRows, pixelRows, type Sets } from './knn-rows.js';
 import { openDevice } from './open-device.js';
 import { openImages } from './open-images.js';
-import { badImagePolicy, type CommonOptions } from './options.js';
+import { type CommonOptions, configOf } from './options.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
 import type { StopRequest } from './signals.js';
@@ -19,9 +20,6 @@ export interface EvalKnnOptions extends FeatureOptions {
   readonly k: readonly number[] | undefined;
   readonly pixels: boolean;
 }
-
-/** Numbers of neighbours of the protocol (the paper's Section 3.1). */
-const PROTOCOL_K = [10, 20, 100, 200] as const;
 
 /** `sop-gpu eval knn`: weighted k-NN classification with frozen features (the paper's Section 3.1). */
 export async function evalKnnCommand(
@@ -39,13 +37,14 @@ export async function evalKnnCommand(
       fix: 'give one of them',
     });
   }
+  const config = await configOf(options, ['data.on_bad_image', 'eval.k']);
   const skipped = new SkippedImages(printer);
-  const sets = await openSets(options, printer, skipped);
+  const sets = await openSets(options, config, printer, skipped);
   const gpu = await openDevice(common, stop);
   try {
     const rows = await (options.pixels ? pixelRows(options, sets, printer) : featureRows(options, sets, gpu, printer));
     const leaveOneOut = sets.queries === null;
-    const asked = options.k ?? PROTOCOL_K;
+    const asked = options.k ?? config.eval.k;
     const search = new CountProgress('queries compared', printer);
     const queryCount = (sets.queries ?? sets.gallery).count;
     const { labels, classes } = matchClasses(sets, printer);
@@ -63,7 +62,8 @@ export async function evalKnnCommand(
       value.toFixed(2),
       (result.top5[k] ?? Number.NaN).toFixed(2),
     ]);
-    printer.line(`gallery  ${sets.gallery.name}: ${sets.gallery.count} images, ${classes} classes`);
+    const galleryClasses = sets.gallery.classes?.length ?? classes;
+    printer.line(`gallery  ${sets.gallery.name}: ${sets.gallery.count} images, ${galleryClasses} classes`);
     printer.line(
       leaveOneOut
         ? 'queries  the same images, each left out of its own gallery'
@@ -83,7 +83,7 @@ export async function evalKnnCommand(
         best_k: result.bestK,
         standard_error: error,
         leave_one_out: leaveOneOut,
-        classes,
+        classes: galleryClasses,
         features: options.pixels ? 'pixels' : options.untrained ? 'untrained' : 'trained',
         images_per_s: rows.imagesPerSecond,
         skipped: skipped.list,
@@ -95,9 +95,13 @@ export async function evalKnnCommand(
   }
 }
 
-async function openSets(options: EvalKnnOptions, printer: Printer, skipped: SkippedImages): Promise<Sets> {
-  const { data, queries } = options;
-  const images = { onBadImage: await badImagePolicy(options), standIn: false };
+async function openSets(
+  { data, queries }: EvalKnnOptions,
+  config: Config,
+  printer: Printer,
+  skipped: SkippedImages,
+): Promise<Sets> {
+  const images = { onBadImage: config.data.on_bad_image, standIn: false };
   const open = (path: string): Promise<DataSplits> => openImages(path, images, printer, skipped);
   const splits = await open(data);
   const asked = queries === undefined ? undefined : await open(queries);

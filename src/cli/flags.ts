@@ -7,6 +7,8 @@ export interface Flag<T> {
   readonly help: string;
   readonly kind: 'value' | 'switch' | 'repeated';
   readonly required: boolean;
+  /** What happens to the file or folder that it names, where it names one. */
+  readonly file?: 'read' | 'written' | undefined;
   /** @throws SopError (64) for a text that is no such value */
   readonly parse: (text: string) => T;
 }
@@ -30,12 +32,12 @@ const parseText = (syntax: string) => (text: string) => {
 
 type Optional<T> = Flag<T | undefined>;
 
-export function textFlag(syntax: string, help: string): Optional<string> {
-  return { syntax, help, kind: 'value', required: false, parse: parseText(syntax) };
+export function textFlag(syntax: string, help: string, file?: Flag<unknown>['file']): Optional<string> {
+  return { syntax, help, kind: 'value', required: false, file, parse: parseText(syntax) };
 }
 
-export function requiredFlag(syntax: string, help: string): Flag<string> {
-  return { syntax, help, kind: 'value', required: true, parse: parseText(syntax) };
+export function requiredFlag(syntax: string, help: string, file?: Flag<unknown>['file']): Flag<string> {
+  return { syntax, help, kind: 'value', required: true, file, parse: parseText(syntax) };
 }
 
 export function switchFlag(syntax: string, help: string): Flag<boolean> {

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { Argument, Option, Command as Parser } from 'commander';
 import { ExitCode, SopError } from '../errors.js';
 import { silenceDrivers } from '../node/driver-chatter.js';
@@ -47,10 +48,29 @@ function valuesOf(parser: Parser, flags: Flags, command: string): Record<string,
   return Object.fromEntries(entries);
 }
 
+/** What is written must be neither read nor written by another flag. @throws SopError (64) naming both flags and the file */
+function checkDistinct(flags: Flags, values: Readonly<Record<string, unknown>>): void {
+  const seen = new Map<string, { readonly name: string; readonly file: Flag<unknown>['file'] }>();
+  for (const [key, { syntax, file }] of Object.entries(flags)) {
+    const where = values[key];
+    // Two results may both go to /dev/null.
+    if (file === undefined || typeof where !== 'string' || resolve(where).startsWith('/dev/')) continue;
+    const name = flagName(syntax);
+    const other = seen.get(resolve(where));
+    if (other !== undefined && (file === 'written' || other.file === 'written')) {
+      const what = `${name} and ${other.name} share a file`;
+      const [why, fix] = ['the one would overwrite the other', `give ${name} another name`];
+      throw new SopError(ExitCode.usage, { what, where, why, fix });
+    }
+    seen.set(resolve(where), { name, file });
+  }
+}
+
 async function execute(command: Command, parser: Parser, stop: StopRequest): Promise<Outcome> {
   const name = `${program} ${command.path.join(' ')}`;
   const common = valuesOf(parser, commonFlags, name) as CommonOptions;
   const flags = valuesOf(parser, command.flags, name);
+  checkDistinct({ ...command.flags, ...commonFlags }, { ...flags, ...common });
   if (common.json !== undefined) await checkCreatable(common.json);
   const printer = new Printer(common.quiet);
   const outcome = await command.run({ flags, operands: parser.args, common, printer, stop });
@@ -62,7 +82,8 @@ function register(root: Parser, command: Command, more: string, run: (parser: Pa
   let parent = root;
   for (const word of command.path.slice(0, -1)) {
     const found = parent.commands.find((child) => child.name() === word);
-    parent = found ?? tame(parent.command(word), `${program} ${word}`).description(groups.get(word) ?? '');
+    parent =
+      found ?? tame(parent.command(word).helpCommand(false), `${program} ${word}`).description(groups.get(word) ?? '');
   }
   const name = `${program} ${command.path.join(' ')}`;
   const parser = tame(parent.command(command.path.at(-1)!), name).description(command.summary);
@@ -78,13 +99,24 @@ function called(argv: readonly string[]): Command | undefined {
   return commands.find(({ path }) => path.every((word, i) => words[i] === word));
 }
 
-async function parseAndRun(argv: readonly string[], stop: StopRequest): Promise<Outcome> {
+const asksForHelp = (word: string): boolean => word === '--help' || word === '-h';
+
+/** `help eval knn` is `eval knn --help`. A word that is no command is said to be unknown, help or not. */
+function readable(argv: readonly string[]): readonly string[] {
+  const words = argv[0] === 'help' ? [...argv.slice(1).filter((word) => !word.startsWith('-')), '--help'] : argv;
+  const given = words.filter((word) => !word.startsWith('-'));
+  const known = commands.some(({ path }) => path.every((word, i) => (given[i] ?? word) === word));
+  return known ? words : words.filter((word) => !asksForHelp(word));
+}
+
+async function parseAndRun(given: readonly string[], stop: StopRequest): Promise<Outcome> {
+  const argv = readable(given);
   const root = tame(new Parser(program), program)
     .description('Trains vision transformers without labels, by self-organizing prototypes, on WebGPU.')
     .version(ownVersion(), '-V, --version', 'show the version')
-    .helpCommand('help [command]', 'show the help of a command');
+    .helpCommand('help [command...]', 'show the help of a command');
   let outcome: Outcome = {};
-  const wanted = called(argv[0] === 'help' ? argv.slice(1) : argv);
+  const wanted = called(argv);
   for (const command of commands) {
     const more = command === wanted && command.more ? await command.more() : '';
     register(root, command, more, async (parser) => {

@@ -7,6 +7,7 @@ export const weightsFlags = {
   weights: textFlag(
     '--weights <file>',
     'safetensors file (timm or Hugging Face names, or a checkpoint), or a folder of Hugging Face',
+    'read',
   ),
   ...settingFlags,
 };
@@ -19,6 +20,6 @@ export const networkFlag = choiceFlag(
 
 /** Flags of the commands that compute one file from another. */
 export const debugFlags = {
-  input: requiredFlag('--input <file.safetensors>', 'tensors, and settings in its metadata'),
-  output: requiredFlag('--output <file.safetensors>', 'where the results go'),
+  input: requiredFlag('--input <file.safetensors>', 'tensors, and settings in its metadata', 'read'),
+  output: requiredFlag('--output <file.safetensors>', 'where the results go', 'written'),
 };

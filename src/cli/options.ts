@@ -15,7 +15,7 @@ import { table } from './table.js';
 /** Flags that every command has. */
 export const commonFlags = {
   adapter: textFlag('--adapter <name>', 'part of the name of the adapter to use (also SOP_GPU_ADAPTER)'),
-  json: textFlag('--json <file>', 'also write the result as JSON'),
+  json: textFlag('--json <file>', 'also write the result as JSON', 'written'),
   quiet: switchFlag('--quiet', 'print nothing but warnings and errors'),
   debug: switchFlag('--debug', 'print the stack of an error'),
 };
@@ -26,7 +26,7 @@ export const badImageFlag = textFlag('--on-bad-image <error or skip>', 'an unrea
 
 /** Flags of commands that take a configuration but are given weights (`eval knn`, `embed`, `export`). */
 export const settingFlags = {
-  config: textFlag('--config <file.yaml>', 'configuration file'),
+  config: textFlag('--config <file.yaml>', 'configuration file', 'read'),
   set: repeatedFlag('--set <key=value>', 'one key of the configuration; may be repeated'),
 };
 
@@ -43,17 +43,22 @@ const keyOf = {
   onNonfinite: 'train.on_nonfinite',
 } as const;
 
-/** Flags of commands that configure a whole training run (`train`, `plan`, ...). */
-export const trainingFlags = {
-  data: textFlag('--data <path or name>', 'training set: folder of images, IDX or CIFAR files, or fashion-mnist'),
+/** Flags that decide what is computed in a step (`tune`). */
+export const stepFlags = {
   preset: textFlag('--preset <name>', 'settings to start from'),
   ...settingFlags,
+  batchSize: textFlag('--batch-size <images>', 'images in a batch'),
+  precision: textFlag('--precision <f32 or f16>', 'type of activations; f16 where the adapter has shader-f16'),
+};
+
+/** Flags of commands that configure a whole training run (`train`, `plan`). */
+export const trainingFlags = {
+  data: textFlag('--data <path or name>', 'training set: folder of images, IDX or CIFAR files, or fashion-mnist'),
+  ...stepFlags,
   epochs: textFlag('--epochs <n>', 'length of the run in epochs'),
   steps: textFlag('--steps <n>', 'length of the run in steps'),
   minutes: textFlag('--minutes <n>', 'length of the run in minutes; the schedules span it'),
-  batchSize: textFlag('--batch-size <images>', 'images in a batch'),
   seed: textFlag('--seed <n>', 'seed of everything that is drawn'),
-  precision: textFlag('--precision <f32 or f16>', 'type of activations; f16 where the adapter has shader-f16'),
   onBadImage: badImageFlag,
   onNonfinite: textFlag(
     '--on-nonfinite <error or skip:n>',
@@ -121,14 +126,16 @@ export async function configLayers(options: ConfigOptions): Promise<Layer[]> {
   return layers;
 }
 
-/** What `--on-bad-image`, `--set` and `--config` say of unreadable images, for commands that need nothing else of these. */
-export async function badImagePolicy(options: ConfigOptions): Promise<Config['data']['on_bad_image']> {
-  const key = keyOf.onBadImage;
+/**
+ * What flags, `--set` and `--config` say of some keys, for commands that need nothing else of these: the other keys are those
+ * of weights, and checked with them.
+ */
+export async function configOf(options: ConfigOptions, keys: readonly string[]): Promise<Config> {
   const layers = (await configLayers(options)).map((layer) => {
-    const setting = layer.settings.get(key);
-    return { ...layer, settings: new Map(setting ? [[key, setting]] : []) };
+    const settings = new Map([...layer.settings].filter(([key]) => keys.includes(key)));
+    return { ...layer, settings };
   });
-  return resolveConfig(layers).data.on_bad_image;
+  return resolveConfig(layers);
 }
 
 /** The configuration that flags ask for, over `base` (a preset the command itself starts from). @throws as above */

@@ -4,6 +4,7 @@ import { targetOf } from '../gpu/device.js';
 import { defaultTarget, type Target } from '../gpu/target.js';
 import { BindingError, bindingLimit, mebibytes } from '../plan/plan.js';
 import { describePlan, planSummary, si } from '../plan/report.js';
+import { stepsPerEpoch } from '../sop/feed.js';
 import { type DataShape, describeBatches, describePrecision, type Training, traceTraining } from '../sop/training.js';
 import { besideTheStep } from './beside-memory.js';
 import type { Outcome } from './command.js';
@@ -70,6 +71,7 @@ async function shapeOfData(
   }
   const { train } = await openImages(config.data.path, { onBadImage: config.data.on_bad_image }, printer);
   checkStatistics(config, train, options);
+  stepsPerEpoch(train.count, config);
   return dataShape(await withStatistics(config, train), train, { target });
 }
 

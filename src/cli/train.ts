@@ -95,7 +95,11 @@ async function trainOnData(
 ): Promise<Outcome> {
   const { out, data, init, resume = false, profile = false } = options;
   const skipped = new SkippedImages(printer);
-  const splits = await openImages(data, { onBadImage: config.data.on_bad_image }, printer, skipped);
+  const splits = await openImages(data, { onBadImage: config.data.on_bad_image }, printer, skipped).catch(
+    (error: unknown) => {
+      throw resume ? asMoved(error, data) : error;
+    },
+  );
   checkStatistics(config, splits.train, options);
   stepsPerEpoch(splits.train.count, config);
   const lock = await lockFolder(out);
@@ -148,6 +152,14 @@ async function trainOn(setup: TrainSetup): Promise<TrainingOutcome> {
     printer.warn(`${error.complaint.what}: ${error.complaint.why}; trying once more on another device`);
     return trainOn({ ...rest, config, splits, printer, gpu: await reopen(), resume: true });
   }
+}
+
+/** A run names its images as it was started with them: seen from another folder, they are elsewhere. */
+function asMoved(error: unknown, data: string): unknown {
+  if (!(error instanceof SopError) || error.exitCode !== ExitCode.noInput || error.complaint.where !== data)
+    return error;
+  const fix = 'give --data, the place where the images of this run are now';
+  return new SopError(error.exitCode, { ...error.complaint, fix }, { cause: error });
 }
 
 /** The configuration of a run that goes on: its own, which flags may repeat but not contradict. */

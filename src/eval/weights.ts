@@ -58,7 +58,7 @@ export interface WeightsFile {
 /**
  * Recognises a file of weights: timm's names, Hugging Face's, or a checkpoint of ours. Sizes follow from shapes.
  *
- * @throws SopError 65 for a file that is no ViT, naming file and tensor
+ * @throws SopError 65 for a file that is no ViT, naming file and tensor; 64 for the student of a file that is no checkpoint
  */
 export function openWeights(
   tensors: ReadonlyMap<string, NamedArray>,
@@ -70,6 +70,13 @@ export function openWeights(
   if (names.tensors.size === 0) {
     throw bad(where, names.network ? `it has no ${names.network}` : 'it holds no tensors', 'give weights of a ViT');
   }
+  if (network === 'student' && names.network === null)
+    throw unfit(
+      '--network student',
+      where,
+      'it holds one network alone, not the student beside its teacher',
+      'leave --network out',
+    );
   return { where, names, metadata, facts: factsOf(names.tensors, metadata, where) };
 }
 
