@@ -13,14 +13,19 @@ import { showCase } from './traced.js';
 const gpu = await openNodeGpu();
 const { subgroupSize } = gpu.target;
 
-/** All variants that some op has for one of its cases on this adapter. */
-const names = opTests.flatMap((op) => op.cases.flatMap((testCase) => variantsOf(op, testCase, gpu.target)));
+/** A target for each variant that some op has for one of its cases there. */
+function preferringEach(target: Target, what: string): Record<string, Target> {
+  const names = opTests.flatMap((op) => op.cases.flatMap((testCase) => variantsOf(op, testCase, target)));
+  const each = [...new Set(names)].map((name) => [`${what} and the variant '${name}'`, preferring(target, name)]);
+  return Object.fromEntries(each);
+}
 
 const targets: Record<string, Target> = {
   'a GPU without subgroups': defaultTarget,
   [`a GPU with subgroups of ${subgroupSize}`]: { ...defaultTarget, subgroupSize },
   'this adapter without subgroups': { ...gpu.target, subgroupSize: 0 },
-  ...Object.fromEntries([...new Set(names)].map((name) => [`the variant '${name}'`, preferring(gpu.target, name)])),
+  ...preferringEach(gpu.target, 'this adapter'),
+  ...preferringEach(defaultTarget, 'a GPU without subgroups'),
 };
 
 const own = opTests.flatMap((op) => op.cases.flatMap((testCase) => kernelsOf(op, testCase, gpu.target)));

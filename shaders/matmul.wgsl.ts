@@ -15,7 +15,10 @@
 // others as registers and compile time allow. A lane loads rows lane, lane + lanes, ... of a and broadcasts them. The tile
 // goes through an array at the end, because a store written out for each element takes longer to compile than all the rest.
 //
-// entry point `workgroup_tile`: 16 x 16 invocations, a block x block register tile each, slices of a and b in shared memory.
+// entry point `workgroup_tile`: side x side invocations, a block x block register tile each, slices of a and b in shared memory,
+// four rows (columns) a vector. A GPU reads shared memory at a quarter of the rate at which it multiplies and adds, so each
+// vector meets as many others as registers allow: 16 multiply-adds a number read with blocks of 8, of which those of a are the
+// same for neighbours.
 //
 // Edges: indices of loads are clamped instead of guarded (a masked branch is executed anyway), stores are guarded.
 
@@ -257,14 +260,10 @@ ${times(slots, (i) => storeSum(a.place(i), `sum${i}`, rows))}
   });
 }
 
-/** Invocations of a workgroup of `workgroup_tile` along each axis, and its steps along the inner axis per slice. */
-const SIDE = 16;
-
-/** Steps written out: enough to hide the loop, few enough for software adapters to compile (all 16 take them 8 s). */
-const STEPS = 4;
-
-interface WorkgroupTile {
-  /** Rows and columns of an invocation's register tile. */
+export interface WorkgroupTile {
+  /** Invocations along each axis of a workgroup. */
+  readonly side: number;
+  /** Rows and columns of an invocation, a multiple of 4. */
   readonly block: number;
   /** Whether a is [inner, rows] and b [columns, inner] in memory: neighbours should load neighbouring addresses. */
   readonly transA: boolean;
@@ -274,13 +273,38 @@ interface WorkgroupTile {
   readonly types: MatmulTypes;
 }
 
-export function matmulWorkgroupTileKernel({ block, transA, transB, sums, types }: WorkgroupTile): Kernel {
+/** Multiply-adds between tests of the loop: enough to hide it, few enough for software adapters to compile. */
+const UNROLLED = 64;
+
+/** Steps along the inner axis whose slices lie in shared memory: 9 KiB at most for both, of 16 that every adapter has. */
+const sliceSteps = (tile: number): number => (tile > 64 ? 8 : 16);
+
+const FOUR = [0, 1, 2, 3] as const;
+
+export function matmulWorkgroupTileKernel(variant: WorkgroupTile): Kernel {
+  const { side, block, transA, transB, sums, types } = variant;
   const [a, b, y] = [reals('a', false, types.operands), reals('b', false, types.operands), reals('y', false, types.y)];
-  const put = (i: number, j: number): string =>
-    y.put(`y_batch + row${i}_${j} * params.columns + column${j}`, `y${i}_${j} + bias${j}`);
-  const tile = SIDE * block;
-  // A row more keeps stores of a column of the slice out of one memory bank.
-  const pitch = tile + 1;
+  const tile = workgroupTileSide(variant);
+  const steps = sliceSteps(tile);
+  const unroll = Math.max(1, UNROLLED / block ** 2);
+  const vectors = block / 4;
+  // A vector more keeps stores of a column of the slice out of one memory bank.
+  const pitch = tile / 4 + 1;
+  /** Rows (columns) `first` + 4 quad ... + 3 of one step for each invocation, neighbours in memory by neighbours. */
+  const fill = (name: 'a' | 'b', alongInner: boolean, first: string, count: string, stride: string): string => wgsl`
+    for (var i = index; i < ${(steps * tile) / 4}u; i += ${side * side}u) {
+      let step_of = i ${alongInner ? '%' : '/'} ${alongInner ? steps : tile / 4}u;
+      let quad = i ${alongInner ? '/' : '%'} ${alongInner ? steps : tile / 4}u;
+      let start = ${name}_start + min(k0 + step_of, end - 1u) * params.${name}_inner;
+      let four = vec4(
+${FOUR.map((e) => `        ${{ a, b }[name].at(`start + min(${first} + 4u * quad + ${e}u, ${count} - 1u) * ${stride}`)},`).join('\n')}
+      );
+      // Steps beyond the end are zero themselves: 0 * NaN is not.
+      ${name}_slice[step_of * ${pitch}u + quad] = select(vec4(0.0), four, k0 + step_of < end);
+    }`;
+  const row = (i: number): string => `4u * (local.y + ${Math.floor(i / 4) * side}u) + ${i % 4}u`;
+  const put = (i: number, j: number, e: number): string =>
+    y.put(`y_batch + row${i} * params.columns + column`, `y${i}_${j}.${'xyzw'[e]} + bias_column`);
   return kernel({
     label: 'matmul.workgroup_tile',
     bindings: {
@@ -292,10 +316,10 @@ export function matmulWorkgroupTileKernel({ block, transA, transB, sums, types }
     },
     params: PARAMS,
     code: wgsl`
-var<workgroup> a_slice: array<f32, ${SIDE * pitch}>;
-var<workgroup> b_slice: array<f32, ${SIDE * pitch}>;
+var<workgroup> a_slice: array<vec4<f32>, ${steps * pitch}>;
+var<workgroup> b_slice: array<vec4<f32>, ${steps * pitch}>;
 
-@compute @workgroup_size(${SIDE}, ${SIDE})
+@compute @workgroup_size(${side}, ${side})
 fn workgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_id) local: vec3<u32>, @builtin(local_invocation_index) index: u32) {
 ${PLACE}
@@ -303,61 +327,44 @@ ${PLACE}
   let left = workgroup.x * ${tile}u;
   let a_start = batch * params.a_batch;
   let b_start = params.b_first + batch * params.b_batch;
-${times(block, (i) => times(block, (j) => `  var y${i}_${j} = 0.0;`))}
+${times(block, (i) => times(vectors, (j) => `  var y${i}_${j} = vec4(0.0);`))}
 #if ${sums}
-${times(block, (i) => `  var sum${i} = 0.0;`)}
+${times(vectors, (i) => `  var sum${i} = vec4(0.0);`)}
 #endif
-  for (var k0 = begin; k0 < end; k0 += ${SIDE}u) {
-    for (var i = index; i < ${SIDE * tile}u; i += ${SIDE * SIDE}u) {
-#if ${transA}
-      let a_step = i / ${tile}u;
-      let row = i % ${tile}u;
-#else
-      let a_step = i % ${SIDE}u;
-      let row = i / ${SIDE}u;
-#endif
-#if ${transB}
-      let b_step = i % ${SIDE}u;
-      let column = i / ${SIDE}u;
-#else
-      let b_step = i / ${tile}u;
-      let column = i % ${tile}u;
-#endif
-      // Steps beyond the end add zero: the value itself is put to zero, since 0 * NaN is not.
-      let a_value = ${a.at('a_start + min(top + row, params.rows - 1u) * params.a_row + min(k0 + a_step, end - 1u) * params.a_inner')};
-      let b_value = ${b.at('b_start + min(left + column, params.columns - 1u) * params.b_column + min(k0 + b_step, end - 1u) * params.b_inner')};
-      a_slice[a_step * ${pitch}u + row] = select(0.0, a_value, k0 + a_step < end);
-      b_slice[b_step * ${pitch}u + column] = select(0.0, b_value, k0 + b_step < end);
-    }
+  for (var k0 = begin; k0 < end; k0 += ${steps}u) {
+${fill('a', !transA, 'top', 'params.rows', 'params.a_row')}
+${fill('b', transB, 'left', 'params.columns', 'params.b_column')}
     workgroupBarrier();
-    let steps = min(${SIDE}u, end - k0);
-    for (var k = 0u; k < steps; k += ${STEPS}u) {
-${times(STEPS, (u) => {
-  const at = (side: 'x' | 'y', i: number): string => `(k + ${u}u) * ${pitch}u + local.${side} + ${i * SIDE}u`;
-  return `${times(block, (i) => `      let a${i}_${u} = a_slice[${at('y', i)}];`)}
-${times(block, (j) => `      let b${j}_${u} = b_slice[${at('x', j)}];`)}
-${times(block, (i) => times(block, (j) => `      y${i}_${j} += a${i}_${u} * b${j}_${u};`))}
-${sums ? times(block, (i) => `      sum${i} += a${i}_${u};`) : ''}`;
+    let steps = min(${steps}u, end - k0);
+    for (var k = 0u; k < steps; k += ${unroll}u) {
+${times(unroll, (u) => {
+  const at = (axis: 'x' | 'y', i: number): string => `(k + ${u}u) * ${pitch}u + local.${axis} + ${i * side}u`;
+  return `${times(vectors, (i) => `      let a${i}_${u} = a_slice[${at('y', i)}];`)}
+${times(vectors, (j) => `      let b${j}_${u} = b_slice[${at('x', j)}];`)}
+${times(block, (i) =>
+  times(vectors, (j) => `      y${i}_${j} += a${Math.floor(i / 4)}_${u}.${'xyzw'[i % 4]} * b${j}_${u};`),
+)}
+${sums ? times(vectors, (i) => `      sum${i} += a${i}_${u};`) : ''}`;
 })}
     }
     workgroupBarrier();
   }
 #if ${sums}
   if (local.x == 0u) {
-${times(block, (i) => storeSum(`local.y + ${i * SIDE}u`, `sum${i}`, tile))}
+${times(block, (i) => storeSum(row(i), `sum${Math.floor(i / 4)}.${'xyzw'[i % 4]}`, tile))}
   }
 #endif
-${times(
-  block,
-  (j) => `  let column${j} = left + local.x + ${j * SIDE}u;
-  if (column${j} < params.columns) {
-    let bias${j} = select(0.0, bias[select(0u, column${j}, biased)], biased);
-${times(
-  block,
-  (i) => `    let row${i}_${j} = top + local.y + ${i * SIDE}u;
-    if (row${i}_${j} < params.rows) { ${put(i, j)} }`,
-)}
+${times(block, (i) => `  let row${i} = top + ${row(i)};`)}
+${times(vectors, (j) =>
+  times(
+    4,
+    (e) => `  {
+    let column = left + 4u * (local.x + ${j * side}u) + ${e}u;
+    if (column >= params.columns) { return; }
+    let bias_column = select(0.0, bias[select(0u, column, biased)], biased);
+${times(block, (i) => `    if (row${i} < params.rows) { ${put(i, j, e)} }`)}
   }`,
+  ),
 )}
 }
 `,
@@ -365,4 +372,4 @@ ${times(
 }
 
 /** Rows and columns of y that a workgroup of `workgroup_tile` computes. */
-export const workgroupTileSide = (block: number): number => SIDE * block;
+export const workgroupTileSide = ({ side, block }: Pick<WorkgroupTile, 'side' | 'block'>): number => side * block;

@@ -17,14 +17,17 @@ export interface AdapterCosts {
   readonly cache: number;
   /** ns that a byte from beyond the cache costs more. */
   readonly miss: number;
+  /** Numbers that an invocation keeps in registers; what a tile has more is stored and loaded at each step. */
+  readonly registers: number;
   /** Workgroups of a matrix product that keep the adapter busy. */
   readonly products: number;
   /** Workgroups of a search that keep it busy. */
   readonly searches: number;
 }
 
-const CPU_CACHE = { cache: 4 * 2 ** 20, miss: 0.28 };
-const NO_CACHE = { cache: Number.POSITIVE_INFINITY, miss: 0 };
+/** Operands in memory are in the price of a software adapter's multiply-add. */
+const CPU = { registers: Number.POSITIVE_INFINITY, cache: 4 * 2 ** 20, miss: 0.28, products: 4, searches: 4 };
+const GPU = { broadcast: 0, multiply: 1.2, launch: 5_000, cache: Number.POSITIVE_INFINITY, miss: 0 };
 
 /**
  * The built-in table, for adapters that nobody tuned (`sop-gpu tune`).
@@ -40,13 +43,14 @@ const NO_CACHE = { cache: Number.POSITIVE_INFINITY, miss: 0 };
  * 10 times fewer (96 execution units of 8 lanes, or 8 to 16 cores of 128), shares the memory's bandwidth with the CPU, so a
  * load costs more beside a multiply-add, and its many small parts would only be added up again: a quarter of the workgroups.
  * Both have other workgroups to run while one waits for memory: no byte costs more than a load does anyway.
- * On both, a workgroup shares numbers through its memory at the price of a load, which is in `load`.
+ * On both, a workgroup shares numbers through its memory at the price of a load a vector, which is in `load`. A discrete one has
+ * 128 registers an invocation with 512 of them in flight, many integrated ones 64 in all: tiles of 8 x 8 numbers spill there.
  */
 const ADAPTERS: Readonly<Record<AdapterClass, AdapterCosts>> = {
-  lavapipe: { load: 8, broadcast: 0.6, multiply: 0.3, launch: 25_000, ...CPU_CACHE, products: 4, searches: 4 },
-  swiftshader: { load: 14, broadcast: 2, multiply: 1, launch: 20_000, ...CPU_CACHE, products: 4, searches: 4 },
-  integrated: { load: 10, broadcast: 0, multiply: 1.2, launch: 5_000, ...NO_CACHE, products: 32, searches: 64 },
-  discrete: { load: 5, broadcast: 0, multiply: 1.2, launch: 5_000, ...NO_CACHE, products: 128, searches: 256 },
+  lavapipe: { ...CPU, load: 8, broadcast: 0.6, multiply: 0.3, launch: 25_000 },
+  swiftshader: { ...CPU, load: 14, broadcast: 2, multiply: 1, launch: 20_000 },
+  integrated: { ...GPU, load: 10, registers: 64, products: 32, searches: 64 },
+  discrete: { ...GPU, load: 5, registers: 128, products: 128, searches: 256 },
 };
 
 /** Which line of the table is a target's. */

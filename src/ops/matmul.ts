@@ -277,18 +277,27 @@ function tilings(sizes: Product, target: Target, parts = MAX_SPLITS): Tiling[] {
 }
 
 function candidates(sizes: Product, target: Target): Candidate[] {
-  const { load, broadcast, multiply } = costsOf(target);
+  const { load, broadcast, multiply, registers } = costsOf(target);
   const lanes = target.subgroupSize;
   const { transA, transB, sums, types, batch, rows: m, columns: n, inner } = sizes;
   if (target.kind === 'gpu' || lanes === 0) {
-    return [4, 2].map((block) => ({
-      kernel: (y) => matmulWorkgroupTileKernel({ block, transA, transB, sums, types: { ...types, y } }),
-      unroll: 1,
-      tileRows: workgroupTileSide(block),
-      tileColumns: workgroupTileSide(block),
-      step: 2 * block * load + block * block * multiply,
-      store: block * block * load,
-    }));
+    return WORKGROUP_TILES.map(({ side, block }) => {
+      const tile = workgroupTileSide({ side, block });
+      const kernel = (y: RealType): Kernel =>
+        matmulWorkgroupTileKernel({ side, block, transA, transB, sums, types: { ...types, y } });
+      // Of an invocation: a vector of four from shared memory is a load, as is a number from elsewhere.
+      const spilled = Math.max(0, block ** 2 + 2 * block - registers);
+      const loads = block / 2 + (2 * tile) / side ** 2 + 2 * spilled;
+      const share = side ** 2 / MOST_INVOCATIONS;
+      return {
+        kernel,
+        unroll: 1,
+        tileRows: tile,
+        tileColumns: tile,
+        step: share * (loads * load + block ** 2 * multiply),
+        store: share * block ** 2 * load,
+      };
+    });
   }
   const products = batch * m * n * inner;
   return subgroupTiles(lanes, products).map(([rows, columns, wanted]) => {
@@ -312,6 +321,14 @@ function candidates(sizes: Product, target: Target): Candidate[] {
     };
   });
 }
+
+/** Tiles of a GPU's workgroup, 128, 64 and 32 rows and columns; the last takes a quarter of the invocations. */
+const WORKGROUP_TILES = [
+  { side: 16, block: 8 },
+  { side: 16, block: 4 },
+  { side: 8, block: 4 },
+] as const;
+const MOST_INVOCATIONS = 256;
 
 /**
  * Tiles of a subgroup: rows, columns of a lane, steps at a time. What takes long to compile is for products that repay it,
