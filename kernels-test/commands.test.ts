@@ -161,6 +161,8 @@ test('embed: what cannot be written or used is told before any work', async () =
     /--split/,
   );
   await failsWith(64, ['embed', '--data', images, '--output', path('x.npy')], /--run/);
+  const notHuggingFace = ['embed', '--weights', images, '--data', images, '--output', path('x.npy')];
+  await failsWith(66, notHuggingFace, /model\.safetensors\): it does not exist/, /that of a run by --run/);
   assert.not(existsSync(path('x.npy')));
   assert.not(existsSync(path('x.json')));
 });

@@ -30,9 +30,12 @@ function run(words: readonly string[], redirection: string): { readonly status: 
 
 test('a full disk under stdout: 74 where the output is the result', () => {
   if (!there) return skip('plan');
-  const { status, err } = run(['plan', '--preset', 'quickstart', '--set', 'model.depth=1'], '> /dev/full');
-  assert.is(status, 74);
-  assert.match(err, /^sop-gpu: error: writing failed \(stdout\): no space left on the device \(ENOSPC\); [^\n]+\n$/);
+  const plan = ['plan', '--preset', 'quickstart', '--set', 'model.depth=1'];
+  for (const words of [plan, ['train', '--help'], ['--version']]) {
+    const { status, err } = run(words, '> /dev/full');
+    assert.is(status, 74, words.join(' '));
+    assert.match(err, /^sop-gpu: error: writing failed \(stdout\): no space left on the device \(ENOSPC\); [^\n]+\n$/);
+  }
 });
 
 test('a full disk under stdout: training goes on with a warning, all is in its log', () => {

@@ -150,6 +150,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   silenceDrivers();
   const command = called(argv);
   const name = command?.path.join(' ') ?? program;
+  const logs = command?.logs === true && !argv.some(asksForHelp);
   const fatal = (error: unknown) => {
     const { exitCode, message, stack } = describeFailure(error, name);
     printFailure(message, stack, debug);
@@ -159,20 +160,22 @@ export async function main(argv: readonly string[]): Promise<number> {
   surviveLostOutput((failure) => {
     const first = lost === undefined;
     lost ??= failure;
-    if (first && command?.logs)
+    if (first && logs)
       process.stderr.write(`${program}: warning: ${failure.message}; the run goes on, its log has all\n`);
   });
   // What is thrown where no one awaits would else end with a stack and exit code 1.
   process.on('uncaughtException', fatal);
   const stop = watchSignals();
   try {
-    const { failure, stoppedBy } = await parseAndRun(argv, stop);
+    const { failure, stoppedBy } = await parseAndRun(argv, stop).catch((error: unknown): Outcome => {
+      if (isAnswered(error)) return {};
+      throw error;
+    });
     if (failure) printFailure(failure.message, undefined, debug);
     await lastNews();
-    if (lost && !command?.logs && !failure && stoppedBy === undefined) throw lost;
+    if (lost && !logs && !failure && stoppedBy === undefined) throw lost;
     return failure?.exitCode ?? stoppedBy ?? 0;
   } catch (error) {
-    if (isAnswered(error)) return 0;
     if (error instanceof Interrupted && stop.exitCode !== null) return stop.exitCode;
     const { exitCode, message, stack } = describeFailure(error, name);
     printFailure(message, stack, debug);

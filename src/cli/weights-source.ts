@@ -72,7 +72,12 @@ async function weightsPath({ run, weights }: WeightsOptions, network: NetworkNam
   const info = await stat(path).catch((error: unknown) => {
     throw cannotRead(path, error);
   });
-  return info.isDirectory() ? { file: join(path, 'model.safetensors'), folder: path } : { file: path, folder: null };
+  if (!info.isDirectory()) return { file: path, folder: null };
+  const file = join(path, 'model.safetensors');
+  await stat(file).catch((error: unknown) => {
+    throw cannotRead(file, error, 'give a file, a folder of Hugging Face, or that of a run by --run');
+  });
+  return { file, folder: path };
 }
 
 /** The teacher that a finished run exported, else the best checkpoint, else the last one. */
