@@ -91,12 +91,12 @@ export function uniform(key: Key, counter: number): number {
 }
 
 /** Whole number in [0, n), n up to 2^32; the bias is below n / 2^53. */
-export function below(key: Key, counter: number, n: number): number {
+function below(key: Key, counter: number, n: number): number {
   return Math.floor(uniform(key, counter) * n);
 }
 
 /** Standard normal (Box and Muller), at most 6.7 in size. */
-export function normal(key: Key, counter: number): number {
+function normal(key: Key, counter: number): number {
   return boxMuller(threefry2x32(key, words(counter)));
 }
 

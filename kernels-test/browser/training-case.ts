@@ -22,7 +22,7 @@ function images() {
   return residentSet({ name: 'blocks', channels: 3, width: SIZE, height: SIZE, pixels });
 }
 
-export const settings = {
+const settings = {
   model: { arch: 'custom', width: 32, depth: 2, heads: 2, patch_size: 4, image_size: 16, local_size: 8 },
   head: { hidden: 32, layers: 2, out: 16 },
   views: { local_count: 2 },

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Layer } from '../config/layer.js';
 import { resolveConfig } from '../config/resolve.js';
 import type { Config } from '../config/schema.js';
+import { unusableWeights } from '../data/checkpoint.js';
 import { readSafetensorsFile, readSafetensorsHeader } from '../data/node/files.js';
 import { cannotRead, errorCode } from '../data/node/io-errors.js';
 import { ExitCode, SopError } from '../errors.js';
@@ -129,12 +130,11 @@ async function besideIt(folder: string): Promise<Map<string, string>> {
   const epsilon = config['layer_norm_eps'];
   const activation = config['hidden_act'];
   const unlike = (what: string, got: unknown, ours: unknown): SopError =>
-    new SopError(ExitCode.data, {
-      what: 'weights cannot be used',
-      where: join(folder, 'config.json'),
-      why: `${what} is ${String(got)}, this encoder computes with ${String(ours)}`,
-      fix: 'give weights of a ViT as in timm',
-    });
+    unusableWeights(
+      join(folder, 'config.json'),
+      `${what} is ${String(got)}, this encoder computes with ${String(ours)}`,
+      'give weights of a ViT as in timm',
+    );
   // Below 1e-5 it only matters where a token is nearly constant: the difference is far below f32's rounding.
   if (typeof epsilon === 'number' && epsilon > 10 * NORM_EPS) throw unlike('layer_norm_eps', epsilon, NORM_EPS);
   if (activation !== undefined && activation !== 'gelu') throw unlike('hidden_act', activation, 'gelu');

@@ -23,10 +23,14 @@ export function stepOf(metadata: ReadonlyMap<string, string>, where: string): nu
   const format = metadata.get(formatKey);
   const step = Number(metadata.get(stepKey) ?? Number.NaN);
   if (format === undefined || !/^\d+$/.test(format) || !Number.isSafeInteger(step) || step < 0) {
-    throw unusable(where, 'it has no format version and step of sop-gpu in its metadata', 'give a checkpoint of a run');
+    throw unusableWeights(
+      where,
+      'it has no format version and step of sop-gpu in its metadata',
+      'give a checkpoint of a run',
+    );
   }
   if (isNewer(metadata)) {
-    throw unusable(
+    throw unusableWeights(
       where,
       `it was written by a newer sop-gpu (format ${format}, this one reads up to ${checkpointFormat})`,
       'update sop-gpu',
@@ -51,7 +55,7 @@ export function readCheckpoint(file: SafetensorsFile, where: string): Checkpoint
     const index = tensor.dtype === 'F32' ? firstNonFinite(tensor.data) : -1;
     if (index < 0) continue;
     const why = `tensor ${printable(tensor.name)} holds ${tensor.data[index]} at element ${index}`;
-    throw unusable(where, why, 'use an earlier checkpoint');
+    throw unusableWeights(where, why, 'use an earlier checkpoint');
   }
   return { ...file, step };
 }
@@ -86,9 +90,10 @@ export function expectTensors(
   const told = complaints
     .filter(([, names]) => names.length > 0)
     .map(([what, names]) => `${what}: ${shortList(names)}`);
-  if (told.length > 0) throw unusable(where, told.join('; '), 'use the model settings that it was written with');
+  if (told.length > 0) throw unusableWeights(where, told.join('; '), 'use the model settings that it was written with');
 }
 
-function unusable(where: string, why: string, fix: string): SopError {
+/** What refuses a file of weights (exit 65). */
+export function unusableWeights(where: string, why: string, fix: string): SopError {
   return new SopError(ExitCode.data, { what: 'weights cannot be used', where, why, fix });
 }

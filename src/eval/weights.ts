@@ -1,3 +1,4 @@
+import { unusableWeights } from '../data/checkpoint.js';
 import { printable, shortList } from '../data/dtype.js';
 import { type NamedArray, toFloat32 } from '../data/safetensors.js';
 import { perChannel, type Statistics } from '../data/statistics.js';
@@ -68,7 +69,11 @@ export function openWeights(
 ): WeightsFile {
   const names = timmNames(tensors, network);
   if (names.tensors.size === 0) {
-    throw bad(where, names.network ? `it has no ${names.network}` : 'it holds no tensors', 'give weights of a ViT');
+    throw unusableWeights(
+      where,
+      names.network ? `it has no ${names.network}` : 'it holds no tensors',
+      'give weights of a ViT',
+    );
   }
   if (network === 'student' && names.network === null)
     throw unfit(
@@ -87,10 +92,15 @@ function factsOf(
 ): WeightFacts {
   const wanted = ['patch_embed.proj.weight', 'pos_embed', 'blocks.0.mlp.fc1.weight'];
   const missing = wanted.filter((name) => !tensors.has(name));
-  if (missing.length > 0) throw bad(where, `missing: ${missing.join(', ')}`, 'give weights of a ViT, names as in timm');
+  if (missing.length > 0)
+    throw unusableWeights(where, `missing: ${missing.join(', ')}`, 'give weights of a ViT, names as in timm');
   const shape = (name: string): readonly number[] => tensors.get(name)?.shape ?? [];
   const misfit = (name: string, expected: string): SopError =>
-    bad(where, `${name} is ${showShape(shape(name))}, expected ${expected}`, 'give a plain ViT with square patches');
+    unusableWeights(
+      where,
+      `${name} is ${showShape(shape(name))}, expected ${expected}`,
+      'give a plain ViT with square patches',
+    );
   const [width = 0, channels = 0, patch = 0, across = 0] = shape('patch_embed.proj.weight');
   if (shape('patch_embed.proj.weight').length !== 4 || patch !== across || width < 1 || patch < 1)
     throw misfit('patch_embed.proj.weight', '[width, channels, patch, patch]');
@@ -177,7 +187,8 @@ function collect(
   const complaints = weightComplaints(specs, tensors);
   const foreign = [...tensors.keys()].filter((name) => isForeignPart(name, specs));
   if (foreign.length > 0) complaints.push(`parts that a plain ViT does not have: ${shortList(foreign.map(printable))}`);
-  if (complaints.length > 0) throw bad(where, complaints.join('; '), 'give weights of a plain ViT, names as in timm');
+  if (complaints.length > 0)
+    throw unusableWeights(where, complaints.join('; '), 'give weights of a plain ViT, names as in timm');
   return new Map(specs.map(({ name }) => [name, toFloat32(tensors.get(name)!)]));
 }
 
@@ -243,10 +254,6 @@ function numbers(metadata: ReadonlyMap<string, string>, key: string): number[] |
       .split(',') ?? [];
   const values = parts.map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
   return values.length > 0 && values.every(Number.isFinite) ? values : null;
-}
-
-function bad(where: string, why: string, fix: string): SopError {
-  return new SopError(ExitCode.data, { what: 'weights cannot be used', where, why, fix });
 }
 
 function unfit(key: string, where: string, why: string, fix: string): SopError {
