@@ -7,7 +7,7 @@ import type { NamedArray } from '../src/data/safetensors.js';
 import { defaultTarget, type Target } from '../src/gpu/target.js';
 import { openNodeGpu } from '../src/node.js';
 import { chooseTiling } from '../src/ops/matmul.js';
-import { bindingLimit } from '../src/plan/plan.js';
+import { bindingLimit } from '../src/plan/binding-limit.js';
 import { describePlan } from '../src/plan/report.js';
 import { Feed } from '../src/sop/feed.js';
 import { runClock } from '../src/sop/loop.js';

@@ -11,7 +11,7 @@ import type { TrainingOutcome } from '../src/cli/run-training.js';
 import { loadNewestValid } from '../src/data/node/checkpoints.js';
 import { decodeSafetensors } from '../src/data/safetensors.js';
 import { openNodeGpu } from '../src/node.js';
-import { bindingLimit } from '../src/plan/plan.js';
+import { bindingLimit } from '../src/plan/binding-limit.js';
 import { failsWith } from './cli-support.js';
 import { fails, picture, temporaryFolder, writeTree } from './data-support.js';
 import { projectFile } from './project.js';

@@ -2,7 +2,7 @@ import type { Config } from '../config/schema.js';
 import { dataShape, withStatistics } from '../engine/run.js';
 import { targetOf } from '../gpu/device.js';
 import { defaultTarget, type Target } from '../gpu/target.js';
-import { BindingError, bindingLimit, mebibytes } from '../plan/plan.js';
+import { BindingError, bindingLimit, mebibytes } from '../plan/binding-limit.js';
 import { describePlan, planSummary, si } from '../plan/report.js';
 import { stepsPerEpoch } from '../sop/feed.js';
 import { type DataShape, describeBatches, describePrecision, type Training, traceTraining } from '../sop/training.js';

@@ -4,7 +4,7 @@ import { bytesOf } from '../data/dtype.js';
 import { readSafetensorsFile } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
 import { type InitialFrom, initFrom, initLines } from '../eval/init.js';
-import { mebibytes } from '../plan/plan.js';
+import { mebibytes } from '../plan/binding-limit.js';
 import { describePlan, type PlanReport, planSummary } from '../plan/report.js';
 import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';

@@ -8,7 +8,7 @@ import { ExitCode, SopError } from '../errors.js';
 import type { Evaluation } from '../eval/evaluator.js';
 import { IMAGENET } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
-import { bindingLimit } from '../plan/plan.js';
+import { bindingLimit } from '../plan/binding-limit.js';
 import type { StepRecord } from '../sop/loop.js';
 import type { Trainer } from '../sop/trainer.js';
 import type { DataShape, Training } from '../sop/training.js';

@@ -3,7 +3,7 @@ import type { ImageSet } from '../data/dataset.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Target } from '../gpu/target.js';
 import { gridSide, type VitShape } from '../nn/vit.js';
-import { bindingLimit } from '../plan/plan.js';
+import { bindingLimit } from '../plan/binding-limit.js';
 import type { Encoder } from './encoder.js';
 import { type ImageFormat, preprocess } from './preprocess.js';
 

@@ -4,7 +4,8 @@ import { createPipelines, type Pipeline } from '../gpu/pipelines.js';
 import { Watchdog } from '../gpu/watchdog.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
 import type { Tensor } from '../graph/tensor.js';
-import { mebibytes, type Plan, type PlannedLaunch } from './plan.js';
+import { mebibytes } from './binding-limit.js';
+import type { Plan, PlannedLaunch } from './plan.js';
 
 /** A dispatch with everything made: the flat list of these is a step. */
 export interface Command {

@@ -3,7 +3,8 @@ import type { Target } from '../gpu/target.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Kernel } from '../graph/kernel.js';
 import { type Cost, GraphError, type Launch, type Operand } from '../graph/op.js';
-import { bytes, showShape, type Tensor } from '../graph/tensor.js';
+import { bytes, type Tensor } from '../graph/tensor.js';
+import { BindingError, bindingLimit } from './binding-limit.js';
 import { lifetimes, type Temporary, temporary } from './lifetimes.js';
 import { assignSlots } from './slots.js';
 import { withVariant } from './variants.js';
@@ -218,38 +219,6 @@ function groupOf(tensor: Tensor): string {
   return tensor.label.split('.')[0] ?? tensor.label;
 }
 
-/** A tensor that no binding of the adapter holds. */
-export class BindingError extends SopError {
-  constructor(
-    /** The largest one; `divisible` where it may be smaller if fewer images went through at a time. */
-    readonly tensor: {
-      readonly label: string;
-      readonly bytes: number;
-      readonly shape: readonly number[] | undefined;
-      readonly divisible: boolean;
-    },
-    /** Bytes that one binding holds. */
-    readonly limit: number,
-    target: Target,
-  ) {
-    super(ExitCode.unavailable, {
-      what: 'a tensor exceeds a limit of the adapter',
-      where: tensor.label,
-      why: `it needs ${mebibytes(tensor.bytes)} MiB in one binding (${tensor.bytes} bytes${tensor.shape ? `, shape ${showShape(tensor.shape)}` : ''}), ${target.name} allows ${mebibytes(limit)} MiB`,
-      fix: adviceFor(tensor.label),
-    });
-  }
-}
-
-/** The keys that make a tensor as large as it is. */
-function adviceFor(label: string): string {
-  const [, memory] = /^memory\.(\w+)$/.exec(label) ?? [];
-  if (memory) return `lower it by --set sop.${memory}.memory=N`;
-  if (/^student\.head\./.test(label)) return 'lower it by --set head.hidden=N and head.out=N';
-  if (/^student\./.test(label)) return 'lower it by --set model.width=N';
-  return 'lower --batch-size, or the memory and anchor counts of sop.*';
-}
-
 function checkLimits(buffers: readonly PlannedBuffer[], target: Target, graph: Graph): void {
   const limit = bindingLimit(target);
   const beyond = buffers.filter(({ bytes }) => bytes > limit).sort((a, b) => b.bytes - a.bytes);
@@ -266,22 +235,10 @@ function stays({ users, group }: PlannedBuffer): boolean {
   return users.length === 0 && group !== 'input' && group !== 'constant';
 }
 
-/** Bytes of the largest tensor that an adapter can bind. */
-export function bindingLimit({
-  maxBindingBytes,
-  maxBufferBytes,
-}: Pick<Target, 'maxBindingBytes' | 'maxBufferBytes'>): number {
-  return Math.min(maxBindingBytes, maxBufferBytes);
-}
-
 /** Of temporaries that take turns in a buffer, the one that makes it as large as it is; a buffer that stays is its own. */
 export function largestUser({ label, bytes, users }: PlannedBuffer): {
   readonly label: string;
   readonly bytes: number;
 } {
   return users[0] ?? { label, bytes };
-}
-
-export function mebibytes(count: number): string {
-  return (count / 2 ** 20).toFixed(1);
 }

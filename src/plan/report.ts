@@ -1,6 +1,7 @@
 import type { Target } from '../gpu/target.js';
 import { elements } from '../graph/tensor.js';
-import { bindingLimit, largestUser, mebibytes, type Plan } from './plan.js';
+import { bindingLimit, mebibytes } from './binding-limit.js';
+import { largestUser, type Plan } from './plan.js';
 
 /** Work of all nodes of one kind, forward and backward. */
 export interface FamilyCost {

@@ -2,7 +2,7 @@ import type { Config } from '../config/schema.js';
 import type { Target } from '../gpu/target.js';
 import { elements, type RealType } from '../graph/tensor.js';
 import { gridSide } from '../nn/vit.js';
-import { BindingError, bindingLimit } from '../plan/plan.js';
+import { BindingError, bindingLimit } from '../plan/binding-limit.js';
 import { maxMasked } from './masks.js';
 import { type NetworkShape, studentSpecs } from './networks.js';
 import type { TaskName } from './prototypes.js';
