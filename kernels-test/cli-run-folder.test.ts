@@ -18,7 +18,7 @@ import {
 import { watchSignals } from '../src/cli/signals.js';
 import { commandLineLayer, resolveConfig } from '../src/config/resolve.js';
 import { unpackedFolder } from '../src/node/cache.js';
-import { fails, temporaryFolder } from './data-support.js';
+import { fails, temporaryFolder, writeTree } from './data-support.js';
 
 const folder = temporaryFolder();
 const configOf = (...sets: string[]) => resolveConfig([commandLineLayer(sets)]);
@@ -50,6 +50,11 @@ test('a folder with other things in it takes a run, a folder without a run canno
   writeFileSync(join(place, 'checkpoints', 'last.safetensors'), '');
   await fails(() => prepareRunFolder(place, { resume: false }), 73, /holds another run/);
   await fails(() => prepareRunFolder(join(place, 'notes.txt'), { resume: false }), 73, /notes\.txt/);
+  // Found now, not when all is trained.
+  const blocked = writeTree(join(folder, 'blocked'), { 'config.yaml': '', export: 'a file' });
+  await fails(() => prepareRunFolder(blocked, { resume: true }), 73, /export.*not a folder/);
+  const taken = writeTree(join(folder, 'taken'), { 'config.yaml': '', 'metrics.jsonl/x': '' });
+  await fails(() => prepareRunFolder(taken, { resume: true }), 73, /metrics\.jsonl\): it is a folder/);
   await fails(() => prepareRunFolder(join(place, 'notes.txt', 'run'), { resume: false }), 73, /not a folder/);
 });
 

@@ -22,12 +22,15 @@ const measured: readonly (readonly [name: string, collapsed: boolean, ...numbers
   ['the same without momentum at 30 times the rate, step 400', true, 0.063, 2.13, 4.8485],
 ];
 for (const [name, collapsed, featureStd, effectiveRank, entropy] of measured) {
-  test(name, () => assert.is(collapse({ featureStd, effectiveRank }, entropy, 128) !== null, collapsed));
+  test(name, () => assert.is(collapse({ featureStd, effectiveRank }, entropy, 128, 1600) !== null, collapsed));
 }
 
 test('the same features for all, or the same answer of the teacher, are a collapse as well', () => {
-  assert.match(collapse({ featureStd: 0.01, effectiveRank: 9 }, 3, 128) ?? '', /nearly the same features/);
-  assert.match(collapse({ featureStd: 0.5, effectiveRank: 9 }, 1e-6, 128) ?? '', /certain of one prototype/);
+  assert.match(collapse({ featureStd: 0.01, effectiveRank: 9 }, 3, 128, 10) ?? '', /nearly the same features/);
+  assert.match(collapse({ featureStd: 0.5, effectiveRank: 9 }, 1e-6, 128, 10) ?? '', /certain of one prototype/);
+  // The features of one image have no spread, those of three two directions at most.
+  assert.is(collapse({ featureStd: 0, effectiveRank: 1 }, 3, 128, 1), null);
+  assert.is(collapse({ featureStd: 0.5, effectiveRank: 2 }, 3, 128, 3), null);
 });
 
 for (const [what, set, told] of [

@@ -48,7 +48,7 @@ export class Looker {
       .slice(0, SHOWN_PROTOTYPES);
     this.lookedAt = run.step;
     const entropy = run.lastRecord?.teacherEntropy ?? Number.NaN;
-    const collapsed = collapse(evaluation.spread, entropy, run.config.sop.cls.anchors);
+    const collapsed = collapse(evaluation.spread, entropy, run.config.sop.cls.anchors, this.shown.count);
     return { look: { ...this.compose(features, evaluation, run.step), collapsed, views, prototypes }, evaluation };
   }
 
@@ -59,7 +59,7 @@ export class Looker {
   ): Promise<{ readonly look: Look; readonly evaluation: Evaluation }> {
     const features = await encoder.embed(this.shown);
     const evaluation = await evaluateFeatures(engine.gpu, features, this.shown.labels, [10]);
-    const collapsed = collapse(evaluation.spread, Number.NaN, 1);
+    const collapsed = collapse(evaluation.spread, Number.NaN, 1, this.shown.count);
     const nothing = { views: { grid: 0, images: [] }, prototypes: [] };
     return { look: { ...this.compose(features, evaluation, 0), collapsed, ...nothing }, evaluation };
   }

@@ -46,7 +46,7 @@ export class Evaluations {
   /** Measures the teacher at a barrier, writes the line, keeps the best; null where a signal came before it was done. */
   async evaluate(): Promise<Evaluation | null> {
     const { progress, metrics, saver, stepsPerEpoch } = this.run;
-    const { printer, config } = this.setup;
+    const { printer, config, splits } = this.setup;
     const { step, teacherEntropy } = progress;
     const recomputed = metrics.lists.summary();
     const result = await this.measure();
@@ -64,7 +64,7 @@ export class Evaluations {
       progress.best = score;
       await saver.save('best');
     }
-    await this.judge(collapse(spread, teacherEntropy, config.sop.cls.anchors));
+    await this.judge(collapse(spread, teacherEntropy, config.sop.cls.anchors, splits.train.count));
     return result;
   }
 

@@ -73,7 +73,7 @@ export async function prepareRunFolder(folder: string, options: { readonly resum
   for (const path of [run.folder, run.checkpoints, join(folder, 'export')]) {
     await makeFolder(path);
   }
-  for (const path of [run.config, run.lastCheckpoint]) await checkCreatable(path);
+  for (const path of [run.config, run.metrics, run.lastCheckpoint, run.exported]) await checkCreatable(path);
   return run;
 }
 

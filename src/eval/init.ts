@@ -41,7 +41,7 @@ export function initFrom(
       what: 'weights do not fit the model',
       where,
       why: complaints.join('; '),
-      fix: 'set model.* as the file has it',
+      fix: 'set model.* and head.* as the file has them, and give images with as many channels',
     });
   }
   const known = new Set(matched);
