@@ -22,7 +22,7 @@ test('lists of neighbours change nothing but the work, stopped and resumed, and 
     set: [`sop.neighbour_search=${kind}`, 'optim.accumulate=2', 'sop.patch.neighbours=0'],
   });
   const [lists, inFull] = [search('graph'), search('full')];
-  const [listed, stopped, older] = ['listed', 'stopped', 'older'].map((name) => join(folder, name));
+  const [listed, stopped, older, moved] = ['listed', 'stopped', 'older', 'moved'].map((name) => join(folder, name));
   const lines: string[] = [];
   await trainTiny(gpu, listed!, { ...lists, onLine: (line) => lines.push(line) });
   assert.match(lines.join('\n'), /search {6}\[CLS\] by lists of 4: /);
@@ -42,6 +42,14 @@ test('lists of neighbours change nothing but the work, stopped and resumed, and 
   await trainTiny(gpu, older!, { ...inFull, onLine: interruptAt(4) });
   await trainTiny(gpu, older!, { ...lists, resume: true });
   assert.equal(numbers(older!), numbers(listed!));
+  // On another adapter similarities may have other bits: what is known of the old ones counts no more.
+  await trainTiny(gpu, moved!, { ...lists, onLine: interruptAt(4) });
+  const { length } = metricsOf(moved!).stepLines;
+  const elsewhere = { ...gpu, target: { ...gpu.target, name: 'another adapter' } };
+  await trainTiny(elsewhere, moved!, { ...lists, resume: true });
+  assert.equal(numbers(moved!), numbers(listed!));
+  assert.ok(counts[length]! < 8, 'some of the drawn lists are known by then');
+  assert.is(metricsOf(moved!).stepLines[length]!['recomputed_lists'], 8);
 });
 
 test('where lists cannot serve, the search is in full and says why', async () => {

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { type CheckpointName, loadNewestValid, saveCheckpoint } from '../data/node/checkpoints.js';
 import { writeSafetensorsFile } from '../data/node/files.js';
-import { checkSameImages, progressMetadata, runMetadata, teacherBackbone } from '../engine/run.js';
+import { checkSameImages, progressMetadata, runMetadata, stateFor, teacherBackbone } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Trainer } from '../sop/trainer.js';
 import { checkUnedited, definingSettings } from './run-folder.js';
@@ -154,7 +154,7 @@ export async function restore(
   const { metadata, step } = checkpoint;
   checkUnedited(metadata, config, run.config);
   checkSameImages(metadata, splits.train, 'start a new run with --init');
-  trainer.load(checkpoint.tensors, path);
+  trainer.load(stateFor(checkpoint, gpu.target), path);
   if (metadata.get('adapter') !== gpu.target.name)
     printer.warn(
       `the run began on ${metadata.get('adapter')}: on another adapter it goes on, but not with the same bits`,

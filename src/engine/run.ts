@@ -1,5 +1,6 @@
 import { flattenConfig, formatValue } from '../config/keys.js';
 import type { Config } from '../config/schema.js';
+import type { Checkpoint } from '../data/checkpoint.js';
 import type { ImageSet } from '../data/dataset.js';
 import { fingerprint } from '../data/fingerprint.js';
 import type { NamedArray } from '../data/safetensors.js';
@@ -8,8 +9,10 @@ import { ExitCode, SopError } from '../errors.js';
 import type { Evaluation } from '../eval/evaluator.js';
 import { IMAGENET } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
+import type { Target } from '../gpu/target.js';
 import { bindingLimit } from '../plan/binding-limit.js';
 import type { StepRecord } from '../sop/loop.js';
+import { isListName } from '../sop/neighbour-lists.js';
 import type { Trainer } from '../sop/trainer.js';
 import type { DataShape, Training } from '../sop/training.js';
 
@@ -56,6 +59,18 @@ export function progressMetadata(elapsed: number, data: ImageSet, { target }: Pi
 }
 
 const fingerprintKey = 'data.fingerprint';
+
+/**
+ * What of a checkpoint `target` goes on with. Lists of neighbours hold similarities, whose last bits each adapter rounds in its
+ * own way: those of another one would stand in a wrong order among its own, so they are left out, and found anew.
+ */
+export function stateFor(
+  { metadata, tensors }: Pick<Checkpoint, 'metadata' | 'tensors'>,
+  target: Pick<Target, 'name'>,
+): ReadonlyMap<string, NamedArray> {
+  if (metadata.get('adapter') === target.name) return tensors;
+  return new Map([...tensors].filter(([name]) => !isListName(name)));
+}
 
 /**
  * @param metadata of a checkpoint

@@ -14,7 +14,15 @@ import { traceOnDevice } from '../sop/search-check.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
 import type { Training } from '../sop/training.js';
 import { evaluateFeatures, type Features, ImageEncoder } from './image-encoder.js';
-import { checkSameImages, dataShape, progressMetadata, runMetadata, teacherBackbone, withStatistics } from './run.js';
+import {
+  checkSameImages,
+  dataShape,
+  progressMetadata,
+  runMetadata,
+  stateFor,
+  teacherBackbone,
+  withStatistics,
+} from './run.js';
 import { configOf, type Settings, settingsOf } from './settings.js';
 import { type BatchPictures, batchPictures, type PrototypePicture, prototypePictures } from './watch.js';
 
@@ -83,7 +91,7 @@ export class TrainingRun {
     const trainer = await Trainer.create(gpu, training, options.onProgress);
     const run = new TrainingRun(gpu, data, training, trainer, feed);
     if (saved) {
-      trainer.load(saved.tensors, 'checkpoint');
+      trainer.load(stateFor(saved, gpu.target), 'checkpoint');
       run.step = saved.step;
       run.elapsed = Number(saved.metadata.get('elapsed') ?? 0);
     } else if (options.init) {
