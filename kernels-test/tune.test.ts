@@ -13,7 +13,7 @@ import { neighbours } from '../src/ops/neighbours.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
-import { tunePlan } from '../src/plan/tune.js';
+import { type TunedCall, tunePlan } from '../src/plan/tune.js';
 import { callKey, withVariant } from '../src/plan/variants.js';
 import { traceSearch } from '../src/sop/search-choice.js';
 import { failsWith } from './cli-support.js';
@@ -79,21 +79,37 @@ test('tuning times every variant of every different call once, and the plan then
   graph.one(matmul, [y!, graph.input('b', [96, 64])], { transA: false, transB: false });
   const planned = plan(graph, target);
   const steps: string[] = [];
-  const found = await tunePlan(gpu, planned, new Map(), (done, total) => steps.push(`${done}/${total}`));
+  const found = new Map<string, TunedCall>();
+  await tunePlan(gpu, planned, found, (done, total) => steps.push(`${done}/${total}`));
   const key = 'layernorm 130x96 96 96 eps=0.000001';
   const entry = found.get(key);
   assert.ok(entry, [...found.keys()].join());
   assert.is(steps.at(-1), `${found.size}/${found.size}`);
   assert.ok(entry.ms > 0 && entry.built_in_ms > 0 && entry.ms <= entry.built_in_ms, JSON.stringify(entry));
   assert.is(entry.built_in, layernorm.variants!({ ...planned.graph.nodes[0]!, attrs: { eps: 1e-6 }, target })[0]);
-  assert.is((await tunePlan(gpu, planned, found, () => undefined)).size, 0, 'what is known is timed again');
+  const known = [...found.values()];
+  await tunePlan(gpu, planned, found, () => undefined);
+  assert.ok(
+    known.every((call, i) => call === [...found.values()][i]),
+    'what is known is timed again',
+  );
+  const cut = new Map<string, TunedCall>();
+  const stopAfterOne = (done: number): void => {
+    if (done === 1) throw new Error('stopped');
+  };
+  await tunePlan(gpu, planned, cut, stopAfterOne).then(
+    () => assert.unreachable(),
+    () => undefined,
+  );
+  assert.equal([...cut.keys()], [key], 'what was timed before it was stopped');
 });
 
 test('the tiles of searches are tuned, too, those of lists on as many short lists as are expected', async () => {
   const task = { memory: 64, anchors: 32, neighbours: 2, tasks: 1, listed: true };
   const { graph } = traceSearch(task, 8, [5]);
   const planned = plan(graph, target);
-  const found = await tunePlan(gpu, planned, new Map(), () => undefined);
+  const found = new Map<string, TunedCall>();
+  await tunePlan(gpu, planned, found, () => undefined);
   const names = ['stale_neighbours', 'update_neighbours_insert'];
   assert.equal(
     [...found.keys()].map((key) => key.split(' ')[0]),

@@ -153,8 +153,8 @@ export const commands: readonly Command[] = [
 /** What is kept, and how not to use it. */
 const tuneHelp = `
 The winners are kept in $XDG_CACHE_HOME/sop-gpu/tuning (or ~/.cache/sop-gpu/tuning), a file for each adapter, driver and
-version of sop-gpu. SOP_GPU_TUNING=off uses the built-in choices. Another variant rounds in another order: a run that is to
-go on bit for bit must find the tuning that it began with.
+version of sop-gpu; where it is stopped, those found so far. SOP_GPU_TUNING=off uses the built-in choices. Another variant
+rounds in another order: a run that is to go on bit for bit must find the tuning that it began with.
 `;
 
 /** What `sop-gpu <group> --help` says of commands with two words. */

@@ -28,25 +28,27 @@ export async function tuneCommand(
   const progress = new CountProgress('kernels at their shapes', printer);
   try {
     printer.line(`adapter  ${gpu.target.name}`);
-    await checkCreatable(await makeTuningFolder(gpu.description));
+    const file = await makeTuningFolder(gpu.description);
+    await checkCreatable(file);
     const found = new Map<string, TunedCall>();
-    // Grey and colour images give different first layers; all else is found twice and timed once.
-    for (const channels of [3, 1] as const) {
-      const training = traceTraining(config, imagesOf(config, channels), gpu.target);
-      const precision = describePrecision(training);
-      if (precision?.refused && channels === 3) printer.warn(precision.text);
-      for (const [key, call] of await tunePlan(gpu, training.plan, found, (done, total) =>
-        progress.update(done, total),
-      ))
-        found.set(key, call);
+    try {
+      // Grey and colour images give different first layers; all else is found twice and timed once.
+      for (const channels of [3, 1] as const) {
+        const training = traceTraining(config, imagesOf(config, channels), gpu.target);
+        const precision = describePrecision(training);
+        if (precision?.refused && channels === 3) printer.warn(precision.text);
+        await tunePlan(gpu, training.plan, found, (done, total) => progress.update(done, total));
+      }
+    } finally {
+      progress.stop();
+      // Also where it was stopped: a large model takes many minutes.
+      if (found.size > 0) await keepTuning(gpu.description, found);
     }
-    progress.stop();
     const changed = [...found].filter(([, { variant, built_in }]) => variant !== built_in);
     const rows = changed.map(([key, { built_in, built_in_ms, variant, ms }]) => [
       ...[key, built_in, digits(built_in_ms), variant, digits(ms)],
     ]);
     printer.lines(table(['kernel at its shape', 'built in', 'ms', 'fastest', 'ms'], rows));
-    const file = await keepTuning(gpu.description, found);
     printer.line(`${found.size} timed, ${changed.length} faster than as built in; kept in ${file}`);
     const { driver, engine } = readTuning(gpu.description);
     return { result: { adapter: gpu.target.name, driver, engine, file, calls: found } };

@@ -60,14 +60,13 @@ export async function makeTuningFolder(description: AdapterDescription): Promise
   return path;
 }
 
-/** Adds to what is kept for an adapter. Returns the path. @throws SopError 73, 74 */
+/** Adds to what is kept for an adapter. @throws SopError 73, 74 */
 export async function keepTuning(
   description: AdapterDescription,
   found: ReadonlyMap<string, TunedCall>,
-): Promise<string> {
+): Promise<void> {
   const path = await makeTuningFolder(description);
   const before = readTuning(description);
   const tuning: Tuning = { ...before, calls: { ...before.calls, ...Object.fromEntries(found) } };
   await writeFileAtomic(path, [new TextEncoder().encode(`${JSON.stringify(tuning, null, 1)}\n`)]);
-  return path;
 }

@@ -25,30 +25,29 @@ const HOPELESS = 3;
 
 /**
  * Times the variants of every different call of a plan on an adapter, each alone, on numbers made for it.
- * @param known calls that need not be timed again
+ * @param tuned takes each call as soon as it is timed; those that are in it already are not timed again
  * @param progress calls done, and all
  */
 export async function tunePlan(
   gpu: Gpu,
   { graph, target }: Plan,
-  known: ReadonlyMap<string, TunedCall>,
+  tuned: Map<string, TunedCall>,
   progress: (done: number, total: number) => void,
-): Promise<Map<string, TunedCall>> {
+): Promise<void> {
   const calls = new Map<string, { readonly node: Node; readonly variants: readonly string[] }>();
   for (const node of graph.nodes) {
     const { op, inputs, outputs, attrs } = node;
     const call = { inputs, outputs, attrs, target };
     const variants = op.variants?.(call) ?? [];
     const key = callKey(op, call);
-    if (variants.length > 1 && !known.has(key)) calls.set(key, { node, variants });
+    if (variants.length > 1 && !tuned.has(key)) calls.set(key, { node, variants });
   }
-  const tuned = new Map<string, TunedCall>();
+  let done = 0;
   for (const [key, { node, variants }] of calls) {
-    progress(tuned.size, calls.size);
+    progress(done++, calls.size);
     tuned.set(key, await tuneCall(gpu, key, node, variants));
   }
-  progress(calls.size, calls.size);
-  return tuned;
+  progress(done, calls.size);
 }
 
 async function tuneCall(gpu: Gpu, key: string, node: Node, variants: readonly string[]): Promise<TunedCall> {
