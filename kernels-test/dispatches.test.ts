@@ -61,6 +61,23 @@ test('at a bound of 2e10 a product of 12608 x 384 x 1536 stays whole, one of twi
   assert.equal([12_608, 25_216].map(dispatches), [1, 2]);
 });
 
+test('of the gradient of weights from very many rows not even a row of tiles is too much for a dispatch', () => {
+  const product = tests.find(({ op, bench }) => op.name === 'matmul' && bench?.form === 'TN');
+  const { graph } = trace(product!, product!.bench!.sized(384, 200_000, 1536));
+  const { launches } = plan(graph, { ...defaultTarget, maxBindingBytes: 2 ** 31, maxBufferBytes: 2 ** 31 });
+  const worst = Math.max(...launches.map(({ flops }) => flops));
+  assert.ok(worst <= 2e10 && worst > 1e10, `${worst}`);
+});
+
+test('more rows of tiles than a dispatch may have workgroups in a direction come in several', async () => {
+  const product = tests.find(({ op, bench }) => op.name === 'matmul' && bench?.form === 'NN');
+  const testCase = product!.bench!.sized(200, 40, 70);
+  const narrow = { ...gpu.target, maxWorkgroupsPerDimension: 4 };
+  const count = (on: Target): number => plan(trace(product!, testCase).graph, on).launches.length;
+  assert.ok(count(narrow) > count(gpu.target));
+  await checkOnDevice(gpu, product!, testCase, tests, narrow);
+});
+
 test('submits end between dispatches, before 100 ms of work, and count what depends on the device with all that it may be', () => {
   for (const listed of [false, true]) {
     const task = { memory: 65_536, anchors: 4096, neighbours: 8, tasks: 4, listed };

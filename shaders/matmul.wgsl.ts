@@ -44,8 +44,9 @@ const PARAMS = {
   b_first: 'u32',
   y_first: 'u32',
   bias_on: 'u32',
-  /** Tiles of rows in dispatches before this one. */
+  /** Tiles of rows, and of columns, in dispatches before this one. */
   first_tile: 'u32',
+  first_column_tile: 'u32',
 } as const;
 
 /** Workgroup (x, y, z) = (tile of columns, tile of rows, batch and split) and its part of the inner axis. */
@@ -62,7 +63,7 @@ const PLACE = wgsl`
 
 /** One store of the sum of row `place` of a tile, among the workgroups that share its rows by the first. */
 const storeSum = (place: string, sum: string, rows: number): string =>
-  `  if (workgroup.x == 0u && ${place} < ${rows}u && top + ${place} < params.rows) { sums[sums_batch + top + ${place}] = ${sum}; }`;
+  `  if (left == 0u && ${place} < ${rows}u && top + ${place} < params.rows) { sums[sums_batch + top + ${place}] = ${sum}; }`;
 
 /** How an operand is loaded: number by number, or four at a time along the inner axis, or four rows (columns) at a time. */
 export type Loads = 'one' | 'inner' | 'side';
@@ -208,7 +209,7 @@ fn subgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workg
                  @builtin(subgroup_invocation_id) lane: u32) {
 ${PLACE}
   let top = (params.first_tile + workgroup.y) * ${rows}u;
-  let left = workgroup.x * ${lanes * columns}u;
+  let left = (params.first_column_tile + workgroup.x) * ${lanes * columns}u;
 ${a.start}
 ${b.start}
   var tile: array<f32, ${rows * columns}>;
@@ -324,7 +325,7 @@ fn workgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_work
           @builtin(local_invocation_id) local: vec3<u32>, @builtin(local_invocation_index) index: u32) {
 ${PLACE}
   let top = (params.first_tile + workgroup.y) * ${tile}u;
-  let left = workgroup.x * ${tile}u;
+  let left = (params.first_column_tile + workgroup.x) * ${tile}u;
   let a_start = batch * params.a_batch;
   let b_start = params.b_first + batch * params.b_batch;
 ${times(block, (i) => times(vectors, (j) => `  var y${i}_${j} = vec4(0.0);`))}

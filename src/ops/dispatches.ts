@@ -8,9 +8,17 @@ export interface Part {
   readonly flops: number;
 }
 
-/** `count` workgroups, or rows of them, with `flops` of work in all, in as few equal parts as the bound on a dispatch allows. */
-export function dispatchParts({ maxDispatchFlops }: Target, count: number, flops: number): Part[] {
-  const most = Math.max(1, Math.floor((maxDispatchFlops * count) / Math.max(1, flops)));
+/**
+ * `count` workgroups, or rows of them, with `flops` of work in all, in as few equal parts as the bound on a dispatch allows.
+ * @param longest more are in no part
+ */
+export function dispatchParts(
+  { maxDispatchFlops }: Target,
+  count: number,
+  flops: number,
+  longest = Number.POSITIVE_INFINITY,
+): Part[] {
+  const most = Math.max(1, Math.min(longest, Math.floor((maxDispatchFlops * count) / Math.max(1, flops))));
   const together = Math.ceil(count / Math.ceil(count / most));
   return Array.from({ length: Math.ceil(count / together) }, (_, i) => {
     const first = i * together;

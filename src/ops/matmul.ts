@@ -190,8 +190,15 @@ export function productLaunches(placed: PlacedProduct, tiling: Tiling, target: T
   const { batch, rows, columns, inner, transA, transB, types, operands, biased, rowStride, firstB, firstY } = placed;
   const { tileRows, tileColumns, splits, span } = tiling;
   const kernel = tiling.kernel(splits > 1 ? 'f32' : types.y);
-  const parts = dispatchParts(target, Math.ceil(rows / tileRows), 2 * batch * rows * columns * inner);
-  return parts.map(({ first, count, flops }) => ({
+  const [tiles, columnTiles] = [Math.ceil(rows / tileRows), Math.ceil(columns / tileColumns)];
+  // One row of tiles may be too much: of the gradient of weights, whose inner axis is all rows of a batch.
+  const parts = dispatchParts(
+    target,
+    tiles,
+    2 * batch * rows * columns * inner,
+    target.maxWorkgroupsPerDimension,
+  ).flatMap((across) => dispatchParts(target, columnTiles, across.flops).map((along) => ({ across, along })));
+  return parts.map(({ across, along }) => ({
     kernel,
     bindings: operands,
     params: {
@@ -209,10 +216,11 @@ export function productLaunches(placed: PlacedProduct, tiling: Tiling, target: T
       b_first: firstB ?? 0,
       y_first: firstY ?? 0,
       bias_on: biased ? 1 : 0,
-      first_tile: first,
+      first_tile: across.first,
+      first_column_tile: along.first,
     },
-    workgroups: [Math.ceil(columns / tileColumns), count, batch * splits],
-    flops,
+    workgroups: [along.count, across.count, batch * splits],
+    flops: along.flops,
   }));
 }
 

@@ -179,7 +179,9 @@ function resolve(
     return value;
   });
   if (!workgroups.every((count) => Number.isInteger(count) && count > 0 && count <= target.maxWorkgroupsPerDimension)) {
-    throw new GraphError(node.op.name, `${kernel.label} is dispatched over [${workgroups}] workgroups`);
+    const most = target.maxWorkgroupsPerDimension;
+    const why = `${workgroups.join(' x ')} workgroups of ${kernel.label}, and ${most} in a direction are the most`;
+    throw new GraphError(node.op.name, why);
   }
   if (kernel.bindings.length > target.maxStorageBuffers) {
     throw new SopError(ExitCode.unavailable, {
