@@ -66,6 +66,26 @@ test('similarities have the same bits from both ends, in all kernels, as lists n
   }
 });
 
+test('a kernel whose similarities differ from the others by one bit is noticed', async () => {
+  const wrong = await openNodeGpu({ quiet: true });
+  const create = wrong.device.createShaderModule.bind(wrong.device);
+  // That which stores the similarities of new rows, from which they enter the lists of the others.
+  const stored = /similarity\[at \+ x\] = (acc\[.*?\]);/g;
+  wrong.device.createShaderModule = ({ code, ...rest }) =>
+    create({ ...rest, code: code.replace(stored, 'similarity[at + x] = bitcast<f32>(bitcast<u32>($1) ^ 1u);') });
+  try {
+    const task = { memory: 60, anchors: 15, neighbours: 2, tasks: 1, listed: true };
+    const { graph, memory } = traceSearch(task, 8, [5]);
+    const step = plan(graph, gpu.target);
+    assert.equal(
+      [await similaritiesAgree(gpu, step, memory), await similaritiesAgree(wrong, step, memory)],
+      [true, false],
+    );
+  } finally {
+    await wrong.close();
+  }
+});
+
 test('the kernels of lists in a step are those that the check at its start runs', async () => {
   const lavapipe = { ...defaultTarget, kind: 'lavapipe', subgroupSize: 8 } as const;
   const targets: Target[] = [
