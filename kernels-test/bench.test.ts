@@ -191,6 +191,7 @@ test('bench:peers refuses what it cannot do before anything is installed or meas
   for (const [code, pattern, ...argv] of [
     [64, /did you mean softmax\?/, 'sofmax'],
     [64, /'--jsn'/, 'softmax', '--jsn', 'x.json'],
+    [64, /--json has no value/, 'softmax', '--json', ''],
     [73, /cannot create/, 'softmax', '--json', join(folder, 'no-folder', 'peers.json')],
     [73, /cannot create/, 'softmax', '--markdown', folder],
     [69, /no such adapter/, 'softmax', '--adapter', 'a potato'],

@@ -32,7 +32,10 @@ function installPeers() {
 function commandLine() {
   const options = { adapter: { type: 'string' }, json: { type: 'string' }, markdown: { type: 'string' } };
   try {
-    return parseArgs({ allowPositionals: true, options });
+    const parsed = parseArgs({ allowPositionals: true, options });
+    const empty = Object.entries(parsed.values).find(([, value]) => value.trim() === '');
+    if (empty) throw new Error(`--${empty[0]} has no value`);
+    return parsed;
   } catch (error) {
     const [why] = error.message.split('. ');
     return die(64, `bad command line (bench:peers): ${why}; it takes names of works, --adapter, --json and --markdown`);
