@@ -204,6 +204,29 @@ test('bench:peers refuses what it cannot do before anything is installed or meas
   }
 });
 
+test('bench:step times steps, and refuses what it cannot do in one line', () => {
+  const program = fileURLToPath(projectFile('bench/step.js'));
+  const run = (...argv: string[]) => spawnSync(process.execPath, [program, ...argv], { encoding: 'utf8' });
+  for (const [code, pattern, ...argv] of [
+    [64, /'--jsn'/, '--jsn', 'x.json'],
+    [64, /--steps\): expected a whole number, got abc/, '--steps', 'abc'],
+    [64, /--channels/, '--channels', '2'],
+    [64, /unknown preset/, '--preset', 'quick'],
+    [73, /cannot create/, '--json', join(folder, 'no-folder', 'step.json')],
+  ] as const) {
+    const { status, stdout, stderr } = run(...argv);
+    assert.is(status, code, stderr);
+    assert.match(stderr, /^sop-gpu: error: [^\n]+\n$/);
+    assert.match(stderr, pattern);
+    assert.is(stdout, '');
+  }
+  const json = join(folder, 'step.json');
+  const { status, stdout, stderr } = run('--set', 'model.depth=1', '--steps', '1', '--json', json);
+  assert.is(status, 0, stderr);
+  assert.match(stdout, /^images_per_s +[\d.]+$/m);
+  assert.ok((JSON.parse(readFileSync(json, 'utf8')) as { ms: number }).ms > 0);
+});
+
 test('the tables of README are what bench/results gives', () => {
   const readme = readFileSync(projectFile('README.md'), 'utf8');
   assert.is(

@@ -7,7 +7,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { compiled, die, underVulkan } from '../../bin/launch.js';
+import { compiled, die } from '../../bin/launch.js';
+import { program } from '../program.js';
 
 const { median, digits } = await import(compiled('src/numbers.js'));
 
@@ -213,10 +214,4 @@ async function writeMarkdown(path, adapter, rows) {
   await writeFileAtomic(path, [new TextEncoder().encode(`${lines.join('\n')}\n`)]);
 }
 
-await underVulkan(async () => {
-  const { describeFailure } = await import(compiled('src/cli/failure.js'));
-  await main().catch((error) => {
-    const { exitCode, message } = describeFailure(error, 'bench:peers');
-    die(exitCode, message);
-  });
-});
+await program('bench:peers', main);
