@@ -7,6 +7,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -74,6 +75,9 @@ export interface MetricsHistory {
   readonly lists: ListCounts;
 }
 
+/** A name that the sweep of temporary files knows (data/node/files.ts). */
+const temporaryOf = (path: string): string => join(dirname(path), `.${basename(path)}.${process.pid}-0.tmp`);
+
 /** Copies what belongs to steps up to `lastStep` into a new file that takes the old one's place. */
 function repair(path: string, lastStep: number): MetricsHistory {
   let source: number;
@@ -83,8 +87,7 @@ function repair(path: string, lastStep: number): MetricsHistory {
     if (errorCode(error) === 'ENOENT') return { kept: 0, dropped: 0, lastEvaluation: 0, lists: new ListCounts() };
     throw cannotRead(path, error);
   }
-  // A name that the sweep of temporary files knows (data/node/files.ts).
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-0.tmp`);
+  const temporary = temporaryOf(path);
   let target: number | undefined;
   let [kept, dropped, lastEvaluation] = [0, 0, 0];
   const lists = new ListCounts();
@@ -121,7 +124,7 @@ function repair(path: string, lastStep: number): MetricsHistory {
 export class MetricsFile {
   private constructor(
     readonly path: string,
-    private readonly file: number,
+    private file: number,
     readonly history: MetricsHistory,
   ) {}
 
@@ -132,7 +135,7 @@ export class MetricsFile {
   static open(path: string, lastStep = 0): MetricsFile {
     const history = repair(path, lastStep);
     try {
-      return new MetricsFile(path, openSync(path, 'a'), history);
+      return new MetricsFile(path, openSync(path, 'a+'), history);
     } catch (error) {
       throw cannotWrite(path, error, 'create');
     }
@@ -157,6 +160,37 @@ export class MetricsFile {
     } catch (error) {
       throw cannotWrite(this.path, error, 'write');
     }
+  }
+
+  /**
+   * Where the file was moved or removed, all its lines are written at its path again, and those to come go there.
+   *
+   * @returns whether that was so
+   * @throws SopError (73, 74)
+   */
+  restore(): boolean {
+    const own = fstatSync(this.file);
+    const there = statSync(this.path, { throwIfNoEntry: false });
+    if (there?.ino === own.ino && there.dev === own.dev) return false;
+    const temporary = temporaryOf(this.path);
+    let target: number | undefined;
+    try {
+      target = openSync(temporary, 'ax+');
+      const chunk = Buffer.alloc(piece);
+      for (let at = 0, count = 1; count > 0; at += count) {
+        count = readSync(this.file, chunk, 0, piece, at);
+        writeAll(target, chunk.subarray(0, count));
+      }
+      fsyncSync(target);
+      renameSync(temporary, this.path);
+    } catch (error) {
+      if (target !== undefined) closeSync(target);
+      rmSync(temporary, { force: true });
+      throw cannotWrite(this.path, error, target === undefined ? 'create' : 'write');
+    }
+    closeSync(this.file);
+    this.file = target;
+    return true;
   }
 
   close(): void {

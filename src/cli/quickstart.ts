@@ -74,6 +74,7 @@ export async function quickstartCommand(
       splits,
       gpu,
       run,
+      lock,
       resume: false,
       init: undefined,
       printer,

@@ -1,11 +1,14 @@
 import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { type CheckpointName, loadNewestValid, saveCheckpoint } from '../data/node/checkpoints.js';
 import { writeSafetensorsFile } from '../data/node/files.js';
+import { makeFolder } from '../data/node/folders.js';
 import { checkSameImages, progressMetadata, runMetadata, stateFor, teacherBackbone } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Trainer } from '../sop/trainer.js';
 import { checkUnedited, definingSettings } from './run-folder.js';
 import type { RunMetrics } from './run-metrics.js';
+import type { RunPlace } from './run-place.js';
 import type { TrainSetup } from './train-setup.js';
 
 /** What a run remembers besides its tensors. */
@@ -37,6 +40,7 @@ export class Saver {
     private readonly setup: TrainSetup,
     private readonly trainer: Trainer,
     private readonly metrics: RunMetrics,
+    private readonly place: RunPlace,
     private readonly progress: Progress,
     private lastStep: number | null,
   ) {
@@ -87,6 +91,7 @@ export class Saver {
   }
 
   private failed(error: unknown): void {
+    if (this.gaveUp) return; // `last` and `best` may be under way together
     if (!(error instanceof SopError)) {
       this.gaveUp = new SopError(
         ExitCode.internal,
@@ -118,9 +123,13 @@ export class Saver {
     ]);
     const tensors = await this.trainer.save();
     return async () => {
+      await this.place.secure();
       // The metrics of a step are safe before its checkpoint is: a run that goes on from it finds them all.
       this.metrics.sync();
-      await saveCheckpoint(run.folder, name, step, tensors, metadata, () => gpu.check());
+      await saveCheckpoint(run.folder, name, step, tensors, metadata, async () => {
+        await this.place.secure();
+        gpu.check();
+      });
       if (name === 'last') this.lastStep = step;
     };
   }
@@ -172,7 +181,14 @@ export async function restore(
 }
 
 /** Writes the teacher's backbone under timm's names. @throws SopError 73, 74 */
-export async function exportTeacher({ run }: TrainSetup, trainer: Trainer, step: number): Promise<void> {
+export async function exportTeacher(
+  { run }: TrainSetup,
+  trainer: Trainer,
+  place: RunPlace,
+  step: number,
+): Promise<void> {
+  await place.secure();
+  await makeFolder(dirname(run.exported));
   const { tensors, metadata } = await teacherBackbone(trainer, step);
   await writeSafetensorsFile(run.exported, tensors, metadata, { crc: true });
 }

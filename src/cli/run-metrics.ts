@@ -41,6 +41,11 @@ export class RunMetrics {
     this.file.sync();
   }
 
+  /** As `MetricsFile.restore`. */
+  restore(): boolean {
+    return this.file.restore();
+  }
+
   close(): void {
     this.file.close();
   }

@@ -14,6 +14,7 @@ import { formatDuration, formatRate, TrainProgress } from './progress.js';
 import { exportTeacher, type Progress, Saver } from './run-checkpoints.js';
 import { Evaluations } from './run-evaluations.js';
 import { RunMetrics } from './run-metrics.js';
+import { RunPlace } from './run-place.js';
 import { progressState } from './run-report.js';
 import { prepareRun } from './run-setup.js';
 import { SkippedSteps } from './skipped-steps.js';
@@ -38,6 +39,7 @@ interface ActiveRun {
   readonly feed: Feed;
   readonly clock: RunClock;
   readonly metrics: RunMetrics;
+  readonly place: RunPlace;
   readonly saver: Saver;
   readonly evaluations: Evaluations;
   readonly line: TrainProgress;
@@ -52,11 +54,12 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   for (const write of Feed.residentPixels(training, splits.train)) trainer.write(write);
 
   const metrics = RunMetrics.open(setup.run.metrics, progress.step, printer);
+  const place = await RunPlace.open(setup, metrics);
   const feed = new Feed(training, splits.train, progress.step);
   const { stepsPerEpoch } = feed;
-  const saver = new Saver(setup, trainer, metrics, progress, lastStep);
+  const saver = new Saver(setup, trainer, metrics, place, progress, lastStep);
   const run: ActiveRun = {
-    ...{ setup, trainer, progress, feed, metrics, saver },
+    ...{ setup, trainer, progress, feed, metrics, place, saver },
     clock: runClock(config, stepsPerEpoch),
     evaluations: await Evaluations.create(setup, { trainer, progress, metrics, saver, stepsPerEpoch }),
     line: new TrainProgress(printer, config.log.every),
@@ -133,7 +136,7 @@ async function trainSteps(run: ActiveRun, skips: SkippedSteps): Promise<number[]
 
 /** Saves; after the last step also evaluates and exports, and says what the run came to. */
 async function endRun(run: ActiveRun, stepSeconds: readonly number[]): Promise<TrainingOutcome> {
-  const { setup, trainer, progress, metrics, saver, evaluations, line } = run;
+  const { setup, trainer, progress, metrics, place, saver, evaluations, line } = run;
   const { config, printer, stop } = setup;
   line.stop();
   await saver.saveLast();
@@ -144,7 +147,7 @@ async function endRun(run: ActiveRun, stepSeconds: readonly number[]): Promise<T
     printer.line(`stopped after step ${steps}; go on with --resume`);
     return { stoppedBy: stop.exitCode ?? undefined, steps, seconds, evaluation };
   }
-  await exportTeacher(setup, trainer, steps);
+  await exportTeacher(setup, trainer, place, steps);
   await saver.settled();
   const images = steps * imagesPerStep(config);
   printer.line(`done     ${steps} steps in ${formatDuration(seconds)}, ${formatRate(images / seconds)} images/s`);

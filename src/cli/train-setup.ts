@@ -1,5 +1,6 @@
 import type { Config } from '../config/schema.js';
 import type { DataSplits } from '../data/dataset.js';
+import type { RunLock } from '../data/node/run-lock.js';
 import type { Evaluator } from '../eval/evaluator.js';
 import type { Gpu } from '../gpu/device.js';
 import type { Printer } from './printer.js';
@@ -12,6 +13,8 @@ export interface TrainSetup {
   readonly splits: DataSplits;
   readonly gpu: Gpu;
   readonly run: RunFolder;
+  /** Of the run's folder, where it was taken. */
+  readonly lock?: RunLock;
   readonly resume: boolean;
   readonly init: string | undefined;
   readonly printer: Printer;

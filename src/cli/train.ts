@@ -119,7 +119,19 @@ async function trainOnData(
     stop.begin(() => undefined);
     const gpu = await reopen();
     const complete = await withStatistics(config, splits.train);
-    return await trainInFolder({ config: complete, splits, gpu, run, resume, init, printer, profile, stop, reopen });
+    return await trainInFolder({
+      config: complete,
+      splits,
+      gpu,
+      run,
+      lock,
+      resume,
+      init,
+      printer,
+      profile,
+      stop,
+      reopen,
+    });
   } finally {
     untee();
     log.close();

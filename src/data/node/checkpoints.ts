@@ -19,7 +19,7 @@ export function checkpointPath(runFolder: string, name: CheckpointName): string 
  * Writes the state after `step` steps, with a checksum of every tensor, in place of the checkpoint of that name: until
  * the new one is safely on the disk the old one stays. The tensors must not change before it is done.
  *
- * @param confirm throws where the state turned out to be worth nothing while it was written
+ * @param confirm throws where the state turned out to be worth nothing, or its place taken, while it was written
  * @returns the path
  * @throws SopError 73, 74; the old checkpoint is whole then
  */
@@ -29,7 +29,7 @@ export async function saveCheckpoint(
   step: number,
   tensors: Iterable<NamedArray>,
   metadata: Metadata = [],
-  confirm?: () => void,
+  confirm?: () => void | Promise<void>,
 ): Promise<string> {
   const path = checkpointPath(runFolder, name);
   await makeFolder(join(runFolder, 'checkpoints'));

@@ -38,7 +38,7 @@ let temporaries = 0;
 export async function writeFileAtomic(
   path: string,
   chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
-  confirm: () => void = () => undefined,
+  confirm: () => void | Promise<void> = () => undefined,
 ): Promise<void> {
   const existing = await stat(path).catch(() => null);
   if (existing?.isDirectory()) throw cannotWrite(path, Object.assign(new Error(), { code: 'EISDIR' }), 'create');
@@ -47,7 +47,7 @@ export async function writeFileAtomic(
   const temporary = join(dirname(target), `.${basename(target)}.${process.pid}-${temporaries++}.tmp`);
   try {
     await writeInto(path, temporary, 'wx', chunks, true);
-    confirm();
+    await confirm();
     await rename(temporary, target).catch((error: unknown) => {
       throw cannotWrite(path, error, 'create');
     });
@@ -210,7 +210,7 @@ export async function writeSafetensorsFile(
   path: string,
   tensors: Iterable<NamedArray>,
   metadata: Metadata = [],
-  options: { readonly crc?: boolean; readonly confirm?: () => void } = {},
+  options: { readonly crc?: boolean; readonly confirm?: () => void | Promise<void> } = {},
 ): Promise<void> {
   if (!options.crc) return writeFileAtomic(path, safetensorsChunks(tensors, metadata), options.confirm);
   const list = [...tensors];

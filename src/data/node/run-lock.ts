@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { link, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -12,7 +12,9 @@ export const lockName = 'run.lock';
 export interface RunLock {
   /** What people should know: whose lock was taken over. */
   readonly note: string | null;
-  /** Frees the folder. Also done when the process exits by itself. */
+  /** Takes the folder again where the lock went away with it. @throws SopError 73, 74 as `lockFolder` */
+  renew(): Promise<void>;
+  /** Frees the folder, unless another process has it now. Also done when the process exits by itself. */
   release(): void;
 }
 
@@ -38,25 +40,44 @@ export async function lockFolder(folder: string): Promise<RunLock> {
   await makeFolder(folder);
   const me: Owner = { pid: process.pid, host: hostname(), started: await startOf(process.pid) };
   const mine = `${JSON.stringify(me)}\n`;
+  const note = await acquire(folder, path, mine);
+  held.add(path);
+  const free = (): void => {
+    if (isMine(path, mine)) rmSync(path, { force: true });
+  };
+  process.once('exit', free);
+  return {
+    note,
+    renew: async () => {
+      if (isMine(path, mine)) return;
+      await makeFolder(folder);
+      await acquire(folder, path, mine);
+    },
+    release: () => {
+      if (!held.delete(path)) return;
+      process.removeListener('exit', free);
+      free();
+    },
+  };
+}
+
+/** Writes the lock. @returns a note about one that was in the way */
+async function acquire(folder: string, path: string, mine: string): Promise<string | null> {
   let note: string | null = null;
   // Each turn either wins, throws, or clears one stale lock away; several processes may be at it.
   for (let turn = 0; turn < 10; turn++) {
-    if (await create(path, mine)) {
-      held.add(path);
-      const atExit = (): void => rmSync(path, { force: true });
-      process.once('exit', atExit);
-      return {
-        note,
-        release: () => {
-          if (!held.delete(path)) return;
-          process.removeListener('exit', atExit);
-          rmSync(path, { force: true });
-        },
-      };
-    }
+    if (await create(path, mine)) return note;
     note = (await clearStale(folder, path)) ?? note;
   }
   throw inUse(folder, 'other processes keep taking it', 'choose another output folder');
+}
+
+function isMine(path: string, mine: string): boolean {
+  try {
+    return readFileSync(path, 'utf8') === mine;
+  } catch {
+    return false;
+  }
 }
 
 async function create(path: string, text: string): Promise<boolean> {
