@@ -44,14 +44,14 @@ test('three steps of clipping, AdamW and average as in PyTorch', async () => {
     correction1: graph.scalar('c1'),
     correction2: graph.scalar('c2'),
   };
-  const momentum = graph.scalar('momentum');
+  const rate = graph.scalar('rate');
   const flag = graph.state('flag', [1], 'u32');
   graph.add(updateFlag, [flag, pack.squares], {});
   const norms = adamw(graph, flag, pack, ({ shape }) => shape.length > 1, scalars, {
     ...ADAMW,
     clip: setting('optim.clip'),
   });
-  graph.add(updateEma, [flag, average.flat, pack.parameters.flat], { momentum });
+  graph.add(updateEma, [flag, average.flat, pack.parameters.flat], { rate });
   const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [pack.squares, norms])), [pack.squares, norms]);
 
   names.forEach((name, i) => {
@@ -69,7 +69,7 @@ test('three steps of clipping, AdamW and average as in PyTorch', async () => {
     replay.setScalar(scalars.weightDecay, setting(`${prefix}optim.weight_decay`));
     replay.setScalar(scalars.correction1, 1 - ADAMW.beta1 ** setting(`${prefix}step`));
     replay.setScalar(scalars.correction2, 1 - ADAMW.beta2 ** setting(`${prefix}step`));
-    replay.setScalar(momentum, setting(`${prefix}momentum`));
+    replay.setScalar(rate, 1 - setting(`${prefix}momentum`));
     const [squares, sums] = await replay.run();
     // A dozen roundings a step that mostly cancel, of elements within four times the RMS: 5e-7 after three steps.
     const tolerance = 1e-6;

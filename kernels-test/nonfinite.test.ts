@@ -57,7 +57,7 @@ async function makeOptimizer() {
     eps: 1e-8,
     clip: 3,
   });
-  graph.add(updateEma, [flag, teacher!.flat, parameters.flat], { momentum: numbers.lr });
+  graph.add(updateEma, [flag, teacher!.flat, parameters.flat], { rate: numbers.lr });
   const [memory, pointer] = [graph.state('memory', [7, 3]), graph.state('pointer', [1], 'u32')];
   graph.add(updateFifo, [flag, memory, pointer, graph.constant('rows', [2, 3], ones(6))], {});
   const replay = new Replay(await compile(gpu, plan(graph, gpu.target, [flag, norms, squares])), [

@@ -33,18 +33,18 @@ function only(data: Elements | undefined): number {
   return first;
 }
 
-/** state = m state + (1 - m) x;  y = state + x;  rows drawn by (seed, step). Powers of two keep it exact. */
+/** state = (1 - rate) state + rate x;  y = state + x;  rows drawn by (seed, step). Powers of two keep it exact. */
 async function makeStep(on: Gpu = gpu) {
   const graph = new Graph();
   const offset = filled(100);
   const [x, state] = [graph.input('x', [SIZE]), graph.state('average', [SIZE])];
-  const [momentum, seed, step] = [graph.scalar('momentum'), graph.scalar('seed', 'u32'), graph.scalar('step', 'u32')];
+  const [rate, seed, step] = [graph.scalar('rate'), graph.scalar('seed', 'u32'), graph.scalar('step', 'u32')];
   const flag = graph.input('flag', [1], 'u32');
-  graph.add(updateEma, [flag, state, x], { momentum });
+  graph.add(updateEma, [flag, state, x], { rate });
   const y = graph.one(add, [graph.one(add, [state, x], {}), graph.constant('offset', [SIZE], offset)], {});
   const rows = graph.one(sampleRows, [], { count: 5, from: 1000, stream: 3, seed, step });
   const replay = new Replay(await compile(on, plan(graph, on.target, [y, rows])), [y, rows]);
-  return { replay, x, state, flag, momentum, seed, step, y, offset };
+  return { replay, x, state, flag, rate, seed, step, y, offset };
 }
 type Step = Awaited<ReturnType<typeof makeStep>>;
 
@@ -58,16 +58,16 @@ async function withStep(body: (step: Step) => Promise<void>, on: Gpu = gpu): Pro
 }
 
 test('scalars that change between steps take effect', () =>
-  withStep(async ({ replay, x, momentum, seed, step }) => {
+  withStep(async ({ replay, x, rate, seed, step }) => {
     replay.write(x, filled(8));
     replay.setScalar(seed, 5);
     const expected = [
-      { momentum: 0.5, y: 4 + 8 + 100 },
-      { momentum: 1, y: 4 + 8 + 100 },
-      { momentum: 0, y: 8 + 8 + 100 },
+      { rate: 0.5, y: 4 + 8 + 100 },
+      { rate: 0, y: 4 + 8 + 100 },
+      { rate: 1, y: 8 + 8 + 100 },
     ];
     for (const [i, values] of expected.entries()) {
-      replay.setScalar(momentum, values.momentum);
+      replay.setScalar(rate, values.rate);
       replay.setScalar(step, i);
       await replay.ready();
       const [y, rows] = await replay.run();
@@ -80,8 +80,8 @@ test('scalars that change between steps take effect', () =>
   }));
 
 test('inputs that are rewritten take effect, and those that are not stay', () =>
-  withStep(async ({ replay, x, momentum, flag }) => {
-    replay.setScalar(momentum, 1);
+  withStep(async ({ replay, x, rate, flag }) => {
+    replay.setScalar(rate, 0);
     for (const value of [3, -7]) {
       const data = filled(value);
       replay.write(x, data);
@@ -89,13 +89,13 @@ test('inputs that are rewritten take effect, and those that are not stay', () =>
       for (let again = 0; again < 2; again++) assert.is(only((await replay.run())[0]), value + 100);
     }
     replay.write(flag, Uint32Array.of(1));
-    replay.setScalar(momentum, 0);
+    replay.setScalar(rate, 1);
     assert.is(only((await replay.run())[0]), 93, 'the flag is an input as well');
   }));
 
 test('state persists from step to step, can be written and read back', () =>
-  withStep(async ({ replay, x, state, momentum }) => {
-    replay.setScalar(momentum, 0.5);
+  withStep(async ({ replay, x, state, rate }) => {
+    replay.setScalar(rate, 0.5);
     replay.write(x, filled(16));
     for (let i = 0; i < 3; i++) await replay.run();
     assert.is(only(await replay.read(state)), 14);
@@ -105,15 +105,15 @@ test('state persists from step to step, can be written and read back', () =>
   }));
 
 test('constants are taken when the plan is compiled', () =>
-  withStep(async ({ replay, x, momentum, offset }) => {
+  withStep(async ({ replay, x, rate, offset }) => {
     offset.fill(5);
-    replay.setScalar(momentum, 1);
+    replay.setScalar(rate, 0);
     replay.write(x, filled(1));
     assert.is(only((await replay.run())[0]), 101);
   }));
 
 test('steps in flight do not mix: each sees its own scalars and inputs and keeps its own results', () =>
-  withStep(async ({ replay, x, momentum, seed, step }) => {
+  withStep(async ({ replay, x, rate, seed, step }) => {
     replay.setScalar(seed, 9);
     const results: Promise<Elements[]>[] = [];
     let average = 0;
@@ -123,7 +123,7 @@ test('steps in flight do not mix: each sees its own scalars and inputs and keeps
     });
     for (let i = 0; i < 10; i++) {
       await replay.ready();
-      replay.setScalar(momentum, i % 2 ? 1 : 0.5);
+      replay.setScalar(rate, i % 2 ? 0 : 0.5);
       replay.setScalar(step, i);
       replay.write(x, filled(2 ** i));
       results.push(replay.run());
@@ -140,13 +140,13 @@ test('steps in flight do not mix: each sees its own scalars and inputs and keeps
   }));
 
 test('a step creates nothing on the device', () =>
-  withStep(async ({ replay, x, momentum }) => {
+  withStep(async ({ replay, x, rate }) => {
     replay.write(x, filled(1));
     await replay.run();
     const made = await creations(gpu.device, async () => {
       for (let i = 0; i < 8; i++) {
         await replay.ready();
-        replay.setScalar(momentum, i / 8);
+        replay.setScalar(rate, i / 8);
         replay.write(x, filled(i));
         void replay.run();
       }
@@ -190,11 +190,11 @@ test('a training step creates nothing after the first, its batch included', asyn
 });
 
 test('warming up leaves the step ready to run', () =>
-  withStep(async ({ replay, x, state, momentum }) => {
+  withStep(async ({ replay, x, state, rate }) => {
     const progress: string[] = [];
     await replay.warmUp((done, total) => progress.push(`${done}/${total}`));
     assert.equal(progress, ['1/3', '2/3', '3/3'], 'the two additions share a pipeline');
-    replay.setScalar(momentum, 0.5);
+    replay.setScalar(rate, 0.5);
     replay.write(state, filled(0));
     replay.write(x, filled(2));
     assert.is(only((await replay.run())[0]), 103);

@@ -1,7 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { Graph } from '../src/graph/graph.js';
+import type { Scalar } from '../src/graph/op.js';
 import { cosineSchedule, linearWarmup, type RunSchedules, runSchedules, scaledRate } from '../src/optim/schedules.js';
+import { setStepValues, stepScalars } from '../src/sop/step-inputs.js';
 import { projectFile } from './project.js';
 
 /** As fixtures/make_fixtures.py writes it. */
@@ -59,6 +62,26 @@ test('warm-up includes both ends; one iteration alone has the start', () => {
   assert.equal([0, 1, 2, 3, 4].map(three), [1, 1.5, 2, 2, 2]);
   assert.equal([0, 1].map(linearWarmup({ start: 1, end: 2, warmup: 1 })), [1, 2]);
   assert.equal([0, 1].map(linearWarmup({ start: 1, end: 2, warmup: 0 })), [2, 2]);
+});
+
+test('what a schedule says reaches the device to within a rounding, the last steps of the teacher as well', () => {
+  const graph = new Graph();
+  const scalars = stepScalars(graph);
+  const { lr, weightDecay, momentum, teacherTemp } = schedulesOf(runs[0]!.settings);
+  const sent = new Map<Scalar, number>();
+  const setScalar = (scalar: Scalar, value: number) => void sent.set(scalar, Math.fround(value));
+  const close = (scalar: Scalar, value: number) =>
+    assert.ok(Math.abs(sent.get(scalar)! - value) <= 2 ** -24 * value, `${sent.get(scalar)}, expected ${value}`);
+  const end = runs[0]!.expected['momentum']!.length;
+  for (const i of [0, end / 2, end - 0.01]) {
+    const values = { lr: lr(i), weightDecay: weightDecay(i), momentum: momentum(i), teacherTemp: teacherTemp(i) };
+    setStepValues({ setScalar }, scalars, { step: i + 1, ...values });
+    close(scalars.lr, values.lr);
+    close(scalars.weightDecay, values.weightDecay);
+    close(scalars.teacherTemp, values.teacherTemp);
+    close(scalars.teacherRate, 1 - values.momentum);
+    close(scalars.correction2, 1 - 0.999 ** (i + 1));
+  }
 });
 
 test('positions between iterations lie between their values, and past the end is the end', () => {

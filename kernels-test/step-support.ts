@@ -59,7 +59,7 @@ export const SCALARS: Readonly<Record<string, number>> = {
   weight_decay: 0.1,
   correction1: 1 - 0.9 ** 5,
   correction2: 1 - 0.999 ** 5,
-  momentum: 0.99,
+  teacher_rate: 0.01,
   student_temp: 0.1,
   teacher_temp: 0.04,
   seed: 3,

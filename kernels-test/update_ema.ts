@@ -3,17 +3,18 @@ import { updateEma } from '../src/ops/update_ema.js';
 import { type Case, EPSILON, opTest } from './declare.js';
 
 const settings = [
-  { n: 1, source: 1, momentum: 0.996, flag: 0 },
-  { n: 7, source: 65, momentum: 0.9995, flag: 0 },
-  { n: 256, source: 320, momentum: 0.5, flag: 0 },
-  { n: 197, source: 197, momentum: 1, flag: 0 },
-  { n: 64, source: 64, momentum: 0.5, flag: 1 },
+  { n: 1, source: 1, rate: 4e-3, flag: 0 },
+  { n: 7, source: 65, rate: 5e-4, flag: 0 },
+  { n: 256, source: 320, rate: 0.5, flag: 0 },
+  { n: 65, source: 65, rate: 1, flag: 0 },
+  { n: 197, source: 197, rate: 0, flag: 0 },
+  { n: 64, source: 64, rate: 0.5, flag: 1 },
 ];
 
-function emaCase({ n, source, momentum, flag }: (typeof settings)[number]): Case<{ momentum: Scalar }> {
+function emaCase({ n, source, rate, flag }: (typeof settings)[number]): Case<{ rate: Scalar }> {
   return {
     inputs: [{ shape: [1], dtype: 'u32', fill: () => [flag] }, { shape: [n] }, { shape: [source] }],
-    attrs: (scalar) => ({ momentum: scalar('momentum', momentum) }),
+    attrs: (scalar) => ({ rate: scalar('rate', rate) }),
   };
 }
 
@@ -21,17 +22,17 @@ export const updateEmaTests = [
   opTest({
     op: updateEma,
     reference: ({ inputs: [flag, target, source], attrs, scalar }) => {
-      const momentum = scalar(attrs.momentum);
+      const rate = scalar(attrs.rate);
       if (flag![0] === 0)
         target!.forEach((value, i) => {
-          target![i] = momentum * value + (1 - momentum) * source![i]!;
+          target![i] = (1 - rate) * value + rate * source![i]!;
         });
       return [];
     },
     cases: settings.map(emaCase),
     bench: {
       dims: ['elements'],
-      sized: (n) => emaCase({ n, source: n, momentum: 0.996, flag: 0 }),
+      sized: (n) => emaCase({ n, source: n, rate: 4e-3, flag: 0 }),
       shapesOf: ({ inputs: [, target] }) => [target!.shape],
     },
     // Three roundings; an element is at most four times the RMS.

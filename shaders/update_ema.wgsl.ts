@@ -1,11 +1,11 @@
-// update_ema: target = momentum target + (1 - momentum) source, unless the flag is up.
+// update_ema: target += rate (source - target), unless the flag is up; rate = 1 - momentum.
 //
 //   flag      [1]      u32; not 0: nothing is written
 //   average   [n]      the target, changed
 //   source    [>= n]
 //
-// Computed as target + (1 - momentum) (source - target): 1 - momentum is exact for a momentum of a half or more, and a target
-// that equals its source stays what it is.
+// The rate is given, not the momentum: f32 has steps of 6e-8 below 1, and near the end of a run the rate is as small as that.
+// In this form the weights of target and source sum to 1 whatever is rounded: a target that equals its source stays.
 
 import type { Kernel } from '../src/graph/kernel.js';
 import { elementType } from './lib/each.js';
@@ -20,7 +20,7 @@ export function updateEmaForwardKernel({ vec4, lanes }: { vec4: boolean; lanes: 
   return kernel({
     label: 'update_ema.forward',
     bindings: { flag: read('u32'), average: write(element), source: read(element) },
-    params: { count: 'u32', momentum_slot: 'u32' },
+    params: { count: 'u32', rate_slot: 'u32' },
     scalars: true,
     code: wgsl`${GRID}
 @compute @workgroup_size(${lanes})
@@ -29,10 +29,10 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
   if (flag[0] != 0u) { return; }
   let group = flat_group(workgroup, groups);
   let end = min(params.count, (group + 1u) * ${lanes * EMA_TURNS}u);
-  let rest = 1.0 - scalar_f32(params.momentum_slot);
+  let rate = scalar_f32(params.rate_slot);
   for (var i = group * ${lanes * EMA_TURNS}u + local; i < end; i += ${lanes}u) {
     let before = average[i];
-    average[i] = before + rest * (source[i] - before);
+    average[i] = before + rate * (source[i] - before);
   }
 }
 `,

@@ -6,10 +6,10 @@ import { elements } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
 /**
- * Exponential moving average of the teacher (the paper's Appendix C.5): target = m target + (1 - m) source, unless the flag
- * is up. Inputs: flag u32 [1], target of n elements (changed), source of at least n, of which the first n count. No outputs.
+ * Exponential moving average of the teacher (the paper's Appendix C.5): target = (1 - rate) target + rate source, unless the
+ * flag is up. Inputs: flag u32 [1], target of n elements (changed), source of at least n, of which the first n count. No outputs.
  */
-export const updateEma = defineOp<{ readonly momentum: Scalar }>({
+export const updateEma = defineOp<{ readonly rate: Scalar }>({
   name: 'update_ema',
   updates: [1],
   infer([flag, target, source]) {
@@ -17,13 +17,13 @@ export const updateEma = defineOp<{ readonly momentum: Scalar }>({
       throw misfit('update_ema', { flag, target, source }, 'u32 [1], [n], and at least as many elements');
     return [];
   },
-  launches({ inputs: [, target], attrs: { momentum }, target: adapter }) {
+  launches({ inputs: [, target], attrs: { rate }, target: adapter }) {
     const { vec4, width: count } = byFour(elements(target));
     return [
       {
         kernel: updateEmaForwardKernel({ vec4, lanes: lanes(adapter) }),
         bindings: { flag: input(0), average: input(1), source: input(2) },
-        params: { count, momentum_slot: momentum.slot },
+        params: { count, rate_slot: rate.slot },
         workgroups: grid(count, EMA_TURNS * lanes(adapter)),
       },
     ];

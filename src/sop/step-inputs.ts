@@ -14,7 +14,8 @@ export function stepScalars(graph: Graph) {
     weightDecay: graph.scalar('weight_decay'),
     correction1: graph.scalar('correction1'),
     correction2: graph.scalar('correction2'),
-    momentum: graph.scalar('momentum'),
+    /** 1 - the EMA momentum of the teacher. */
+    teacherRate: graph.scalar('teacher_rate'),
     studentTemp: graph.scalar('student_temp'),
     teacherTemp: graph.scalar('teacher_temp'),
     seed: graph.scalar('seed', 'u32'),
@@ -40,7 +41,8 @@ export function setStepValues(replay: Pick<Replay, 'setScalar'>, scalars: StepSc
   replay.setScalar(scalars.step, values.step);
   replay.setScalar(scalars.lr, values.lr);
   replay.setScalar(scalars.weightDecay, values.weightDecay);
-  replay.setScalar(scalars.momentum, values.momentum);
+  // From float64: in f32 the difference would have a few digits only, and none at the end of a run.
+  replay.setScalar(scalars.teacherRate, 1 - values.momentum);
   replay.setScalar(scalars.teacherTemp, values.teacherTemp);
   replay.setScalar(scalars.correction1, 1 - ADAMW.beta1 ** values.step);
   replay.setScalar(scalars.correction2, 1 - ADAMW.beta2 ** values.step);

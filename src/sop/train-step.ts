@@ -85,7 +85,7 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
 
   // AdamW, teacher, memories.
   const decays = new Set(studentSpecs(network).flatMap(({ name, decay }) => (decay ? (student.get(name) ?? []) : [])));
-  const { lr, weightDecay, correction1, correction2, momentum, step } = scalars;
+  const { lr, weightDecay, correction1, correction2, teacherRate, step } = scalars;
   const options = { ...ADAMW, clip: shape.clip };
   const norms = graph.scope('optim', () =>
     packs.map((pack) => {
@@ -97,7 +97,7 @@ export function traceTrainStep(graph: Graph, shape: StepShape, views: readonly V
   graph.scope('teacher', () => {
     graph.pack('teacher', [...teacher.values()], shape.maxElements).forEach(({ flat }, i) => {
       const source = packs[i]?.parameters.flat;
-      if (source) graph.add(updateEma, [flag, flat, source], { momentum });
+      if (source) graph.add(updateEma, [flag, flat, source], { rate: teacherRate });
     });
   });
   graph.scope('memory', () => {
