@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { test } from 'uvu';
@@ -15,6 +15,7 @@ import {
   writeEnvironment,
   writeRunConfig,
 } from '../src/cli/run-folder.js';
+import { RunMetrics } from '../src/cli/run-metrics.js';
 import { watchSignals } from '../src/cli/signals.js';
 import { commandLineLayer, resolveConfig } from '../src/config/resolve.js';
 import { unpackedFolder } from '../src/node/cache.js';
@@ -99,7 +100,7 @@ test('metrics: a resume drops later, half-written and foreign lines, and keeps a
   const later = ['{"step":4,"loss":4}', '{"step":4,"knn":{"10":0.8}}', '{"step":5,"lo'];
   writeFileSync(path, [...good.slice(0, 2), knn, 'half{"step":3}', '{"step":"3"}', good[2], ...later].join('\n'));
   const metrics = MetricsFile.open(path, 3);
-  assert.equal(metrics.history, { kept: 4, dropped: 5, lastEvaluation: 2, lists: new ListCounts() });
+  assert.equal(metrics.history, { kept: 4, dropped: 5, missing: 0, lastEvaluation: 2, lists: new ListCounts() });
   metrics.append({ step: 4, loss: 4.5 });
   metrics.close();
   assert.equal(lines(path), [...good.slice(0, 2), knn, good[2], '{"step":4,"loss":4.5}']);
@@ -107,6 +108,28 @@ test('metrics: a resume drops later, half-written and foreign lines, and keeps a
     readdirSync(folder).filter((name) => name.endsWith('.tmp')),
     [],
   );
+});
+
+test('metrics: doubled lines are dropped, steps without a line are counted and told', () => {
+  const path = join(folder, 'doubled.jsonl');
+  const good = ['{"step":1}', '{"step":2}', '{"step":2,"knn":null}', '{"step":3}'];
+  writeFileSync(path, `${[...good, ...good, '{"step":-1}'].join('\n')}\n`);
+  const metrics = MetricsFile.open(path, 3);
+  assert.equal(metrics.history, { kept: 4, dropped: 5, missing: 0, lastEvaluation: 2, lists: new ListCounts() });
+  metrics.close();
+  assert.equal(lines(path), good);
+  const warnings: string[] = [];
+  const printer = new Printer(true, new PassThrough(), new PassThrough());
+  printer.tee((line) => warnings.push(line));
+  RunMetrics.open(path, 3, printer).close();
+  assert.equal(warnings, []);
+  writeFileSync(path, '{"step":1}\n{"step":3}\n');
+  RunMetrics.open(path, 3, printer).close();
+  rmSync(path);
+  RunMetrics.open(path, 3, printer).close();
+  assert.is(warnings.length, 2);
+  assert.match(warnings[0] ?? '', /doubled\.jsonl lacks 1 of the 3 steps/);
+  assert.match(warnings[1] ?? '', /doubled\.jsonl lacks 3 of the 3 steps/);
 });
 
 test('metrics: a whole last line without its line break is kept and ended', () => {

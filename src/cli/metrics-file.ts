@@ -67,8 +67,10 @@ function writeAll(file: number, bytes: Uint8Array): void {
 /** What was found in the file of a run that is resumed. */
 export interface MetricsHistory {
   readonly kept: number;
-  /** Lines of later steps (they will be written again), half-written and foreign ones. */
+  /** Lines of later steps (they will be written again), doubled, half-written and foreign ones. */
   readonly dropped: number;
+  /** Steps that have no line: it was lost to a full disk, or by somebody's hand. */
+  readonly missing: number;
   /** Step of the last evaluation that was kept, so that it is not made twice; 0 where there is none. */
   readonly lastEvaluation: number;
   /** Of the steps since then. */
@@ -84,23 +86,30 @@ function repair(path: string, lastStep: number): MetricsHistory {
   try {
     source = openSync(path, 'r');
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return { kept: 0, dropped: 0, lastEvaluation: 0, lists: new ListCounts() };
+    if (errorCode(error) === 'ENOENT')
+      return { kept: 0, dropped: 0, missing: lastStep, lastEvaluation: 0, lists: new ListCounts() };
     throw cannotRead(path, error);
   }
   const temporary = temporaryOf(path);
   let target: number | undefined;
-  let [kept, dropped, lastEvaluation] = [0, 0, 0];
+  let [kept, dropped, steps, latestStep, lastEvaluation] = [0, 0, 0, 0, 0];
   const lists = new ListCounts();
   try {
     target = openSync(temporary, 'w');
     for (const line of linesOf(source)) {
       const record = recordOf(line);
-      if (record === undefined || record.step > lastStep) {
+      const isEvaluation = record !== undefined && 'knn' in record;
+      const before = isEvaluation ? lastEvaluation : latestStep;
+      if (record === undefined || record.step > lastStep || record.step <= before) {
         dropped++;
         continue;
       }
       kept++;
-      if ('knn' in record) lastEvaluation = record.step;
+      if (isEvaluation) lastEvaluation = record.step;
+      else {
+        latestStep = record.step;
+        steps++;
+      }
       lists.observe(record);
       writeAll(target, line.at(-1) === newline ? line : Buffer.concat([line, Buffer.of(newline)]));
     }
@@ -113,7 +122,7 @@ function repair(path: string, lastStep: number): MetricsHistory {
     closeSync(source);
     if (target !== undefined) closeSync(target);
   }
-  return { kept, dropped, lastEvaluation, lists };
+  return { kept, dropped, missing: lastStep - steps, lastEvaluation, lists };
 }
 
 /**

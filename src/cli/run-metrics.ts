@@ -20,7 +20,10 @@ export class RunMetrics {
 
   /** @throws as `MetricsFile.open` */
   static open(path: string, lastStep: number, printer: Printer): RunMetrics {
-    return new RunMetrics(MetricsFile.open(path, lastStep), printer);
+    const file = MetricsFile.open(path, lastStep);
+    const { missing } = file.history;
+    if (missing > 0) printer.warn(`${path} lacks ${missing} of the ${lastStep} steps that were done; the run goes on`);
+    return new RunMetrics(file, printer);
   }
 
   append(record: MetricsRecord): void {

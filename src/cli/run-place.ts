@@ -1,18 +1,12 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { writeFileAtomic } from '../data/node/files.js';
 import { makeFolder } from '../data/node/folders.js';
-import { errorCode } from '../data/node/io-errors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { RunMetrics } from './run-metrics.js';
 import type { TrainSetup } from './train-setup.js';
 
-/** The content of a file; null where there is none. */
-async function contentOf(path: string): Promise<Buffer | null> {
-  return readFile(path).catch((error: unknown) => {
-    if (errorCode(error) === 'ENOENT') return null;
-    throw error;
-  });
-}
+const contentOf = (path: string): Promise<Buffer | null> => readFile(path).catch(() => null);
 
 /**
  * The folder of a run while it goes on. Weeks are long: people move and remove folders, and start other runs in their place.
@@ -25,7 +19,7 @@ export class RunPlace {
     private readonly setup: Pick<TrainSetup, 'run' | 'lock' | 'printer'>,
     private readonly metrics: RunMetrics,
     private readonly config: Buffer | null,
-    /** Has the moment of the run's start in it: no other run has the same. */
+    /** Has the moment of the run's start in it: no other run has the same. Null where it cannot be read. */
     private readonly environment: Buffer | null,
   ) {}
 
@@ -49,7 +43,7 @@ export class RunPlace {
 
   private async restore(): Promise<void> {
     const { run, lock, printer } = this.setup;
-    const there = await contentOf(run.environment).catch(() => null);
+    const there = await contentOf(run.environment);
     if (there && this.environment && !there.equals(this.environment)) throw replaced(run.folder);
     await lock?.renew();
     const files = [
@@ -58,7 +52,7 @@ export class RunPlace {
     ] as const;
     let gone = false;
     for (const [path, content] of files) {
-      if (content === null || (await contentOf(path).catch(() => content)) !== null) continue;
+      if (content === null || existsSync(path)) continue;
       gone = true;
       await makeFolder(run.folder);
       await writeFileAtomic(path, [content]);
