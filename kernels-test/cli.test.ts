@@ -1,6 +1,7 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { describeFailure } from '../src/cli/failure.js';
@@ -9,9 +10,11 @@ import { configFrom, keysHelp, presetNames } from '../src/cli/options.js';
 import { checkCreatable } from '../src/cli/output-file.js';
 import { Printer } from '../src/cli/printer.js';
 import { table } from '../src/cli/table.js';
+import { cannotRead } from '../src/data/node/io-errors.js';
 import { ExitCode, SopError } from '../src/errors.js';
 import { failsWith } from './cli-support.js';
 import { fails, picture, temporaryFolder, writeTree } from './data-support.js';
+import { projectFile } from './project.js';
 import { runCommand } from './run-command.js';
 
 const folder = temporaryFolder();
@@ -126,6 +129,32 @@ test('an error nobody foresaw is 70 and one line, the stack only where it is ask
   assert.match(err, /caused by .*ENOENT/);
   const wrapped = new SopError(ExitCode.io, { what: 'a', where: 'b', why: 'c', fix: 'd' });
   assert.is(describeFailure(wrapped, 'train').message, 'a (b): c; d');
+});
+
+test('a process that may open few files says so in one line: 69', async () => {
+  const emfile = Object.assign(new Error('EMFILE'), { code: 'EMFILE' });
+  const { exitCode, message } = describeFailure(emfile, 'train');
+  assert.is(exitCode, 69);
+  assert.match(message, /limit of the process is too low \(train\): too many open files \(EMFILE\); .*ulimit -n/);
+  assert.match(cannotRead('a.png', emfile).message, /a\.png.*EMFILE.*ulimit -n/);
+  if (process.platform === 'win32') return console.log('NOT RUN: there is no ulimit here');
+  const program = fileURLToPath(projectFile('bin/sop-gpu'));
+  const ends = [28, 34, 40, 256].map((limit) => {
+    const command = `ulimit -n ${limit}; exec "$0" "$@"`;
+    const words = [process.execPath, program, 'check-data', '--data', photos];
+    const { status, stderr } = spawnSync('sh', ['-c', command, ...words], { encoding: 'utf8' });
+    assert.match(
+      stderr,
+      status === 0 ? /^$/ : /^sop-gpu: error: [^\n]*EMFILE[^\n]*ulimit -n[^\n]*\n$/,
+      `${limit}: ${status}`,
+    );
+    return status;
+  });
+  assert.equal([ends[0], ends.at(-1)], [69, 0]);
+  assert.ok(
+    ends.every((code) => code === 0 || code === 69),
+    String(ends),
+  );
 });
 
 test('the reader of stdout may go away', async () => {

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, promises, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { test } from 'uvu';
@@ -237,6 +238,32 @@ test('bad images stop a set, or are skipped, up to a cap', async () => {
   assert.is((await lazy.read(1)).width, 5);
   rmSync(join(folder, 'one-bad/a/1.png'));
   await fails(() => lazy.read(0), ExitCode.data);
+});
+
+test('too many open files are no reason to skip an image', async () => {
+  const place = writeTree(join(folder, 'few-files'), {
+    'a.png': await png(4, 4, 3, 1),
+    'b.png': await png(4, 4, 3, 2),
+  });
+  const { readFile } = promises;
+  for (const [code, count] of [
+    ['EIO', 1],
+    ['EMFILE', null],
+  ] as const) {
+    promises.readFile = ((path: string) =>
+      String(path).endsWith('b.png')
+        ? Promise.reject(Object.assign(new Error(code), { code }))
+        : readFile(path)) as typeof readFile;
+    syncBuiltinESMExports();
+    try {
+      const opened = openDataset(place, { onBadImage: 'skip' });
+      if (count === null) await fails(() => opened, ExitCode.noInput, /b\.png/, /EMFILE/, /ulimit -n/);
+      else assert.is((await opened).train.count, count);
+    } finally {
+      promises.readFile = readFile;
+      syncBuiltinESMExports();
+    }
+  }
 });
 
 test('batches are decoded ahead, in order, within the bounds', async () => {

@@ -1,4 +1,5 @@
 import { CommanderError } from 'commander';
+import { isShortage, tooLittle } from '../data/node/io-errors.js';
 import { ExitCode, SopError } from '../errors.js';
 import { oneLine } from './one-line.js';
 
@@ -35,6 +36,8 @@ export function describeFailure(error: unknown, command: string): Failure {
   if (error instanceof SopError) {
     return { exitCode: error.exitCode, message: oneLine(error.message), stack: stackOf(error) };
   }
+  // Modules are loaded as they are needed, files and devices opened: any of it may meet the limits of the process.
+  if (isShortage(error)) return describeFailure(tooLittle(command, error), command);
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   const message = oneLine(`internal error (${command}): ${text}; run it again with --debug and report what it prints`);
   return { exitCode: ExitCode.internal, message, stack: stackOf(error) };

@@ -5,6 +5,7 @@ import { checkIndex, type DecodedImage, type ImageSet, residentSet } from '../da
 import { forEachParallel } from '../prefetch.js';
 import { decodeImage, defaultPixelLimit, imageInfo } from './decode.js';
 import type { ImageListing } from './image-folder.js';
+import { isShortage } from './io-errors.js';
 
 export interface BadImage {
   readonly file: string;
@@ -214,7 +215,7 @@ class BadImages {
 
   /** Notes that decoding image `index` failed. @throws the error itself unless it may be skipped */
   add(index: number, error: unknown): void {
-    const skippable = error instanceof SopError && this.options.onBadImage === 'skip';
+    const skippable = error instanceof SopError && this.options.onBadImage === 'skip' && !isShortage(error.cause);
     if (!skippable) throw error;
     if (this.found.has(index)) return;
     this.found.add(index);

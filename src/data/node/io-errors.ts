@@ -18,9 +18,27 @@ const plainWords: Readonly<Record<string, string>> = {
   EFBIG: 'the file would be larger than allowed',
   EIO: 'the device reported an input/output error',
   EMFILE: 'too many open files',
+  ENFILE: 'too many open files on this machine',
+  ENOMEM: 'no memory is left',
   ENAMETOOLONG: 'the name is too long',
   ELOOP: 'its symbolic links go in a circle',
 };
+
+const shortages = new Set(['EMFILE', 'ENFILE', 'ENOMEM']);
+
+/** Whether the process ran out of something, which says nothing about the file that it wanted to open. */
+export const isShortage = (error: unknown): boolean => shortages.has(errorCode(error));
+
+const higher = 'raise the limits of the process (ulimit -n 1024, ulimit -v unlimited)';
+
+/** What to do about a file that could not be opened or written. */
+const advice = (error: unknown, otherwise: string): string => (isShortage(error) ? higher : otherwise);
+
+/** A shortage met where no file of the user's was in question: exit 69. */
+export function tooLittle(where: string, error: unknown): SopError {
+  const complaint = { what: 'a limit of the process is too low', where, why: why(error), fix: higher };
+  return new SopError(ExitCode.unavailable, complaint, { cause: error });
+}
 
 function why(error: unknown): string {
   const code = errorCode(error);
@@ -31,7 +49,9 @@ function why(error: unknown): string {
 export function cannotRead(path: string, error: unknown, fix = 'check the path and its permissions'): SopError {
   // Node replaces what is no UTF-8 in names that it lists, and then cannot find them.
   const unnameable = errorCode(error) === 'ENOENT' && path.includes('\ufffd');
-  const complaint = unnameable ? { why: 'its name is not UTF-8', fix: 'rename it' } : { why: why(error), fix };
+  const complaint = unnameable
+    ? { why: 'its name is not UTF-8', fix: 'rename it' }
+    : { why: why(error), fix: advice(error, fix) };
   return new SopError(ExitCode.noInput, { what: 'cannot read', where: path, ...complaint }, { cause: error });
 }
 
@@ -47,8 +67,13 @@ export function cannotWrite(path: string, error: unknown, stage: 'create' | 'wri
         what: 'cannot create',
         where: path,
         why: missing ?? why(error),
-        fix: 'choose another place or change its permissions',
+        fix: advice(error, 'choose another place or change its permissions'),
       }
-    : { what: 'writing failed', where: path, why: why(error), fix: 'free some space or choose another place' };
+    : {
+        what: 'writing failed',
+        where: path,
+        why: why(error),
+        fix: advice(error, 'free some space or choose another place'),
+      };
   return new SopError(creating ? ExitCode.cannotCreate : ExitCode.io, complaint, { cause: error });
 }
