@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { AwakeClock } from '../src/cli/awake-clock.js';
 import { runFolder } from '../src/cli/run-folder.js';
 import { loadNewestValid } from '../src/data/node/checkpoints.js';
 import { lockName } from '../src/data/node/run-lock.js';
@@ -109,6 +110,57 @@ test('SIGTERM as soon as a resumed run goes on: nothing is lost or doubled, 143'
   assert.equal([code, errors], [143, '']);
   assert.is(last, `stopped after step ${await wholeUpTo(4)}; go on with --resume`);
 });
+
+test('time in which a run is stopped is none of its minutes: it goes on where it was in its schedules', async () => {
+  const place = join(folder, 'by-time');
+  const minutes = 0.1;
+  const words = fresh.map((word) => (word === '--steps' ? '--minutes' : word === '1000000' ? `${minutes}` : word));
+  const child = spawn(process.execPath, [program, 'train', '--out', place, ...words], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: 150_000,
+    killSignal: 'SIGKILL',
+  });
+  let [printed, stopped] = ['', 0];
+  child.stdout.on('data', (chunk) => {
+    printed += String(chunk);
+    if (stopped > 0 || !printed.includes('\nstep 2 ')) return;
+    stopped = performance.now();
+    // A shell stops the whole group; here the process that trains may be a child of the one that was started.
+    process.kill(trainingProcess(place), 'SIGSTOP');
+    setTimeout(() => process.kill(trainingProcess(place), 'SIGCONT'), 9000);
+  });
+  const [code] = await once(child, 'exit');
+  assert.is(code, 0);
+  assert.ok(stopped > 0, printed);
+  const { stepLines } = metricsOf(place);
+  const seconds = stepLines.map((line) => 8 / Number(line['images_per_s']));
+  const total = seconds.reduce((sum, one) => sum + one, 0);
+  // Of the 9 s half a second and what the step itself took are left.
+  assert.ok(Math.max(...seconds) < 5, `a step of ${Math.max(...seconds)} s`);
+  assert.ok(total >= 60 * minutes && total < 60 * minutes + 5, `${total} s`);
+  // The teacher's momentum follows the time: without a jump, as there are many steps.
+  const momenta = stepLines.map((line) => Number(line['momentum']));
+  assert.ok(momenta.length > 10, `${momenta.length} steps`);
+  momenta.slice(1).forEach((one, i) => {
+    assert.ok(one - momenta[i]! < 0.4 * (1 - momenta[0]!), `${momenta[i]} to ${one}`);
+  });
+});
+
+test('a clock leaves out what passed while nobody looked', () => {
+  let time = 0;
+  const clock = new AwakeClock(() => time);
+  const at = (seconds: number): number => {
+    time = 1000 * seconds;
+    return clock.now() / 1000;
+  };
+  assert.equal([at(0.5), at(1), at(5), at(3605), at(3606), at(3606.5)], [0.5, 1, 5, 5.5, 6.5, 7]);
+  clock.close();
+});
+
+/** The number of the process that holds the lock of a run. */
+function trainingProcess(run: string): number {
+  return Number((JSON.parse(readFileSync(join(run, lockName), 'utf8')) as { pid: number }).pid);
+}
 
 /** The step of the checkpoint, of which the metrics have a line for each up to it. */
 async function wholeUpTo(least: number): Promise<number> {

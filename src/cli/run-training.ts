@@ -7,6 +7,7 @@ import { Feed } from '../sop/feed.js';
 import { type RunClock, runClock, runSteps } from '../sop/loop.js';
 import { NonFiniteError, type Trainer } from '../sop/trainer.js';
 import type { Training } from '../sop/training.js';
+import { AwakeClock } from './awake-clock.js';
 import type { Outcome } from './command.js';
 import { PastSteps, withStepFile } from './nonfinite.js';
 import { profileSteps } from './profile.js';
@@ -66,8 +67,9 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     past: new PastSteps(),
   };
   let hung = false;
+  const awake = new AwakeClock();
   try {
-    const stepSeconds = await trainSteps(run, new SkippedSteps(training, printer));
+    const stepSeconds = await trainSteps(run, new SkippedSteps(training, printer), awake.now);
     return await endRun(run, stepSeconds);
   } catch (error) {
     hung = error instanceof HangError;
@@ -79,6 +81,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
     }
     throw error;
   } finally {
+    awake.close();
     run.line.stop();
     feed.close();
     await saver.settled();
@@ -92,7 +95,7 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
 }
 
 /** All steps, up to the end of the run or a signal. Returns the seconds of each, where they are asked for (`--profile`). */
-async function trainSteps(run: ActiveRun, skips: SkippedSteps): Promise<number[]> {
+async function trainSteps(run: ActiveRun, skips: SkippedSteps, now: () => number): Promise<number[]> {
   const { setup, trainer, progress, feed, clock, metrics, saver, evaluations, line, past } = run;
   const { printer, stop } = setup;
   const isLast = (step: number): boolean => clock.totalSteps !== null && step >= clock.totalSteps;
@@ -100,6 +103,7 @@ async function trainSteps(run: ActiveRun, skips: SkippedSteps): Promise<number[]
   const options = {
     done: progress.step,
     elapsed: progress.elapsed,
+    now,
     tolerate: skips.tolerated,
     stopped: () => stop.signal !== null,
     barrier: (step: number) => {
