@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -79,10 +79,10 @@ test('what a driver prints is kept out of pipes, files and sockets; nothing of o
     console.log('third');
     withoutChatter(() => undefined);`,
   );
-  const run = (redirection: string): string => {
+  const run = (redirection: string, program = `"${process.execPath}" "${script}"`): string => {
     const file = join(folder, 'stderr');
     rmSync(file, { force: true });
-    const command = `(echo before >&2; "${process.execPath}" "${script}"; echo after >&2) ${redirection.replace('FILE', file)}`;
+    const command = `(echo before >&2; ${program}; echo after >&2) ${redirection.replace('FILE', file)}`;
     const { stdout } = spawnSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
     return redirection.includes('FILE') ? readFileSync(file, 'utf8') : stdout;
   };
@@ -97,6 +97,14 @@ test('what a driver prints is kept out of pipes, files and sockets; nothing of o
   const command = `echo before >&2; "${process.execPath}" "${script}"; echo after >&2`;
   const { stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] });
   assert.is(stderr, expected(''));
+  // A pipe that may not be opened anew, as in a container that runs as another user than the one who started it.
+  const other = process.getuid?.() === 0 ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] : ['env'];
+  chmodSync(folder, 0o755);
+  const [name = '', ...rest] = [...other, process.execPath];
+  if (spawnSync(name, [...rest, '--check', script]).status !== 0)
+    return console.log(`NOT RUN: a pipe of another user: there is no ${name}, or Node is not everybody's`);
+  const locked = `chmod 0 /proc/self/fd/2; ${other.join(' ')} "${process.execPath}" "${script}"`;
+  assert.is(run(`2>&1 >/dev/null | cat`, locked), expected(''));
 });
 
 test.run();

@@ -43,7 +43,7 @@ export function withoutChatter<T>(body: () => T): T {
     }
   }
   const flags = constants.O_WRONLY | constants.O_APPEND;
-  const copy = reopen('/proc/self/fd/2', flags) ?? (pipeToSocket() ? reopen('/proc/self/fd/2', flags) : null);
+  const copy = reopen('/proc/self/fd/2', flags) ?? (pipeThrough() ? reopen('/proc/self/fd/2', flags) : null);
   if (copy === null) return body();
   // The system gives a new file the lowest free number: closing 2 and opening another file puts that in its place.
   closeSync(2);
@@ -109,12 +109,14 @@ function seek(place: number): boolean {
 const PATIENCE = 2000;
 
 /**
- * A socket (Node's pipes to its children, the journal of systemd) cannot be opened anew, nor what was sent be taken back. So
- * from now on stderr is a named pipe, which can be, and `cat`, a process that no signal of ours reaches, writes what comes out
- * of it to the socket. @returns false where stderr is no socket, or this cannot be done
+ * A socket (Node's pipes to its children, the journal of systemd) cannot be opened anew, nor can a pipe that belongs to another
+ * user (`docker run --user`, `sudo -u`), and what was sent cannot be taken back. So from now on stderr is a named pipe of ours,
+ * and `cat`, a process that no signal of ours reaches, writes what comes out of it to where stderr went.
+ * @returns false where stderr is a terminal or a file, or this cannot be done
  */
-function pipeToSocket(): boolean {
-  if (!fstatSync(2).isSocket()) return false;
+function pipeThrough(): boolean {
+  const kind = fstatSync(2);
+  if (!kind.isSocket() && !kind.isFIFO()) return false;
   let folder: string | undefined;
   try {
     folder = mkdtempSync(join(tmpdir(), 'sop-gpu-stderr-'));
@@ -165,7 +167,7 @@ function ended(pid: number | undefined): true | null {
   }
 }
 
-/** The file behind a descriptor, opened anew; null for sockets, which cannot be. */
+/** The file behind a descriptor, opened anew; null where it cannot be. */
 function reopen(path: string, flags: number): number | null {
   try {
     return openSync(path, flags);
