@@ -1,4 +1,14 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -189,7 +199,27 @@ test('a run folder has one user; locks of the dead are taken over', async () => 
   }
   writeFileSync(path, '');
   await fails(() => lockFolder(run), ExitCode.cannotCreate, /another process/);
+  for (const hours of [-1, 1]) {
+    writeFileSync(path, '');
+    const then = new Date(Date.now() + hours * 3_600_000);
+    utimesSync(path, then, then);
+    const taken = await lockFolder(run);
+    assert.is(taken.note, 'took over the lock of a process that was killed');
+    taken.release();
+  }
   await fails(() => lockFolder(join(folder, 'file', 'run')), ExitCode.cannotCreate);
+  mkdirSync(path);
+  await fails(() => lockFolder(run), ExitCode.cannotCreate, /its lock cannot be read \(EISDIR\); .*remove/);
+});
+
+test('a named pipe in the place of a checkpoint is passed over, not waited for', async () => {
+  if (process.platform === 'win32') return console.log('NOT RUN: there are no named pipes here');
+  const run = join(folder, 'run5');
+  await saveCheckpoint(run, 'best', 3, [{ name: 'w', dtype: 'F32', shape: [1], data: new Float32Array(1) }]);
+  execFileSync('mkfifo', [checkpointPath(run, 'last')]);
+  const loaded = await loadNewestValid(run);
+  assert.is(loaded?.name, 'best');
+  assert.match(loaded?.notes.join() ?? '', /last\.safetensors was passed over: it is a pipe/);
 });
 
 test.run();

@@ -1,4 +1,4 @@
-import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { constants, type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { ExitCode, SopError } from '../../errors.js';
@@ -106,12 +106,14 @@ async function syncFolder(folder: string): Promise<void> {
 
 /** Opens a file for reading and closes it after `use`. @throws SopError 66 if it is missing or unreadable */
 export async function withFile<T>(path: string, use: (file: FileHandle, bytes: number) => Promise<T>): Promise<T> {
-  const file = await open(path, 'r').catch((error: unknown) => {
+  // Opening a named pipe would else wait for somebody who writes into it.
+  const file = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch((error: unknown) => {
     throw cannotRead(path, error);
   });
   try {
     const info = await file.stat();
     if (info.isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' });
+    if (!info.isFile()) throw cannotRead(path, new Error('it is a pipe or a device'), 'give a file');
     return await use(file, info.size);
   } catch (error) {
     throw error instanceof SopError || errorCode(error) === '' ? error : cannotRead(path, error);

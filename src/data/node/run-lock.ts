@@ -99,9 +99,13 @@ async function create(path: string, text: string): Promise<boolean> {
 
 /** Removes the lock if its owner is gone. @returns a note about it, or null if it vanished by itself */
 async function clearStale(folder: string, path: string): Promise<string | null> {
-  const text = await readFile(path, 'utf8').catch(() => null);
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    if (errorCode(error) === 'ENOENT') return null;
+    throw inUse(folder, `its lock cannot be read (${errorCode(error)})`, `if no run uses it, remove ${path}`);
+  });
   const age = await stat(path).then(
-    ({ mtimeMs }) => Date.now() - mtimeMs,
+    // A clock that was set back makes it a time to come.
+    ({ mtimeMs }) => Math.abs(Date.now() - mtimeMs),
     () => null,
   );
   if (text === null || age === null) return null;
