@@ -5,6 +5,7 @@ import { targetKind } from './gpu/target.js';
 import { howToGetAdapter, swiftShaderCommand } from './node/advice.js';
 import { withoutChatter } from './node/driver-chatter.js';
 import { pollPatiently } from './node/patient-polling.js';
+import { keepShaders } from './node/shader-cache.js';
 import { spreadWorkers } from './node/spread-workers.js';
 import { tunedVariants } from './node/tuning.js';
 import { findDrivers, findLoader, prepareSwiftShader } from './node/vulkan.js';
@@ -25,6 +26,7 @@ function createInstance(options: string[] = []): GPU {
   Object.assign(globalThis, globals); // GPUBufferUsage and its like, which browsers have anyway
   pollPatiently();
   widenVectors();
+  keepShaders();
   const instance = create([EXACT_TIMES, ...options]);
   instances.push(instance);
   return instance;

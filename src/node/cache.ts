@@ -54,18 +54,25 @@ function unpack(files: Iterable<PackedFile>, folder: string): void {
   }
 }
 
+/** Stands in for the cache folder where that cannot be written; it carries the user's id. */
+export const temporaryCache = (): string => join(tmpdir(), `sop-gpu-${process.getuid?.() ?? 'user'}`);
+
+/** Makes a folder that others cannot write to. @returns false where it is another user's @throws where it cannot be made */
+export function ownFolder(folder: string): boolean {
+  makeWithParents(folder, 0o700);
+  return !process.getuid || statSync(folder).uid === process.getuid();
+}
+
 /**
  * The folder `name` with these files, unpacked once per user: in the cache folder, or in the system's temporary folder where
  * that cannot be written. Undefined where neither can, or the disk is full.
  */
 export function unpackedFolder(name: string, files: () => Iterable<PackedFile>): string | undefined {
-  // A folder that others can write to is no place to load code from: the fallback carries the user's id and mode 700.
-  const fallback = join(tmpdir(), `sop-gpu-${process.getuid?.() ?? 'user'}`);
-  for (const base of [cacheFolder(), fallback]) {
+  for (const base of [cacheFolder(), temporaryCache()]) {
     const folder = join(base, name);
     try {
-      makeWithParents(base, 0o700);
-      if (process.getuid && statSync(base).uid !== process.getuid()) continue;
+      // A folder that others can write to is no place to load code from.
+      if (!ownFolder(base)) continue;
       if (!complete(folder)) unpack(files(), folder);
       return folder;
     } catch {} // not writable, or full: the next place
