@@ -7,13 +7,16 @@
 //   stats         [R] of (m, 1 / Z): largest logit and 1 / sum_j exp(l_j - m)
 //   partial_sums  [R, tiles, 3] of a tile of SOPs: its largest logit m, z = sum exp(l - m), c = sum exp(l - m) r   (scratch)
 //   w             [R, stride]  dL/dl_j / tau of a span of j   (scratch of backward, reused for every span)
-//   sums          [R] of (a, G): a = sum_i dP_i P_i, G = sum_i dP_i
+//   sums          [R] of (a, b, G, 0): the mean of a row of dP in two parts, and the sum of what is left without it   (scratch)
 //
 // With p_j = exp(l_j - m) / Z:  P_i = sum_{j in SOP i} p_j (s_j - r_j) + sum_j p_j r_j. Logits are computed once:
 // tiles         unnormalised sums over each SOP, relative to the largest logit of the tile, into p; partial_sums
 // normalize     statistics of each row from its partial sums; brings p to the scale of the row and adds c
-// backward: du = sum_j w_j D_j,  w_j = p_j (dp_j - a) / tau,  dp_j = (s_j - r_j) dP_i(j) + r_j G; for one span of j at a time
-// row_sums      a, G
+// backward: du = sum_j w_j D_j,  w_j = p_j ((s_j - r_j) g_i(j) + r_j G) / tau,  g_i = dP_i - sum_i dP_i P_i,  G = sum_i g_i; for
+// one span of j at a time. This is p_j (dp_j - sum_j p_j dp_j) with dp = dP Y^T, since rows of Y sum to 1. Where student and
+// teacher nearly agree, dP is nearly alike for all SOPs; where embeddings have much in common, so are rows of D: du is then a
+// small difference. So the mean of dP goes first, and to more digits than it has itself: what its rounding a leaves of it is b.
+// row_sums      a, b, G
 // weights       logits of the span again, and from them w
 // matmul and column_sum then make du of w and D: one term a span, or more
 //
@@ -180,22 +183,26 @@ export function sopProbabilitiesRowSumsKernel(layout: RowLayout): Kernel {
   return kernel({
     label: 'sop_probabilities.row_sums',
     enable: rowExtensions(layout),
-    bindings: { p: read('f32'), dp: read('f32'), sums: write('vec2<f32>') },
+    bindings: { p: read('f32'), dp: read('f32'), sums: write('vec4<f32>') },
     params: { rows: 'u32', sops: 'u32' },
     code: wgsl`${eachRow(
       layout,
       'row_sums',
       `
+  let first = row * params.sops;
   var product = 0.0;
+  for (var i = lane; i < params.sops; i += LANES) { product += dp[first + i] * p[first + i]; }
+  let a = row_sum(product);
+  var rest = 0.0;
   var total = 0.0;
   for (var i = lane; i < params.sops; i += LANES) {
-    let g = dp[row * params.sops + i];
-    product += g * p[row * params.sops + i];
+    let g = dp[first + i] - a;
+    rest += g * p[first + i];
     total += g;
   }
-  let a = row_sum(product);
-  let all = row_sum(total);
-  if (lane == 0u) { sums[row] = vec2(a, all); }`,
+  let b = row_sum(rest);
+  let all = row_sum(total) - b * f32(params.sops);
+  if (lane == 0u) { sums[row] = vec4(a, b, all, 0.0); }`,
     )}`,
   });
 }
@@ -213,7 +220,7 @@ export function sopProbabilitiesWeightsKernel(variant: SopVariant): Kernel {
       d: read(element),
       s: read('f32'),
       stats: read('vec2<f32>'),
-      sums: read('vec2<f32>'),
+      sums: read('vec4<f32>'),
       dp: read('f32'),
       w: write('f32'),
     },
@@ -231,11 +238,11 @@ ${eachTileRow(
     let at = ${r} * ${columns}u;
     let m = stats[row].x;
     let scale = stats[row].y * inverse;
-    let a = sums[row].x;
-    let all = sums[row].y;
+    let mean = sums[row].xy;
+    let all = sums[row].z;
     var own: array<f32, ${tileSops(variant)}>;
-    for (var i = 0u; i < ${subgroup ? 'params.tile_sops' : `${tileSops(variant)}u`}; i++) { own[i] = dp[row * params.sops + min(sop0 + i, params.sops - 1u)]; }
-${times(columns, (x) => `    acc[at + ${x}u] = scale * exp(acc[at + ${x}u] * inverse - m) * ((s_${x} - r_${x}) * own[${Math.floor(x / members)}] + r_${x} * all - a);`)}
+    for (var i = 0u; i < ${subgroup ? 'params.tile_sops' : `${tileSops(variant)}u`}; i++) { own[i] = dp[row * params.sops + min(sop0 + i, params.sops - 1u)] - mean.x - mean.y; }
+${times(columns, (x) => `    acc[at + ${x}u] = scale * exp(acc[at + ${x}u] * inverse - m) * ((s_${x} - r_${x}) * own[${Math.floor(x / members)}] + r_${x} * all);`)}
     let out = row * params.stride + workgroup.y * ${columns}u;
     ${eachTileColumn(variant, (x) => `if (inside && ${x} < count) { w[out + ${x}] = acc[at + ${x}]; }`)}`,
 )}

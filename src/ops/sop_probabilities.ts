@@ -85,7 +85,7 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
   infer: ([u]) => [like(u)],
   scratch(call) {
     const { rows, depth, stride, terms } = backwardSizes(call);
-    const sums = [f32(rows, 2), f32(rows, stride)];
+    const sums = [f32(rows, 4), f32(rows, stride)];
     return terms > 1 ? [...sums, f32(terms, rows, depth)] : sums;
   },
   variants: (call) => rowTileVariants(call.target, products(call)),
