@@ -7,6 +7,7 @@ import { elements, f32, like } from '../src/graph/tensor.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
+import { timeNodes } from '../src/plan/timing.js';
 
 /** What the device can do at best, measured in the run whose kernels are held against it. */
 export interface Ceiling {
@@ -123,11 +124,11 @@ async function bestTime(gpu: Gpu, graph: Graph, also?: (replay: Replay) => Promi
     for (const tensor of graph.tensors) if (tensor.storage === 'input') replay.write(tensor, inputFor(tensor.shape));
     await replay.warmUp();
     // A run is as long as the best so far asks for. The first says only that: it may have been held up, or be too short to time.
-    const first = await replay.time(() => true, 1);
+    const first = await timeNodes(replay, () => true, 1);
     let best = Number.POSITIVE_INFINITY;
     for (let run = 0; run < RUNS; run++) {
       const repeats = Math.max(1, Math.min(2000, Math.round(RUN_MS / Math.min(first, best))));
-      best = Math.min(best, (await replay.time(() => true, repeats)) / repeats);
+      best = Math.min(best, (await timeNodes(replay, () => true, repeats)) / repeats);
     }
     return also ? Math.min(best, await also(replay)) : best;
   } finally {

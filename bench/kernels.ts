@@ -4,6 +4,7 @@ import type { Node } from '../src/graph/graph.js';
 import { compile } from '../src/plan/compile.js';
 import { type Plan, plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
+import { timeNodes } from '../src/plan/timing.js';
 import { withVariant } from '../src/plan/variants.js';
 import { type BenchCase, caseOf, showShape } from './cases.js';
 import type { Ceiling } from './ceilings.js';
@@ -62,10 +63,12 @@ export async function benchKernel(
     ].filter(({ nodes }) => nodes.length > 0);
     const rows: BenchRow[] = [];
     for (const { pass, nodes } of passes) {
-      const first = await replay.time((node) => nodes.includes(node), 1);
+      const first = await timeNodes(replay, (node) => nodes.includes(node), 1);
       const deviations: Deviation[] = [];
       for (const node of nodes) deviations.push(await checkNode(node, replay, traced, values));
-      const times = await sample(first, passMs, (repeats) => replay.time((node) => nodes.includes(node), repeats));
+      const times = await sample(first, passMs, (repeats) =>
+        timeNodes(replay, (node) => nodes.includes(node), repeats),
+      );
       const worst = deviations.reduce((a, b) => (!holds(a) || (holds(b) && a.error >= b.error) ? a : b));
       const named = { op: test.op.name, pass, shape: showShape(benchCase), variant: variantsOf(planned, nodes) };
       rows.push({ ...named, ...times, ...rates(planned, nodes, times.ms, ceiling), ...worst });

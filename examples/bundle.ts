@@ -11,14 +11,20 @@ function findRoot(folder: URL): URL {
   return existsSync(new URL('package.json', folder)) ? folder : findRoot(new URL('..', folder));
 }
 
-/** Shader sources without WGSL comments, indentation and spaces round signs: they are for people, and pages load the rest. */
+/** Shader sources without WGSL comments, indentation, spaces round signs, `.0`: they are for people, and pages load the rest. */
 const wgsl: Plugin = {
   name: 'wgsl',
   setup({ onLoad }) {
     onLoad({ filter: /[/\\]shaders[/\\].*\.ts$/ }, async ({ path }) => {
       const text = await readFile(path, 'utf8');
       const code = text.replace(/(^|\s)\/\/ .*$/gm, '').replace(/^ +/gm, '');
-      return { loader: 'ts', contents: code.replace(/ ?([-=+*/<>&|?!,:;{}]) ?/g, '$1') };
+      const dense = code
+        .replace(/(?<=`) {2,}/g, '')
+        .replace(/ ?([-=+%*/<>&|?!,:;{}]) ?/g, '$1')
+        .replace(/(?<!#\w*) \(|(?<=\)) /g, (found) => found.trim())
+        .replace(/\b(\d+)\.0\b/g, '$1.');
+      // Lines that begin with # are the preprocessor's.
+      return { loader: 'ts', contents: dense.replace(/\n{2,}/g, '\n').replace(/(^\}|[;{,(])\n(?!#)/gm, '$1') };
     });
   },
 };

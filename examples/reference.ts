@@ -176,7 +176,7 @@ export function makeReference(): string {
   const parts = [
     '# sop-gpu in a program of yours\n',
     '<!-- Made by `npm run reference` from src/index.ts and the comments there: do not edit. -->\n',
-    "`import { createEngine } from 'sop-gpu'` works in pages, in dedicated workers and in Node; `sop-gpu/node` adds `openNodeGpu`, which opens an adapter there (`createEngine({ gpu: ... })` takes one). Nothing of Node is in its graph. Shapes are row-major; numbers are f32 unless said. Every error for people is a `SopError` with one sentence that says what to do. 'The paper' is Self-Organizing Visual Prototypes for Non-Parametric Representation Learning (Silva, Pedrini and Ramírez Rivera, ICML 2025).\n",
+    "`import { createEngine } from 'sop-gpu'` works in pages, in dedicated workers and in Node; `sop-gpu/node` adds `openNodeGpu`, which opens an adapter there: `new Engine(await openNodeGpu())`. Nothing of Node is in its graph. Shapes are row-major; numbers are f32 unless said. Every error for people is a `SopError` with one sentence that says what to do. TypeScript needs version 5.7 and `DOM` in `lib`; where that library lacks WebGPU, as before version 6, also `@webgpu/types` (which comes with the package) in `types`. 'The paper' is Self-Organizing Visual Prototypes for Non-Parametric Representation Learning (Silva, Pedrini and Ramírez Rivera, ICML 2025).\n",
     'The three programs below are files of `examples/snippets`, and tests run them in a browser as they stand.\n',
   ];
   for (const [title, name] of snippets)

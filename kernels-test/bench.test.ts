@@ -14,6 +14,7 @@ import { layernorm } from '../src/ops/layernorm.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
+import { timeNodes, timeStep } from '../src/plan/timing.js';
 import { failsWith, succeeds } from './cli-support.js';
 import { temporaryFolder } from './data-support.js';
 import { projectFile } from './project.js';
@@ -80,7 +81,7 @@ if (gpu.target.timestamps) {
     const { graph, outputs } = trace(found!, caseOf(oddCase(found!)));
     const replay = new Replay(await compile(gpu, plan(graph, gpu.target, outputs)));
     try {
-      const spans = [...(await replay.profile()), ...(await replay.profile())];
+      const spans = [...(await timeStep(replay)), ...(await timeStep(replay))];
       const ticks = spans.map(({ begin, end }) => (1000 * (end - begin)) / 65.536);
       assert.ok(
         ticks.some((count) => Math.abs(count - Math.round(count)) > 0.01),
@@ -120,7 +121,7 @@ test('large results are sampled, and a wrong row or a kernel that did nothing is
   try {
     prepare(replay, traced, values);
     assert.not(holds(await checkNode(node, replay, traced, values)), 'poison passes for a result');
-    await replay.time(({ index }) => index === 0, 1);
+    await timeNodes(replay, ({ index }) => index === 0, 1);
     assert.ok(holds(await checkNode(node, replay, traced, values)));
     const right = (await replay.read(y!)) as Float32Array<ArrayBuffer>;
     replay.write(y!, right.map((value, i) => (i === right.length - 1 ? value + 0.01 : value)) as typeof right);

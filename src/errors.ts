@@ -38,6 +38,12 @@ export class SopError extends Error {
   }
 }
 
+/** What is used after it was freed or closed: a mistake that must not cost the device. */
+export function usedAfter(what: string, call: 'destroy' | 'close'): SopError {
+  const why = 'it is gone';
+  return new SopError(ExitCode.usage, { what: `${what} is used after ${call}`, where: call, why, fix: 'make another' });
+}
+
 /** What anything that was thrown says. */
 export function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

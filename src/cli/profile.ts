@@ -4,6 +4,7 @@ import type { Span } from '../gpu/profiler.js';
 import { median } from '../numbers.js';
 import type { PlannedLaunch } from '../plan/plan.js';
 import { dispatchFlops } from '../plan/report.js';
+import { timeStep } from '../plan/timing.js';
 import type { Trainer } from '../sop/trainer.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
@@ -73,7 +74,7 @@ async function timeSteps(trainer: Trainer, printer: Printer, stop: StopRequest):
     count.update(steps.length * total + done, STEPS * total);
   };
   try {
-    while (steps.length < STEPS) steps.push(await trainer.profile(told));
+    while (steps.length < STEPS) steps.push(await timeStep(trainer.replay, told));
     return steps;
   } catch (error) {
     if (error !== interrupted) throw error;

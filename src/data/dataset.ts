@@ -60,8 +60,8 @@ export function residentSet(init: ResidentInit): ImageSet {
     throw new SopError(ExitCode.internal, {
       what: 'image set that does not fit together',
       where: name,
-      why: `${pixels.length} bytes of ${width} x ${height} x ${channels}, ${labels?.length} labels, ${files?.length} files`,
-      fix: 'report this as a bug',
+      why: `${pixels.length} bytes of ${width} x ${height} x ${channels}, ${labels?.length ?? 'no'} labels, ${files?.length ?? 'no'} files`,
+      fix: 'give whole images, and one label and one name for each or none',
     });
   }
   const read = async (index: number): Promise<DecodedImage> => {

@@ -27,14 +27,16 @@ const slots = ['checkpoint.0.safetensors', 'checkpoint.1.safetensors'] as const;
 export class CheckpointStore {
   private constructor(
     private readonly folder: FileSystemDirectoryHandle,
-    private next: number,
+    /** The slot that the next checkpoint goes to; null as long as nobody has looked which is the older one. */
+    private next: number | null = null,
+    private saving: Promise<void> = Promise.resolve(),
   ) {}
 
   /** Opens the folder `name`, made where it is missing. @throws SopError 73 where the browser allows no storage */
   static async open(name: string): Promise<CheckpointStore> {
     try {
       const root = await navigator.storage.getDirectory();
-      return new CheckpointStore(await root.getDirectoryHandle(name, { create: true }), 0);
+      return new CheckpointStore(await root.getDirectoryHandle(name, { create: true }));
     } catch (cause) {
       throw new SopError(
         ExitCode.cannotCreate,
@@ -50,12 +52,18 @@ export class CheckpointStore {
   }
 
   /** Writes a checkpoint over the older of the two. @throws SopError 74 when the storage is full; the newer one is whole then */
-  async save(bytes: Uint8Array): Promise<void> {
-    await this.write(slots[this.next]!, bytes);
-    this.next = 1 - this.next;
+  save(bytes: Uint8Array): Promise<void> {
+    const result = this.saving.then(async () => {
+      if (this.next === null) await this.newest();
+      const next = this.next ?? 0;
+      await this.write(slots[next]!, bytes);
+      this.next = 1 - next;
+    });
+    this.saving = result.catch(() => undefined);
+    return result;
   }
 
-  /** The newest checkpoint that is whole; null without one. Later `save`s spare it. */
+  /** The newest checkpoint that is whole; null without one. `save` spares it. */
   async newest(): Promise<StoredCheckpoint | null> {
     let best: StoredCheckpoint | null = null;
     for (const [place, name] of slots.entries()) {
@@ -121,7 +129,7 @@ function storageError(cause: unknown, name: string): SopError {
       why: reasonOf(cause),
       fix: full
         ? 'free space on the disk or clear the data of other sites; save the weights as a file meanwhile'
-        : 'save the weights as a file, then reload the page',
+        : 'write from one dedicated worker alone, or save the weights as a file',
     },
     { cause },
   );

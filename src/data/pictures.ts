@@ -16,17 +16,19 @@ const AT_ONCE = 4;
 
 /**
  * Pixels of a picture, u8 [height, width, channels]. Blobs are decoded by the browser (`createImageBitmap`): upright by their
- * EXIF orientation, in sRGB; what is transparent is laid over white. Grey is 0.299 R + 0.587 G + 0.114 B, as in PIL.
+ * EXIF orientation, in sRGB. What is transparent is laid over white. Grey is 0.299 R + 0.587 G + 0.114 B, as in PIL.
  *
  * @param where names the picture in messages
  * @throws SopError 65 for what the browser cannot decode, for more than 100 million pixels, and for plain pixels whose
- * length is not width x height x 1 or 3
+ * length is not width x height x 1 or 3; for a blob outside browsers
  */
 export async function decodePicture(picture: Picture, channels: 1 | 3 = 3, where = 'picture'): Promise<DecodedImage> {
   if (picture instanceof Blob) {
     const name = picture instanceof File ? picture.name : where;
+    if (typeof createImageBitmap !== 'function')
+      throw unreadable(name, 'there is no createImageBitmap', 'give its pixels');
     const bitmap = await createImageBitmap(picture).catch((cause: unknown) => {
-      throw unreadable(name, reasonOf(cause), { cause });
+      throw unreadable(name, reasonOf(cause), undefined, cause);
     });
     try {
       return withChannels(pixelsOf(bitmap, name), channels, name);
@@ -43,7 +45,7 @@ export interface PictureSetOptions {
   readonly name?: string;
   /** Of all images (default 3: colour). */
   readonly channels?: 1 | 3;
-  /** Class index of each picture. */
+  /** Class index of each picture, as many as there are pictures. */
   readonly labels?: ArrayLike<number>;
   readonly classes?: readonly string[];
   /** Larger images are reduced by a whole factor to at most this many pixels (default 160,000: 400 x 400). */
@@ -56,10 +58,15 @@ export interface PictureSetOptions {
 /**
  * Decodes pictures into a set for training or evaluation and keeps their pixels: 3 bytes each at most `maxArea` times.
  *
- * @throws SopError 65 for a picture that cannot be decoded (without `onBad`), 66 where none is left
+ * @throws SopError 65 for a picture that cannot be decoded (without `onBad`), 66 where none is left, 64 for another number of
+ * labels than of pictures
  */
 export async function pictureSet(pictures: readonly Picture[], options: PictureSetOptions = {}): Promise<ImageSet> {
-  const { name = 'pictures', channels = 3, maxArea = 160_000, onBad, onProgress } = options;
+  const { name = 'pictures', channels = 3, maxArea = 160_000, labels, classes = null, onBad, onProgress } = options;
+  if (labels && labels.length !== pictures.length) {
+    const why = `${labels.length} labels, ${pictures.length} pictures`;
+    throw new SopError(ExitCode.usage, { what: 'labels do not fit', where: 'labels', why, fix: 'give as many' });
+  }
   const decoded = new Array<DecodedImage | null>(pictures.length).fill(null);
   const nameOf = (index: number): string => {
     const picture = pictures[index];
@@ -80,7 +87,6 @@ export async function pictureSet(pictures: readonly Picture[], options: PictureS
     const why = pictures.length === 0 ? 'none was given' : 'none of the files given could be decoded';
     throw new SopError(ExitCode.noInput, { what: 'no images', where: name, why, fix: 'give JPEG, PNG or WebP images' });
   }
-  const { labels, classes = null } = options;
   return {
     name,
     channels,
@@ -118,14 +124,22 @@ function withChannels({ width, height, data }: DecodedImage | ImageData, channel
   if (given === channels) return { width, height, data: new Uint8Array(data.buffer, data.byteOffset, data.length) };
   const result = new Uint8Array(width * height * channels);
   for (let pixel = 0; pixel < width * height; pixel++) {
-    const [r = 0, g = r, b = r] = given === 1 ? [data[pixel]] : data.subarray(given * pixel, given * pixel + 3);
+    const at = given * pixel;
+    const white = given === 4 ? 255 - (data[at + 3] ?? 255) : 0;
+    const over = (value: number): number => (white === 0 ? value : Math.round(value + ((255 - value) * white) / 255));
+    const r = over(data[at] ?? 0);
+    const [g, b] = given === 1 ? [r, r] : [over(data[at + 1] ?? 0), over(data[at + 2] ?? 0)];
     if (channels === 3) result.set([r, g, b], 3 * pixel);
     else result[pixel] = Math.round(0.299 * r + 0.587 * g + 0.114 * b);
   }
   return { width, height, data: result };
 }
 
-function unreadable(where: string, why: string, options?: ErrorOptions): SopError {
-  const fix = 'leave it out, or save it again as JPEG, PNG or WebP';
-  return new SopError(ExitCode.data, { what: 'image cannot be decoded', where, why, fix }, options);
+function unreadable(
+  where: string,
+  why: string,
+  fix = 'leave it out, or save it again as JPEG, PNG or WebP',
+  cause?: unknown,
+) {
+  return new SopError(ExitCode.data, { what: 'image cannot be decoded', where, why, fix }, { cause });
 }

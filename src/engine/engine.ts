@@ -43,7 +43,7 @@ function browserGpu(): GPU {
       : 'this browser does not offer it, or it is switched off',
     fix: insecure
       ? 'open the page over https, or from localhost'
-      : 'use a current Chrome, Edge, Safari or Firefox; in Node open an adapter with sop-gpu/node',
+      : 'use a current Chrome, Edge, Safari or Firefox; in Node openNodeGpu of sop-gpu/node',
   });
 }
 
@@ -97,7 +97,10 @@ export class Engine {
     return planTraining(data, settings, this.target);
   }
 
-  /** Waits for the work in flight and frees the device, unless it was the caller's. */
+  /**
+   * Waits for the work in flight and frees the device, unless it was the caller's. A run that goes on ends with an error, as
+   * does what is called later (64): destroy runs before.
+   */
   close(): Promise<void> {
     return this.gpu.close();
   }

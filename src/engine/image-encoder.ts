@@ -2,6 +2,7 @@ import type { ImageSet } from '../data/dataset.js';
 import { type Picture, pictureSet } from '../data/pictures.js';
 import { decodeSafetensors } from '../data/safetensors.js';
 import { channelStatistics } from '../data/statistics.js';
+import { ExitCode, SopError, usedAfter } from '../errors.js';
 import { type ClsAttention, clsAttention } from '../eval/cls-attention.js';
 import { Encoder } from '../eval/encoder.js';
 import type { Evaluation } from '../eval/evaluator.js';
@@ -12,6 +13,7 @@ import { normalizeRows } from '../eval/similarity.js';
 import { spread } from '../eval/spread.js';
 import { imageFormat, type LoadedWeights, openWeights, readWeights, type WeightOverrides } from '../eval/weights.js';
 import type { Gpu } from '../gpu/device.js';
+import { Turns } from '../turns.js';
 
 /** Features of some images. */
 export interface Features {
@@ -34,13 +36,18 @@ export function loadWeights(bytes: Uint8Array, overrides: WeightOverrides = {}, 
  * k-NN accuracy of features, each image against all others, where there are at least two classes; and their spread.
  * @param labels class index of each row, [count], or null
  * @param k numbers of voting neighbours, at least one
+ * @throws SopError 64 for another number of labels than of features
  */
 export async function evaluateFeatures(
   gpu: Gpu,
-  { values, width }: Features,
+  { values, count, width }: Features,
   labels: Int32Array | null,
   k: readonly number[],
 ): Promise<Evaluation> {
+  if (labels && labels.length !== count) {
+    const why = `${labels.length} labels, ${count} features`;
+    throw new SopError(ExitCode.usage, { what: 'labels do not fit', where: 'labels', why, fix: 'give as many' });
+  }
   const rows = { gallery: values, queries: null, width };
   const own = labels && severalClasses(labels) ? { gallery: labels, queries: labels } : null;
   const comparison = own && (await compareFeatures(gpu, rows, own, classCount(own.gallery), k));
@@ -54,6 +61,8 @@ export class ImageEncoder {
     private current: LoadedWeights,
     private readonly encoder: Encoder,
     private attention: ClsAttention | null = null,
+    private readonly turns = new Turns(),
+    private destroyed = false,
   ) {}
 
   /**
@@ -69,7 +78,7 @@ export class ImageEncoder {
     return new ImageEncoder(gpu, loaded, encoder);
   }
 
-  /** Takes other weights of the same shape. @throws SopError 65 naming one that is missing or of another size */
+  /** Takes other weights of the same shape, not while `embed` runs. @throws SopError 65 naming one that is missing or of another size */
   load(loaded: LoadedWeights): void {
     this.encoder.load(loaded.weights);
     this.attention?.load(loaded.weights);
@@ -102,13 +111,17 @@ export class ImageEncoder {
    * How much [CLS] of the last block attends to each patch of an image, f32 [heads, patches]; rows sum to 1 with [CLS] itself.
    * @throws RangeError for an index outside the set
    */
-  async attentionOf(set: ImageSet, index: number): Promise<Float32Array<ArrayBuffer>> {
-    this.attention ??= await clsAttention(this.gpu, this.loaded);
-    return this.attention.of(preprocess(await set.read(index), await this.format(set)));
+  attentionOf(set: ImageSet, index: number): Promise<Float32Array<ArrayBuffer>> {
+    return this.turns.take(async () => {
+      if (this.destroyed) throw usedAfter('the encoder', 'destroy');
+      this.attention ??= await clsAttention(this.gpu, this.loaded);
+      return this.attention.of(preprocess(await set.read(index), await this.format(set)));
+    });
   }
 
-  /** Frees everything on the device. */
+  /** Frees everything on the device. May be called twice. */
   destroy(): void {
+    this.destroyed = true;
     this.encoder.destroy();
     this.attention?.destroy();
   }

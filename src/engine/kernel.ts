@@ -33,8 +33,8 @@ export class EngineKernel {
   ) {}
 
   /**
-   * @throws GraphError for shapes or attributes that the op does not take; SopError 64 for a buffer that is too small; what
-   * `compile` throws
+   * @throws GraphError for shapes or attributes that the op does not take; SopError 64 for a buffer that is too small, lacks a
+   * usage, or is written to and given twice; what `compile` throws
    */
   static async create<A extends Attributes>(
     gpu: Gpu,
@@ -67,14 +67,11 @@ export class EngineKernel {
     });
     const planned = plan(graph, gpu.target, written);
     for (const [tensor, buffer] of given) {
-      const needed = planned.buffers[planned.range(tensor).buffer]?.bytes ?? 0;
-      if (buffer.size >= needed) continue;
-      throw new SopError(ExitCode.usage, {
-        what: 'buffer is too small',
-        where: `${op.name}, ${tensor.label} [${tensor.shape}]`,
-        why: `it has ${buffer.size} bytes, expected ${needed}`,
-        fix: 'give a buffer that holds the whole tensor',
-      });
+      const where = `${op.name}, ${tensor.label} [${tensor.shape}]`;
+      checkBuffer(where, buffer, planned.buffers[planned.range(tensor).buffer]?.bytes ?? 0);
+      const other = [...given].find(([one, same]) => same === buffer && one !== tensor)?.[0].label;
+      if (other && tensor.storage !== 'input')
+        throw unfit(where, `${other} lies in it too`, 'give each a buffer of its own');
     }
     const replay = new Replay(await compile(gpu, planned, undefined, given));
     for (const [name, value] of values) replay.setScalar(name, value);
@@ -106,3 +103,15 @@ export class EngineKernel {
     this.replay.destroy();
   }
 }
+
+/** A buffer that does not fit would be an error of the device, which ends everything that was made on it. */
+function checkBuffer(where: string, { size, usage }: GPUBuffer, needed: number): void {
+  if (size < needed)
+    throw unfit(where, `it has ${size} bytes, expected ${needed}`, 'give a buffer that holds the whole tensor');
+  const { STORAGE, COPY_SRC, COPY_DST } = GPUBufferUsage;
+  if (~usage & (STORAGE | COPY_SRC | COPY_DST))
+    throw unfit(where, `its usage is ${usage}`, 'give STORAGE | COPY_SRC | COPY_DST');
+}
+
+const unfit = (where: string, why: string, fix: string): SopError =>
+  new SopError(ExitCode.usage, { what: 'buffer does not fit', where, why, fix });

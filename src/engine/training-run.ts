@@ -2,7 +2,7 @@ import type { Config } from '../config/schema.js';
 import { checkpointMetadata, readCheckpoint } from '../data/checkpoint.js';
 import type { ImageSet } from '../data/dataset.js';
 import { decodeSafetensors, encodeSafetensors } from '../data/safetensors.js';
-import { ExitCode, SopError } from '../errors.js';
+import { ExitCode, SopError, usedAfter } from '../errors.js';
 import type { Evaluation } from '../eval/evaluator.js';
 import { initFrom } from '../eval/init.js';
 import type { LoadedWeights } from '../eval/weights.js';
@@ -13,6 +13,7 @@ import { studentSpecs } from '../sop/networks.js';
 import { traceOnDevice } from '../sop/search-check.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
 import type { Training } from '../sop/training.js';
+import { Turns } from '../turns.js';
 import { evaluateFeatures, type Features, ImageEncoder } from './image-encoder.js';
 import {
   checkSameImages,
@@ -53,7 +54,10 @@ export interface RunOptions {
 
 const settingsKey = 'sop-gpu.settings';
 
-/** A training run that a page drives: some steps, a look, some more steps. */
+/**
+ * A training run that a page drives: some steps, a look, some more steps. Calls wait for each other; while `run` goes on, the
+ * others take place between two of its steps.
+ */
 export class TrainingRun {
   /** Steps done. */
   step = 0;
@@ -61,6 +65,8 @@ export class TrainingRun {
   elapsed = 0;
   private last: StepRecord | null = null;
   private encoder: ImageEncoder | null = null;
+  private readonly turns = new Turns();
+  private ended: Promise<void> | null = null;
   private readonly clock: RunClock;
 
   private constructor(
@@ -69,6 +75,7 @@ export class TrainingRun {
     readonly training: Training,
     private readonly trainer: Trainer,
     private readonly feed: Feed,
+    private readonly watched: boolean,
   ) {
     this.clock = runClock(training.config, feed.stepsPerEpoch);
   }
@@ -89,7 +96,7 @@ export class TrainingRun {
     const training = await traceOnDevice(gpu, config, dataShape(config, data, gpu), watched);
     const feed = new Feed(training, data, saved?.step ?? 0);
     const trainer = await Trainer.create(gpu, training, options.onProgress);
-    const run = new TrainingRun(gpu, data, training, trainer, feed);
+    const run = new TrainingRun(gpu, data, training, trainer, feed, watched.watched);
     if (saved) {
       trainer.load(stateFor(saved, gpu.target), 'checkpoint');
       run.step = saved.step;
@@ -118,24 +125,41 @@ export class TrainingRun {
   }
 
   /**
-   * Trains on. Resolves when the last of these steps is done and nothing runs.
-   * @throws SopError 70 where loss or gradients are not finite (nothing of that step was written), 75 for a lost device
+   * Trains on. Resolves when the last of these steps is done and nothing runs; also when `destroy` stopped it.
+   * @throws SopError 70 where loss or gradients are not finite (nothing of that step was written), 75 for a lost device; what
+   * `onStep` throws, after the step that was running is done
    */
-  async run({ steps = Number.POSITIVE_INFINITY, signal, onStep }: RunOptions = {}): Promise<void> {
+  run(options: RunOptions = {}): Promise<void> {
+    return this.alone(() => this.trainOn(options), 'long');
+  }
+
+  private async trainOn({ steps = Number.POSITIVE_INFINITY, signal, onStep }: RunOptions): Promise<void> {
+    const { turns } = this;
+    const thrown: unknown[] = [];
+    let calm = false;
     const end = this.step + steps;
     let started = this.step;
     const options = {
       done: this.step,
       elapsed: this.elapsed,
-      barrier: () => false,
-      stopped: () => (signal?.aborted ?? false) || started++ >= end,
+      barrier: () => {
+        calm = turns.wanted;
+        return calm;
+      },
+      stopped: () => (signal?.aborted ?? false) || this.ended !== null || thrown.length > 0 || started++ >= end,
     };
     for await (const record of runSteps(this.trainer, this.feed, this.clock, options)) {
       this.step = record.step;
       this.elapsed += record.seconds;
       this.last = record;
-      onStep?.(record);
+      try {
+        if (thrown.length === 0) onStep?.(record);
+      } catch (error) {
+        thrown.push(error); // the step behind this one is running: it ends before the loop does
+      }
+      if (calm) await turns.letIn();
     }
+    if (thrown.length > 0) throw thrown[0];
   }
 
   /** The last step that was done in this session. */
@@ -144,7 +168,11 @@ export class TrainingRun {
   }
 
   /** The teacher's backbone as it is now. */
-  async weights(): Promise<LoadedWeights> {
+  weights(): Promise<LoadedWeights> {
+    return this.alone(() => this.weightsNow());
+  }
+
+  private async weightsNow(): Promise<LoadedWeights> {
     const { vit, globalFeature } = this.training.shape.network;
     const named = await this.trainer.teacherWeights();
     const weights = new Map(named.map(({ name, data }) => [name, data as Float32Array]));
@@ -153,16 +181,20 @@ export class TrainingRun {
   }
 
   /** An encoder with the teacher's weights as they are now; the next call gives it newer ones. */
-  async currentEncoder(): Promise<ImageEncoder> {
-    const weights = await this.weights();
+  currentEncoder(): Promise<ImageEncoder> {
+    return this.alone(() => this.encoderNow());
+  }
+
+  private async encoderNow(): Promise<ImageEncoder> {
+    const weights = await this.weightsNow();
     if (this.encoder) this.encoder.load(weights);
     else this.encoder = await ImageEncoder.create(this.gpu, weights, this.data.count);
     return this.encoder;
   }
 
   /** Features of `set` under the teacher as it is now. @throws what `ImageEncoder.embed` throws */
-  async embed(set: ImageSet = this.data): Promise<Features> {
-    return (await this.currentEncoder()).embed(set);
+  embed(set: ImageSet = this.data): Promise<Features> {
+    return this.alone(async () => (await this.encoderNow()).embed(set));
   }
 
   /**
@@ -174,37 +206,67 @@ export class TrainingRun {
   }
 
   /** The teacher's backbone as a safetensors file, names as in timm: `sop-gpu eval knn --weights` reads it. */
-  async exportWeights(): Promise<Uint8Array> {
-    const { tensors, metadata } = await teacherBackbone(this.trainer, this.step);
-    return encodeSafetensors(tensors, metadata, { crc: true });
+  exportWeights(): Promise<Uint8Array> {
+    return this.alone(async () => {
+      const { tensors, metadata } = await teacherBackbone(this.trainer, this.step);
+      return encodeSafetensors(tensors, metadata, { crc: true });
+    });
   }
 
   /** The whole state: `checkpoint` of `TrainingOptions` goes on from it with the same bits. */
-  async checkpoint(): Promise<Uint8Array> {
-    const metadata = checkpointMetadata(this.step, [
-      ...runMetadata(this.training),
-      ...progressMetadata(this.elapsed, this.data, this.gpu),
-      [settingsKey, JSON.stringify(settingsOf(this.config))],
-    ]);
-    return encodeSafetensors(await this.trainer.save(), metadata, { crc: true });
+  checkpoint(): Promise<Uint8Array> {
+    return this.alone(async () => {
+      const metadata = checkpointMetadata(this.step, [
+        ...runMetadata(this.training),
+        ...progressMetadata(this.elapsed, this.data, this.gpu),
+        [settingsKey, JSON.stringify(settingsOf(this.config))],
+      ]);
+      return encodeSafetensors(await this.trainer.save(), metadata, { crc: true });
+    });
   }
 
-  /** The first `count` images of the last step's batch, their views and masks. Needs `watched`. */
+  /** The first `count` images of the last step's batch, their views and masks. @throws SopError 64 without `watched` */
   views(count: number): Promise<BatchPictures> {
-    return batchPictures(this.trainer, this.feed, this.step - 1, count);
+    return this.alone(async () => {
+      this.checkWatched();
+      return batchPictures(this.trainer, this.feed, this.step - 1, count);
+    });
   }
 
-  /** `count` self-organizing prototypes of the last step: anchors, support embeddings, contributions. Needs `watched`. */
+  /** `count` self-organizing prototypes of the last step: anchors, support embeddings, contributions. @throws SopError 64 without `watched` */
   prototypes(count: number): Promise<PrototypePicture[]> {
-    return prototypePictures(this.trainer, this.feed, this.step - 1, count);
+    return this.alone(async () => {
+      this.checkWatched();
+      return prototypePictures(this.trainer, this.feed, this.step - 1, count);
+    });
   }
 
-  /** Frees everything on the device. */
-  async destroy(): Promise<void> {
-    this.feed.close();
-    await this.trainer.settled().catch(() => undefined); // a lost device has nothing to wait for
-    this.trainer.destroy();
-    this.encoder?.destroy();
+  /** Stops `run` after the step that runs, if it runs, and frees everything on the device. May be called twice. */
+  destroy(): Promise<void> {
+    this.ended ??= this.turns.take(async () => {
+      this.feed.close();
+      await this.trainer.settled().catch(() => undefined); // a lost device has nothing to wait for
+      this.trainer.destroy();
+      this.encoder?.destroy();
+    });
+    return this.ended;
+  }
+
+  /** @throws SopError 64 after `destroy` */
+  private async alone<T>(body: () => Promise<T>, length: 'short' | 'long' = 'short'): Promise<T> {
+    if (this.ended) throw usedAfter('the training run', 'destroy');
+    return length === 'long' ? this.turns.takeLong(body) : this.turns.take(body);
+  }
+
+  /** Other tensors lie by now where those of a step were that nobody kept. */
+  private checkWatched(): void {
+    if (this.watched) return;
+    throw new SopError(ExitCode.usage, {
+      what: 'nothing to show',
+      where: 'watched',
+      why: 'the run began without it',
+      fix: 'pass watched: true',
+    });
   }
 }
 

@@ -9,6 +9,7 @@ import { compile } from '../plan/compile.js';
 import { plan } from '../plan/plan.js';
 import { type Elements, Replay } from '../plan/replay.js';
 import { globalFeature, type NetworkShape } from '../sop/networks.js';
+import { Turns } from '../turns.js';
 
 /** Weights by timm's name. */
 export type Weights = ReadonlyMap<string, Float32Array>;
@@ -31,6 +32,8 @@ export class Encoder {
     /** Numbers in a feature. */
     readonly width: number,
     private readonly parameters: ReadonlyMap<string, Tensor>,
+    /** Passes of two calls would take each other's place on the device. */
+    private readonly turns = new Turns(),
   ) {}
 
   /**
@@ -61,9 +64,22 @@ export class Encoder {
 
   /**
    * Features [count, W] of `count` preprocessed images that `image(i)` returns, f32 [C, size, size] each. Batches overlap:
-   * the next one is prepared while the device works.
+   * the next one is prepared while the device works. Calls wait for each other.
    */
-  async features(
+  features(
+    count: number,
+    image: (index: number) => Promise<Float32Array> | Float32Array,
+    progress?: (done: number) => void,
+  ): Promise<Float32Array<ArrayBuffer>> {
+    return this.turns.take(() => this.pass(count, image, progress));
+  }
+
+  /** Frees everything on the device. */
+  destroy(): void {
+    this.replay.destroy();
+  }
+
+  private async pass(
     count: number,
     image: (index: number) => Promise<Float32Array> | Float32Array,
     progress?: (done: number) => void,
@@ -89,10 +105,5 @@ export class Encoder {
     }
     await running;
     return result;
-  }
-
-  /** Frees everything on the device. */
-  destroy(): void {
-    this.replay.destroy();
   }
 }

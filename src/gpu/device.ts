@@ -1,4 +1,4 @@
-import { ExitCode, SopError } from '../errors.js';
+import { ExitCode, SopError, usedAfter } from '../errors.js';
 import { isIntegrated, MAX_DISPATCH_FLOPS, type Target, targetKind } from './target.js';
 import { HangError, type Watchdog, type WatchdogLimits } from './watchdog.js';
 
@@ -29,7 +29,8 @@ export interface Gpu {
   orFail<T>(work: Promise<T>, watchdog?: Watchdog): Promise<T>;
   /**
    * Call after every wait: what the device returned before is only worth something if this is silent.
-   * @throws SopError the first GPU error (exit 70) or device loss (exit 75), if there was one; the reason of an abort.
+   * @throws SopError the first GPU error (exit 70) or device loss (exit 75), if there was one; the reason of an abort; 64
+   * after `close`.
    */
   check(): void;
   /** Waits for the work in flight, then frees the device, unless it was given open. May be called twice. */
@@ -180,16 +181,20 @@ export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenO
   });
   failed.catch(() => {}); // the error is also kept for check(): nobody has to listen
   const waiting = new Set<(error: Error) => void>();
-  const fail = (error: Error) => {
+  const giveUpWaiting = (error: Error): void => {
     firstError ??= error;
-    reject(firstError);
     for (const giveUp of waiting) giveUp(firstError);
     waiting.clear();
   };
-  device.addEventListener('uncapturederror', (event) => {
+  const fail = (error: Error) => {
+    reject(error);
+    giveUpWaiting(error);
+  };
+  const uncaptured = (event: GPUUncapturedErrorEvent): void => {
     event.preventDefault(); // ours to report, once
     fail(gpuError(event.error));
-  });
+  };
+  device.addEventListener('uncapturederror', uncaptured);
   void device.lost.then((info) => {
     if (!closing) fail(deviceLost(info));
   });
@@ -227,7 +232,13 @@ export async function openGpu(from: GPU | GPUAdapter | GPUDevice, options: OpenO
       if (firstError instanceof HangError) return;
       // destroy() blocks the thread while work is in flight, so let it end first; a lost device has none left.
       await device.queue.onSubmittedWorkDone().catch(() => {});
-      if (!borrowed) device.destroy();
+      options.signal?.removeEventListener('abort', abort);
+      // What comes of a device that stays open is its owner's again.
+      device.removeEventListener('uncapturederror', uncaptured);
+      giveUpWaiting(usedAfter('the engine', 'close'));
+      if (borrowed) return;
+      await new Promise((wake) => setTimeout(wake)); // what was answered just now is still to be read
+      device.destroy();
     },
   };
 }

@@ -296,7 +296,7 @@ function candidates(sizes: Product, target: Target): Candidate[] {
       // Of an invocation: a vector of four from shared memory is a load, as is a number from elsewhere.
       const spilled = Math.max(0, block ** 2 + 2 * block - registers);
       const loads = block / 2 + (2 * tile) / side ** 2 + 2 * spilled;
-      const share = side ** 2 / MOST_INVOCATIONS;
+      const share = (side / 16) ** 2;
       return {
         kernel,
         unroll: 1,
@@ -336,7 +336,6 @@ const WORKGROUP_TILES = [
   { side: 16, block: 4 },
   { side: 8, block: 4 },
 ] as const;
-const MOST_INVOCATIONS = 256;
 
 /**
  * Tiles of a subgroup: rows, columns of a lane, steps at a time. What takes long to compile is for products that repay it,

@@ -1,6 +1,5 @@
-import { type Pass, type Span, timePasses, timeTogether } from '../gpu/profiler.js';
+import { usedAfter } from '../errors.js';
 import { patienceFor, Watchdog } from '../gpu/watchdog.js';
-import type { Node } from '../graph/graph.js';
 import { unpackHalves } from '../graph/half.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
 import { GraphError, type Scalar } from '../graph/op.js';
@@ -24,11 +23,13 @@ const READ_CHUNK = 64 * 2 ** 20;
 export class Replay {
   private readonly scalarBytes = new ArrayBuffer(4 * SCALAR_SLOTS);
   private readonly scalarView = new DataView(this.scalarBytes);
-  private readonly submits: readonly (readonly Command[])[];
+  /** The commands of a step, by the submits that it is cut into. */
+  readonly submits: readonly (readonly Command[])[];
   private readonly ring: { readonly buffer: GPUBuffer; busy: Promise<unknown> }[];
   private turn = 0;
+  private destroyed = false;
   /** Of every wait for the device: for results, for what is read back, for the end of the work. */
-  private readonly watchdog: Watchdog;
+  readonly watchdog: Watchdog;
 
   constructor(
     readonly compiled: Compiled,
@@ -49,6 +50,11 @@ export class Replay {
     }));
   }
 
+  /** Gives the device the scalars as they are now, as `run` does. */
+  writeScalars(): void {
+    this.device.queue.writeBuffer(this.compiled.scalars, 0, this.scalarBytes);
+  }
+
   /** Sets a scalar for the steps from now on. */
   setScalar({ slot, dtype }: Scalar, value: number): void {
     if (dtype === 'f32') this.scalarView.setFloat32(4 * slot, value, true);
@@ -60,6 +66,7 @@ export class Replay {
    * @throws GraphError for data of another size
    */
   write(tensor: Tensor, data: Elements): void {
+    this.checkUsable();
     const { buffer, offset } = this.locate(tensor);
     if (data.byteLength !== bytes(tensor))
       throw new GraphError(tensor.label, `${data.byteLength} bytes written, it has ${bytes(tensor)}`);
@@ -69,7 +76,7 @@ export class Replay {
   /** Resolves when `run` may be called: at most `RING` steps are in flight. */
   async ready(): Promise<void> {
     await this.ring[this.turn]?.busy;
-    this.compiled.gpu.check();
+    this.checkUsable();
   }
 
   /**
@@ -77,18 +84,20 @@ export class Replay {
    * tensors once the device has done it; the caller may start further steps before that, after `ready`.
    * @throws SopError 70 for a GPU error, 75 for a device that is lost or hangs
    */
-  run(): Promise<Elements[]> {
+  async run(): Promise<Elements[]> {
+    this.checkUsable();
     const slot = this.ring[this.turn];
     this.encode(slot?.buffer);
-    if (!slot) return Promise.resolve([]);
+    if (!slot) return [];
     this.turn = (this.turn + 1) % RING;
     const result = this.collect(slot.buffer);
     slot.busy = result.catch(() => undefined);
-    return result;
+    return await result;
   }
 
   /** Contents of any planned tensor, read in chunks. Waits for the device. @throws SopError 70, 75 of the device */
   async read(tensor: Tensor): Promise<Elements> {
+    this.checkUsable();
     const { buffer, offset } = this.locate(tensor);
     const size = bytes(tensor);
     const result = new Uint8Array(size);
@@ -104,14 +113,13 @@ export class Replay {
         const encoder = this.device.createCommandEncoder({ label: `read ${tensor.label}` });
         encoder.copyBufferToBuffer(buffer, offset + done, staging, 0, count);
         this.device.queue.submit([encoder.finish()]);
-        await this.compiled.gpu.orFail(staging.mapAsync(GPUMapMode.READ, 0, count), this.watchdog);
+        await this.answer(staging.mapAsync(GPUMapMode.READ, 0, count));
         result.set(new Uint8Array(staging.getMappedRange(0, count)), done);
         staging.unmap();
       }
     } finally {
       staging.destroy();
     }
-    this.compiled.gpu.check();
     return typed(tensor, result.buffer);
   }
 
@@ -134,42 +142,39 @@ export class Replay {
     }
   }
 
-  /**
-   * Runs one step like `run`, timing every dispatch: its time on the device, in the order of the plan.
-   * @param progress dispatches that are timed, and all; what it throws ends the step where it is
-   */
-  async profile(progress?: (done: number, total: number) => void): Promise<Span[]> {
-    this.device.queue.writeBuffer(this.compiled.scalars, 0, this.scalarBytes);
-    const submits = this.submits.map((commands) => commands.map((command) => passOf([command])));
-    const total = this.compiled.commands.length;
-    return timePasses(this.compiled.gpu, submits, this.watchdog, (done) => progress?.(done, total));
-  }
-
-  /**
-   * Runs the dispatches of some nodes `repeats` times on what the buffers hold, apart from the rest of the step.
-   * @returns milliseconds in all
-   */
-  async time(ofNode: (node: Node) => boolean, repeats: number): Promise<number> {
-    this.device.queue.writeBuffer(this.compiled.scalars, 0, this.scalarBytes);
-    const commands = this.compiled.commands.filter(({ launch }) => ofNode(launch.node));
-    const all = Array.from({ length: repeats }, () => commands).flat();
-    return timeTogether(this.compiled.gpu, splitSubmits(all).map(passOf), this.watchdog);
-  }
-
   /** Resolves when the device has nothing left to do. */
   async settled(): Promise<void> {
-    await this.compiled.gpu.orFail(this.device.queue.onSubmittedWorkDone(), this.watchdog);
-    this.compiled.gpu.check();
+    this.checkUsable();
+    await this.answer(this.device.queue.onSubmittedWorkDone());
   }
 
-  /** Frees everything on the device, what `compiled` holds included. */
+  /** Frees everything on the device, what `compiled` holds included. May be called twice. */
   destroy(): void {
+    if (this.destroyed) return;
+    this.destroyed = true;
     for (const { buffer } of this.ring) buffer.destroy();
     this.compiled.destroy();
   }
 
   private get device(): GPUDevice {
     return this.compiled.gpu.device;
+  }
+
+  /** Touching a freed buffer would be an error of the device, which ends all that was made on it. */
+  private checkUsable(): void {
+    this.compiled.gpu.check();
+    if (this.destroyed) throw usedAfter('an encoder, run or kernel', 'destroy');
+  }
+
+  /** Waits for the device; what it returns is only worth something if neither it nor this has ended meanwhile. */
+  private async answer(work: Promise<undefined>): Promise<void> {
+    try {
+      await this.compiled.gpu.orFail(work, this.watchdog);
+    } catch (error) {
+      this.checkUsable(); // what was freed meanwhile answers with words of the browser's own
+      throw error;
+    }
+    this.checkUsable();
   }
 
   private locate(tensor: Tensor): { buffer: GPUBuffer; offset: number } {
@@ -180,7 +185,7 @@ export class Replay {
   }
 
   private encode(staging: GPUBuffer | undefined): void {
-    this.device.queue.writeBuffer(this.compiled.scalars, 0, this.scalarBytes);
+    this.writeScalars();
     this.submits.forEach((commands, i) => {
       const encoder = this.device.createCommandEncoder({ label: `step.${i}` });
       const pass = encoder.beginComputePass({ label: `step.${i}` });
@@ -202,11 +207,10 @@ export class Replay {
 
   private async collect(staging: GPUBuffer): Promise<Elements[]> {
     const started = performance.now();
-    await this.compiled.gpu.orFail(staging.mapAsync(GPUMapMode.READ), this.watchdog);
+    await this.answer(staging.mapAsync(GPUMapMode.READ));
     this.watchdog.took((performance.now() - started) / 1000);
     const all = staging.getMappedRange().slice(0);
     staging.unmap();
-    this.compiled.gpu.check();
     let at = 0;
     return this.fetched.map((tensor) => {
       const data = typed(tensor, all.slice(at, at + bytes(tensor)));
@@ -217,7 +221,7 @@ export class Replay {
 }
 
 /** A call into Dawn costs JavaScript about as much as all else here: a pipeline that is set already is not set again. */
-function dispatchAll(pass: GPUComputePassEncoder, commands: readonly Command[]): void {
+export function dispatchAll(pass: GPUComputePassEncoder, commands: readonly Command[]): void {
   let current: GPUComputePipeline | undefined;
   for (const { pipeline, bindGroup, launch, indirect } of commands) {
     if (pipeline.pipeline !== current) pass.setPipeline(pipeline.pipeline);
@@ -228,11 +232,6 @@ function dispatchAll(pass: GPUComputePassEncoder, commands: readonly Command[]):
     else pass.dispatchWorkgroups(x, y, z);
   }
 }
-
-const passOf =
-  (commands: readonly Command[]): Pass =>
-  (pass) =>
-    dispatchAll(pass, commands);
 
 function typed(tensor: Tensor, buffer: ArrayBuffer): Elements {
   const { dtype } = tensor;

@@ -6,6 +6,7 @@ import { bytes, elements, type Tensor } from '../graph/tensor.js';
 import { compile } from './compile.js';
 import { type Plan, plan } from './plan.js';
 import { type Elements, Replay } from './replay.js';
+import { timeNodes } from './timing.js';
 import { callKey } from './variants.js';
 
 /** The fastest variant of a call on an adapter, beside the built-in one. */
@@ -77,11 +78,11 @@ async function timeVariant(gpu: Gpu, node: Node, tuned: ReadonlyMap<string, stri
       replay.write(tensor, typical?.get(i) ?? someElements(tensor, i, inputs[0]?.shape[0] ?? 1));
     });
     for (const scalar of graph.scalars) replay.setScalar(scalar, scalar.dtype === 'f32' ? 0.1 : 1);
-    const first = await replay.time(() => true, 1);
+    const first = await timeNodes(replay, () => true, 1);
     if (first > HOPELESS * best) return first;
     const repeats = Math.max(1, Math.min(1000, Math.round(SAMPLE_MS / first)));
     let least = first;
-    for (let i = 0; i < SAMPLES; i++) least = Math.min(least, (await replay.time(() => true, repeats)) / repeats);
+    for (let i = 0; i < SAMPLES; i++) least = Math.min(least, (await timeNodes(replay, () => true, repeats)) / repeats);
     return least;
   } finally {
     replay.destroy();

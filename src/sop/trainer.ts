@@ -2,7 +2,6 @@ import { expectTensors, firstNonFinite } from '../data/checkpoint.js';
 import type { NamedArray } from '../data/safetensors.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
-import type { Span } from '../gpu/profiler.js';
 import { elements, type RealType, type Tensor } from '../graph/tensor.js';
 import { compile } from '../plan/compile.js';
 import { type Elements, Replay } from '../plan/replay.js';
@@ -45,7 +44,8 @@ export class Trainer {
 
   private constructor(
     readonly training: Training,
-    private readonly replay: Replay,
+    /** The compiled step; what runs it apart from `step` changes the state all the same. */
+    readonly replay: Replay,
     /** What each run of `replay` resolves with. */
     private readonly fetched: readonly Tensor[],
   ) {
@@ -141,11 +141,6 @@ export class Trainer {
   /** Contents of a tensor of the step, after it: state, inputs, and what a watched training keeps. */
   read(tensor: Tensor): Promise<Elements> {
     return this.replay.read(tensor);
-  }
-
-  /** Runs one more step on the inputs and scalars of the last, timing every dispatch. Changes the state. */
-  profile(progress?: (done: number, total: number) => void): Promise<Span[]> {
-    return this.replay.profile(progress);
   }
 
   /** Resolves when the device has nothing left to do. */

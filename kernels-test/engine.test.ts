@@ -1,0 +1,211 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { decodeSafetensors } from '../src/data/safetensors.js';
+import {
+  createEngine,
+  decodePicture,
+  Engine,
+  type EngineKernel,
+  evaluateFeatures,
+  matmul,
+  pictureSet,
+  residentSet,
+  type Settings,
+  SopError,
+  softmax,
+} from '../src/index.js';
+import { openNodeGpu } from '../src/node.js';
+
+/** The engine as programs use it that know the reference alone: at once, too late, with what does not fit. */
+
+const settings: Settings = {
+  model: { arch: 'custom', width: 16, depth: 1, heads: 2, patch_size: 8, image_size: 16, local_size: 16 },
+  head: { hidden: 16, layers: 2, out: 8 },
+  views: { local_count: 1 },
+  sop: { cls: { memory: 32, anchors: 8, neighbours: 2, tasks: 1 }, patch: { memory: 32, anchors: 8 } },
+  train: { batch_size: 4, steps: 12 },
+};
+
+const count = 12;
+const images = residentSet({
+  name: 'noise',
+  channels: 3,
+  width: 16,
+  height: 16,
+  pixels: Uint8Array.from({ length: count * 16 * 16 * 3 }, (_, i) => Math.imul(i, 2654435761) >>> 24),
+  labels: Int32Array.from({ length: count }, (_, i) => i % 2),
+});
+
+const engine = new Engine(await openNodeGpu({ quiet: true }));
+const { device } = engine.gpu;
+const { STORAGE, COPY_SRC, COPY_DST } = GPUBufferUsage;
+const buffer = (size: number, usage = STORAGE | COPY_SRC | COPY_DST) => device.createBuffer({ size, usage });
+
+/** Rejects with this exit code and one line like this. */
+async function refuses(work: () => Promise<unknown>, exitCode: number, line: RegExp): Promise<void> {
+  const error = await work().then(
+    () => null,
+    (thrown: unknown) => thrown,
+  );
+  assert.ok(error instanceof SopError, `${error}`);
+  assert.is(error.exitCode, exitCode, error.message);
+  assert.match(error.message, line);
+  assert.not.match(error.message, /\n/);
+}
+
+/** The device still computes: one mistake has not cost everything else that was made on it. */
+async function stillWorks(): Promise<void> {
+  const kernel = await engine.kernel(softmax, [{ shape: [1, 4], buffer: buffer(16) }], {});
+  await kernel.run();
+  assert.equal([...(await kernel.read())], [0.25, 0.25, 0.25, 0.25]);
+  kernel.destroy();
+}
+
+/** Contents of a checkpoint but the seconds it took. */
+function stateOf(bytes: Uint8Array): string {
+  const { tensors } = decodeSafetensors(bytes);
+  return JSON.stringify([...tensors].map(([name, { data }]) => [name, ...data]));
+}
+
+/** The state after so many steps without interruption. */
+async function straight(steps: number): Promise<string> {
+  const run = await engine.train({ data: images, settings });
+  await run.run({ steps });
+  const state = stateOf(await run.checkpoint());
+  await run.destroy();
+  return state;
+}
+
+test('a checkpoint that is asked for while steps run is that of one step', async () => {
+  const run = await engine.train({ data: images, settings });
+  let asked: Promise<Uint8Array> | null = null;
+  await run.run({
+    onStep: ({ step }) => {
+      if (step === 3) asked = run.checkpoint();
+    },
+  });
+  const bytes = await asked!;
+  const step = Number(decodeSafetensors(bytes).metadata.get('step'));
+  assert.ok(step >= 3 && step < 12, `step ${step}`);
+  assert.ok(stateOf(bytes) === (await straight(step)), `not the state after step ${step}`);
+  await run.destroy();
+});
+
+test('two calls of run train one after the other', async () => {
+  const run = await engine.train({ data: images, settings });
+  const seen: number[] = [];
+  const onStep = ({ step }: { readonly step: number }) => seen.push(step);
+  await Promise.all([run.run({ steps: 2, onStep }), run.run({ steps: 3, onStep }), run.embed()]);
+  assert.equal(seen, [1, 2, 3, 4, 5]);
+  await run.destroy();
+});
+
+test('what onStep throws ends a run whose step is that of its state', async () => {
+  const run = await engine.train({ data: images, settings });
+  const mine = new Error('mine');
+  let calls = 0;
+  const error = await run
+    .run({
+      onStep: () => {
+        calls += 1;
+        throw mine;
+      },
+    })
+    .catch((thrown: unknown) => thrown);
+  assert.is(error, mine);
+  assert.is(calls, 1);
+  assert.ok(stateOf(await run.checkpoint()) === (await straight(run.step)), `not the state after step ${run.step}`);
+  await run.destroy();
+});
+
+test('destroy stops a run that goes on; later calls are refused', async () => {
+  const run = await engine.train({ data: images, settings });
+  let ended: Promise<void> | null = null;
+  await run.run({
+    onStep: () => {
+      ended ??= run.destroy();
+    },
+  });
+  await ended!;
+  assert.ok(run.step < 12, `${run.step} steps`);
+  await run.destroy();
+  for (const call of [() => run.run(), () => run.checkpoint(), () => run.embed()])
+    await refuses(call, 64, /training run is used after destroy/);
+  await stillWorks();
+});
+
+test('views and prototypes of a run that is not watched are refused', async () => {
+  const run = await engine.train({ data: images, settings });
+  await run.run({ steps: 1 });
+  await refuses(() => run.views(1), 64, /watched: true/);
+  await refuses(() => run.prototypes(1), 64, /watched: true/);
+  await run.destroy();
+});
+
+test('an encoder takes many calls at once, and none after destroy', async () => {
+  const run = await engine.train({ data: images, settings });
+  const encoder = await engine.encoder(await run.exportWeights());
+  await run.destroy();
+  const alone = await encoder.embed(images);
+  for (const { values } of await Promise.all(Array.from({ length: 6 }, () => encoder.embed(images))))
+    assert.equal(values, alone.values);
+  const first = await encoder.attentionOf(images, 0);
+  for (const values of await Promise.all(Array.from({ length: 6 }, () => encoder.attentionOf(images, 0))))
+    assert.equal(values, first);
+  await refuses(() => evaluateFeatures(engine.gpu, alone, Int32Array.of(0, 1), [1]), 64, /2 labels, 12 features/);
+  encoder.destroy();
+  encoder.destroy();
+  await refuses(() => encoder.embed(images), 64, /encoder, .* is used after destroy/);
+  await refuses(() => encoder.attentionOf(images, 0), 64, /encoder is used after destroy/);
+  await stillWorks();
+});
+
+test('buffers that do not fit a kernel are refused before the device sees them', async () => {
+  const kernel = (given: GPUBuffer, output: GPUBuffer | null = null): Promise<EngineKernel> =>
+    engine.kernel(softmax, [{ shape: [2, 3], buffer: given }], {}, [output]);
+  const whole = buffer(24);
+  await refuses(() => kernel(buffer(12)), 64, /it has 12 bytes, expected 24/);
+  await refuses(() => kernel(buffer(24, COPY_DST)), 64, /its usage is 8; give STORAGE/);
+  await refuses(() => kernel(whole, buffer(24, STORAGE)), 64, /its usage is 128; give STORAGE/);
+  await refuses(() => kernel(whole, whole), 64, /softmax\[0\].*input\.0 lies in it too/);
+  const square = { shape: [2, 2], buffer: whole };
+  const squared = await engine.kernel(matmul, [square, square], { transA: false, transB: false }); // reading twice is fine
+  await squared.run();
+  squared.destroy();
+  await refuses(() => squared.run(), 64, /used after destroy/);
+  await refuses(() => squared.read(), 64, /used after destroy/);
+  await stillWorks();
+});
+
+test('a closed engine refuses, and a device of the caller is the caller’s again', async () => {
+  const borrowing = await createEngine({ device });
+  const run = await borrowing.train({ data: images, settings });
+  const going = run.run();
+  await borrowing.close();
+  await refuses(() => going, 64, /engine is used after close/);
+  await run.destroy();
+  await refuses(() => borrowing.train({ data: images, settings }), 64, /engine is used after close/);
+  await stillWorks();
+  const stranger = await createEngine({ device });
+  await stranger.close();
+  const told = new Promise<null>((resolve) => {
+    device.addEventListener('uncapturederror', () => resolve(null), { once: true });
+  });
+  buffer(16, 0x8000); // no such usage
+  assert.is(await Promise.race([stranger.failed, told]), null, 'a closed engine still takes the errors of the device');
+  await refuses(() => stranger.kernel(softmax, [{ shape: [1, 4], buffer: buffer(16) }], {}), 64, /used after close/);
+});
+
+test('pictures: transparency is white, labels are as many, blobs need a browser', async () => {
+  const data = Uint8Array.of(0, 0, 0, 0, 10, 20, 30, 255, 0, 0, 0, 128);
+  assert.equal(
+    [...(await decodePicture({ width: 3, height: 1, data })).data],
+    [255, 255, 255, 10, 20, 30, 127, 127, 127],
+  );
+  await refuses(() => pictureSet([{ width: 3, height: 1, data }], { labels: [0, 1] }), 64, /2 labels, 1 pictures/);
+  await refuses(() => decodePicture(new Blob(['x'])), 65, /createImageBitmap.*give its pixels/);
+});
+
+test.after(() => engine.close());
+
+test.run();
