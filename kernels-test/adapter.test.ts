@@ -47,7 +47,7 @@ test('the target of the present adapter is one that plans can be made for', asyn
   assert.equal(device.features.has('shader-f16'), target.f16);
   assert.equal(device.features.has('subgroups') && subgroupSize > 0, subgroupSize > 0);
   await gpu.close();
-  gpu.check();
+  assert.throws(() => gpu.check(), /^the engine is used after close/);
 });
 
 test('GPUs that share the memory of the processor are told by their names', () => {
@@ -105,12 +105,13 @@ test('the first uncaptured error is fatal and stays', async () => {
   await gpu.close();
 });
 
-test('a lost device asks to try again, a closed one does not', async () => {
+test('a lost device asks to try again, a closed one is used wrongly', async () => {
   const closed = await openNodeGpu({ quiet: true });
   await closed.close();
   await closed.close();
   await closed.device.lost;
-  closed.check();
+  const { exitCode } = await sopError(closed.orFail(Promise.resolve()));
+  assert.is(exitCode, ExitCode.usage);
 
   const lost = await openNodeGpu({ quiet: true });
   lost.device.destroy();

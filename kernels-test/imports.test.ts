@@ -12,6 +12,7 @@ const parts: Readonly<Record<string, { readonly values: readonly string[]; reado
   errors: { values: [] },
   numbers: { values: [] },
   rng: { values: [] },
+  turns: { values: [] },
   graph: { values: ['errors'], types: ['gpu'] },
   gpu: { values: ['errors', 'numbers'], types: ['graph'] },
   shaders: { values: ['rng', 'graph'], types: ['gpu'] },
@@ -22,8 +23,8 @@ const parts: Readonly<Record<string, { readonly values: readonly string[]; reado
   config: { values: ['errors'] },
   data: { values: ['errors', 'rng', 'graph', 'ops', 'plan'], types: ['gpu', 'config'] },
   sop: { values: ['errors', 'rng', 'graph', 'ops', 'plan', 'nn', 'optim', 'config', 'data'], types: ['gpu'] },
-  eval: { values: ['errors', 'rng', 'graph', 'ops', 'plan', 'nn', 'data', 'sop'], types: ['gpu'] },
-  engine: { values: ['errors', 'graph', 'gpu', 'plan', 'config', 'data', 'sop', 'eval'] },
+  eval: { values: ['errors', 'rng', 'turns', 'graph', 'ops', 'plan', 'nn', 'data', 'sop'], types: ['gpu'] },
+  engine: { values: ['errors', 'turns', 'graph', 'gpu', 'plan', 'config', 'data', 'sop', 'eval'] },
 };
 
 /** Parts on top: they may import everything in src and shaders. */
