@@ -10,7 +10,7 @@ import type { Outcome } from './command.js';
 import { formatFor } from './knn-rows.js';
 import { openDevice } from './open-device.js';
 import { openImages } from './open-images.js';
-import { type CommonOptions, configOf } from './options.js';
+import { type CommonOptions, configOfKeys } from './options.js';
 import { checkCreatable, writeJson } from './output-file.js';
 import type { Printer } from './printer.js';
 import { CountProgress, formatRate } from './progress.js';
@@ -100,7 +100,7 @@ async function openSplit(
   skipped: SkippedImages,
 ): Promise<{ set: ImageSet; train: ImageSet }> {
   const { data, split } = options;
-  const { data: asked } = await configOf(options, ['data.on_bad_image']);
+  const { data: asked } = await configOfKeys(options, ['data.on_bad_image']);
   const images = { onBadImage: asked.on_bad_image, standIn: false };
   const { train, test } = await openImages(data, images, printer, skipped);
   if (split === 'test' && !test) {

@@ -6,7 +6,7 @@ import type { Outcome } from './command.js';
 import { type FeatureOptions, featureRows, pixelRows, type Sets } from './knn-rows.js';
 import { openDevice } from './open-device.js';
 import { openImages } from './open-images.js';
-import { type CommonOptions, configOf } from './options.js';
+import { type CommonOptions, configOfKeys } from './options.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
 import type { StopRequest } from './signals.js';
@@ -37,7 +37,7 @@ export async function evalKnnCommand(
       fix: 'give one of them',
     });
   }
-  const config = await configOf(options, ['data.on_bad_image', 'eval.k']);
+  const config = await configOfKeys(options, ['data.on_bad_image', 'eval.k']);
   const skipped = new SkippedImages(printer);
   const sets = await openSets(options, config, printer, skipped);
   const gpu = await openDevice(common, stop);

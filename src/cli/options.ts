@@ -130,7 +130,7 @@ export async function configLayers(options: ConfigOptions): Promise<Layer[]> {
  * What flags, `--set` and `--config` say of some keys, for commands that need nothing else of these: the other keys are those
  * of weights, and checked with them.
  */
-export async function configOf(options: ConfigOptions, keys: readonly string[]): Promise<Config> {
+export async function configOfKeys(options: ConfigOptions, keys: readonly string[]): Promise<Config> {
   const layers = (await configLayers(options)).map((layer) => {
     const settings = new Map([...layer.settings].filter(([key]) => keys.includes(key)));
     return { ...layer, settings };
