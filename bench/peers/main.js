@@ -74,21 +74,21 @@ async function main() {
   const requestAdapter = async () => (await node.chooseAdapter(flags.adapter)).adapter;
   // Our device has its workers spread over the cores; so have theirs, each when it has just been opened.
   const peers = await makePeers(gpu, requestAdapter, gpu.target.kind === 'lavapipe' ? spreadWorkers : () => {});
-  const { drawInputs } = await import('./works.js');
+  const [{ measureCeiling }, { measuredNow }, { drawInputs }] = await Promise.all(
+    [compiled('bench/ceilings.js'), compiled('bench/measured.js'), './works.js'].map((file) => import(file)),
+  );
+  const ceiling = await measureCeiling(gpu, () => undefined);
   const rows = [];
   for (const work of chosen) {
     const of = await compareOn(work, drawInputs(work), peers);
     for (const line of table([], of.map(cells), 0)) console.log(line);
     rows.push(...of);
+    // After each work: of peers that take minutes a launch, what was measured outlives an interruption.
+    if (flags.json) await writeJson(flags.json, { adapter: gpu.target.name, ...measuredNow(), ceiling, rows });
+    if (flags.markdown) await writeMarkdown(flags.markdown, gpu.target.name, rows);
   }
-  const [{ measureCeiling }, { measuredNow }] = await Promise.all(
-    ['bench/ceilings.js', 'bench/measured.js'].map((file) => import(compiled(file))),
-  );
-  const ceiling = await measureCeiling(gpu, () => undefined);
   console.log('');
   for (const line of table(HEAD, rows.map(cells))) console.log(line);
-  if (flags.json) await writeJson(flags.json, { adapter: gpu.target.name, ...measuredNow(), ceiling, rows });
-  if (flags.markdown) await writeMarkdown(flags.markdown, gpu.target.name, rows);
   await gpu.close();
   const wrong = rows.filter(({ error, tolerance }) => !(error <= tolerance));
   // Peers keep their devices for good, so the process would not end by itself.
