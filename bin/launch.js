@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -14,12 +14,14 @@ export function die(code, text) {
 }
 
 /**
- * The path of a compiled file. A checkout whose `dist/` is missing is built first: `npm ci` runs no script of ours.
+ * The address of a compiled file, for `import`: a path is none where it holds `#` or `%`, or begins with a drive's letter.
+ * A checkout whose `dist/` is missing is built first: `npm ci` runs no script of ours.
  * @param {string} file relative to dist/
  */
 export function compiled(file) {
   const path = join(root, 'dist', file);
-  if (existsSync(path)) return path;
+  const { href } = pathToFileURL(path);
+  if (existsSync(path)) return href;
   const advice = 'dist/ is missing or incomplete; run `npm ci && npm run build` in the checkout, or install again';
   let typescript;
   try {
@@ -31,7 +33,7 @@ export function compiled(file) {
   // The compiler's complaints go to stderr: stdout belongs to the command.
   const { status } = spawnSync(process.execPath, tsc, { stdio: ['ignore', 2, 2] });
   if (status !== 0 || !existsSync(path)) die(70, `the build failed (dist/${file}): see above; ${advice}`);
-  return path;
+  return href;
 }
 
 /** Does nothing while somebody else handles signals. @type {(code?: number) => void} */

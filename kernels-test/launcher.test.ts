@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -25,6 +25,19 @@ async function firstLine(child: ChildProcess): Promise<string> {
   const [chunk] = (await once(child.stdout!, 'data')) as [Buffer];
   return chunk.toString('utf8').trim();
 }
+
+test('a package whose path means something else in an address starts', () => {
+  const strange = join(folder, '50%41 #1');
+  mkdirSync(join(strange, 'bin'), { recursive: true });
+  mkdirSync(join(strange, 'dist'));
+  copyFileSync(launcher, join(strange, 'bin', 'launch.js'));
+  writeFileSync(join(strange, 'package.json'), '{ "type": "module" }');
+  writeFileSync(join(strange, 'dist', 'there.js'), "console.log('started');");
+  const program = join(strange, 'bin', 'program.js');
+  writeFileSync(program, "import { compiled } from './launch.js'; await import(compiled('there.js'));");
+  const { stdout, stderr } = spawnSync(process.execPath, [program], { encoding: 'utf8' });
+  assert.equal([stdout, stderr], ['started\n', '']);
+});
 
 test('arguments, output and exit code pass through', async () => {
   const child = start('console.log(process.argv[2]); process.exitCode = 78;');
