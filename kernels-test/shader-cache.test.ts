@@ -31,7 +31,7 @@ test('Mesa keeps its shaders in the cache folder, else in ours for temporary fil
   const home = join(folder, 'home');
   assert.equal(toldIn({ HOME: home, TMPDIR: folder }), [undefined, undefined]);
   assert.ok(existsSync(join(home, '.cache')));
-  for (const useless of [{ HOME: '/proc/none' }, { HOME: home, XDG_CACHE_HOME: '/proc/none' }]) {
+  for (const useless of [{ HOME: '/proc/none' }, { HOME: '' }, { HOME: home, XDG_CACHE_HOME: '/proc/none' }]) {
     const [place = '', disabled] = toldIn({ ...useless, TMPDIR: folder });
     assert.ok(place.startsWith(`${folder}/sop-gpu-`), place);
     assert.equal([statSync(place).mode & 0o777, disabled], [0o700, undefined]);

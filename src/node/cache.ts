@@ -1,13 +1,25 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, isAbsolute, join } from 'node:path';
 import { makeWithParents } from '../data/node/folders.js';
 
-/** Where files go that can be made again: `$XDG_CACHE_HOME/sop-gpu` or `~/.cache/sop-gpu`. */
+/** The user's folder; undefined for who has none: a number that no user of the system has, with no HOME in the environment. */
+export function homeFolder(): string | undefined {
+  try {
+    const home = homedir();
+    return isAbsolute(home) ? home : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Where files go that can be made again: `$XDG_CACHE_HOME/sop-gpu`, `~/.cache/sop-gpu`, or without a home a temporary folder. */
 export function cacheFolder(): string {
   const asked = process.env['XDG_CACHE_HOME'];
-  return join(asked?.startsWith('/') ? asked : join(homedir(), '.cache'), 'sop-gpu');
+  if (asked && isAbsolute(asked)) return join(asked, 'sop-gpu');
+  const home = homeFolder();
+  return home === undefined ? temporaryCache() : join(home, '.cache', 'sop-gpu');
 }
 
 /** A file of an archive; its name may have folders. */

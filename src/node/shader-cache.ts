@@ -1,8 +1,7 @@
 import { accessSync, constants } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { makeWithParents } from '../data/node/folders.js';
-import { ownFolder, temporaryCache } from './cache.js';
+import { homeFolder, ownFolder, temporaryCache } from './cache.js';
 
 /**
  * Mesa keeps compiled shaders for the next start, in the user's cache folder. Where that cannot be written (a container that runs
@@ -12,11 +11,14 @@ import { ownFolder, temporaryCache } from './cache.js';
 export function keepShaders(): void {
   const { env } = process;
   if (process.platform !== 'linux' || env['MESA_SHADER_CACHE_DIR'] || env['MESA_SHADER_CACHE_DISABLE']) return;
-  const usual = env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
+  const home = homeFolder();
+  const usual = env['XDG_CACHE_HOME'] || (home && join(home, '.cache'));
   try {
-    makeWithParents(usual, 0o700);
-    accessSync(usual, constants.W_OK | constants.X_OK);
-    return;
+    if (usual) {
+      makeWithParents(usual, 0o700);
+      accessSync(usual, constants.W_OK | constants.X_OK);
+      return;
+    }
   } catch {} // elsewhere, then
   try {
     const folder = temporaryCache();

@@ -1,9 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
-import { type PackedFile, unpackedFolder } from './cache.js';
+import { homeFolder, type PackedFile, unpackedFolder } from './cache.js';
 
 /**
  * What Vulkan is on this Linux machine, found without loading it, and the SwiftShader that npm brings for machines
@@ -41,9 +40,9 @@ export function findDrivers(): string[] {
   const named = process.env['VK_DRIVER_FILES'] || process.env['VK_ICD_FILENAMES'];
   if (named) return named.split(delimiter).filter((path) => existsSync(path));
   const data = (process.env['XDG_DATA_DIRS'] || '/usr/local/share:/usr/share').split(delimiter);
-  const folders = ['/etc', '/usr/local/etc', join(homedir(), '.local/share'), ...data].map((f) =>
-    join(f, 'vulkan/icd.d'),
-  );
+  const home = homeFolder();
+  const own = home === undefined ? [] : [join(home, '.local/share')];
+  const folders = ['/etc', '/usr/local/etc', ...own, ...data].map((f) => join(f, 'vulkan/icd.d'));
   return [...new Set(folders)].flatMap((folder) =>
     existsSync(folder)
       ? readdirSync(folder).flatMap((file) => (file.endsWith('.json') ? [join(folder, file)] : []))
