@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { writeFileAtomic } from '../data/node/files.js';
-import { makeWithParents } from '../data/node/folders.js';
-import { cannotWrite } from '../data/node/io-errors.js';
+import { makeFolder } from '../data/node/folders.js';
 import type { AdapterDescription } from '../gpu/device.js';
 import type { TunedCall } from '../plan/tune.js';
 import { cacheFolder } from './cache.js';
@@ -52,11 +51,7 @@ export function readTuning(description: AdapterDescription): Tuning {
 /** Makes the folder of the file that a tuning is kept in; returns the path of the file. @throws SopError 73 */
 export async function makeTuningFolder(description: AdapterDescription): Promise<string> {
   const path = tuningFile(description);
-  try {
-    makeWithParents(dirname(path));
-  } catch (error) {
-    throw cannotWrite(path, error, 'create');
-  }
+  await makeFolder(dirname(path));
   return path;
 }
 
