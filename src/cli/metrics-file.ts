@@ -66,9 +66,6 @@ function writeAll(file: number, bytes: Uint8Array): void {
 
 /** What was found in the file of a run that is resumed. */
 export interface MetricsHistory {
-  readonly kept: number;
-  /** Lines of later steps (they will be written again), doubled, half-written and foreign ones. */
-  readonly dropped: number;
   /** Steps that have no line: it was lost to a full disk, or by somebody's hand. */
   readonly missing: number;
   /** Step of the last evaluation that was kept, so that it is not made twice; 0 where there is none. */
@@ -80,31 +77,17 @@ export interface MetricsHistory {
 /** A name that the sweep of temporary files knows (data/node/files.ts). */
 const temporaryOf = (path: string): string => join(dirname(path), `.${basename(path)}.${process.pid}-0.tmp`);
 
-/** Copies what belongs to steps up to `lastStep` into a new file that takes the old one's place. */
-function repair(path: string, lastStep: number): MetricsHistory {
-  let source: number;
-  try {
-    source = openSync(path, 'r');
-  } catch (error) {
-    if (errorCode(error) === 'ENOENT')
-      return { kept: 0, dropped: 0, missing: lastStep, lastEvaluation: 0, lists: new ListCounts() };
-    throw cannotRead(path, error);
-  }
-  const temporary = temporaryOf(path);
-  let target: number | undefined;
-  let [kept, dropped, steps, latestStep, lastEvaluation] = [0, 0, 0, 0, 0];
+/** Copies the lines of steps up to `lastStep` into the file `to`; drops later, doubled, half-written and foreign ones. */
+function copyKept(source: number, to: string, lastStep: number): MetricsHistory {
+  let [steps, latestStep, lastEvaluation] = [0, 0, 0];
   const lists = new ListCounts();
+  const target = openSync(to, 'w');
   try {
-    target = openSync(temporary, 'w');
     for (const line of linesOf(source)) {
       const record = recordOf(line);
       const isEvaluation = record !== undefined && 'knn' in record;
       const before = isEvaluation ? lastEvaluation : latestStep;
-      if (record === undefined || record.step > lastStep || record.step <= before) {
-        dropped++;
-        continue;
-      }
-      kept++;
+      if (record === undefined || record.step > lastStep || record.step <= before) continue;
       if (isEvaluation) lastEvaluation = record.step;
       else {
         latestStep = record.step;
@@ -114,15 +97,36 @@ function repair(path: string, lastStep: number): MetricsHistory {
       writeAll(target, line.at(-1) === newline ? line : Buffer.concat([line, Buffer.of(newline)]));
     }
     fsyncSync(target);
+  } finally {
+    closeSync(target);
+  }
+  return { missing: lastStep - steps, lastEvaluation, lists };
+}
+
+/** Puts a file with what belongs to steps up to `lastStep` in the place of this one. */
+function repair(path: string, lastStep: number): MetricsHistory {
+  let source: number;
+  try {
+    source = openSync(path, 'r');
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return { missing: lastStep, lastEvaluation: 0, lists: new ListCounts() };
+    throw cannotRead(path, error);
+  }
+  const temporary = temporaryOf(path);
+  try {
+    let history: MetricsHistory;
+    try {
+      history = copyKept(source, temporary, lastStep);
+    } finally {
+      closeSync(source);
+    }
+    // Windows puts nothing in the place of a file that is open.
     renameSync(temporary, path);
+    return history;
   } catch (error) {
     rmSync(temporary, { force: true });
     throw cannotWrite(path, error, 'write');
-  } finally {
-    closeSync(source);
-    if (target !== undefined) closeSync(target);
   }
-  return { kept, dropped, missing: lastStep - steps, lastEvaluation, lists };
 }
 
 /**
