@@ -9,6 +9,9 @@ import { stops } from './signals.js';
 
 const forwarded = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'] as const;
 
+/** Windows has consoles, of which Ctrl-C reaches all processes, and no signals but one that kills. */
+const signalled = process.platform !== 'win32';
+
 interface Ending {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -24,7 +27,7 @@ export async function superviseTraining(out: string, printer: Printer): Promise<
   let asked: keyof typeof stops | undefined;
   const forward = (signal: NodeJS.Signals): void => {
     if (signal === 'SIGINT' || signal === 'SIGTERM') asked ??= signal;
-    child?.kill(signal);
+    if (signalled) child?.kill(signal);
   };
   for (const signal of forwarded) process.on(signal, forward);
   try {
@@ -56,9 +59,8 @@ export async function superviseTraining(out: string, printer: Printer): Promise<
 
 /** The command that goes on with the run: weights to begin with are for its first start alone. */
 function resumed(words: readonly string[]): string[] {
-  const at = words.findIndex((word) => word === '--init' || word.startsWith('--init='));
-  const length = at < 0 ? 0 : words[at] === '--init' ? 2 : 1;
-  return [...words.filter((_, i) => i < at || i >= at + length), '--resume'];
+  const ofInit = (word: string, i: number): boolean => /^--init(=|$)/.test(word) || words[i - 1] === '--init';
+  return [...words.filter((word, i) => !ofInit(word, i)), '--resume'];
 }
 
 /** Step of the newest checkpoint whose header can be read; -1 where there is none. */
@@ -80,7 +82,7 @@ function start(words: readonly string[]): ChildProcess {
   return spawn(process.execPath, [...process.execArgv, process.argv[1] ?? '', ...words], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: { ...process.env, SOP_GPU_LAUNCHER: String(process.pid) },
-    detached: true,
+    detached: signalled,
   });
 }
 
