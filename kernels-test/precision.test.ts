@@ -191,6 +191,18 @@ testInHalf(
     assert.ok(metricsOf(cut).stepLines.length < 12);
     await trainTiny(gpu, cut, { ...options, resume: true });
     sameRun(cut, whole);
+
+    // Over an adapter without f16: the scale and its count wait there for the next one that has it.
+    const detour = join(folder, 'overflow-detour');
+    await trainTiny(gpu, detour, { ...options, onLine: interruptAt(3) });
+    const before = metricsOf(detour).stepLines.at(-1)!;
+    assert.ok(Number(before['skipped_steps']) > 0);
+    await trainTiny(without, detour, { ...options, resume: true, onLine: interruptAt(before.step + 2) });
+    await trainTiny(gpu, detour, { ...options, resume: true });
+    const after = metricsOf(detour).stepLines.filter((line) => 'loss_scale' in line && line.step > before.step);
+    assert.ok(after.length > 0, 'no step in f16 is left');
+    assert.ok(Number(after[0]!['skipped_steps']) >= Number(before['skipped_steps']), JSON.stringify(after[0]));
+    assert.ok(Number(after[0]!['loss_scale']) <= Number(before['loss_scale']), JSON.stringify(after[0]));
   },
 );
 

@@ -187,10 +187,10 @@ test('a model beyond the memory of the machine or a binding of the adapter is re
 test('what cannot be trained is said in one line, before any work', async () => {
   const small = greySet(join(folder, 'small'), 5);
   const out = join(folder, 'none');
-  await failsWith(66, words(out, '--data', small), /5 images, a step takes 8/);
+  await failsWith(66, words(out, '--data', small), /at least 8 images, got 5/);
   await failsWith(66, words(out, '--data', join(folder, 'nowhere')), /does not exist/);
   await failsWith(66, ['train', '--resume', '--out', out], /config\.yaml/);
-  await failsWith(66, ['plan', '--data', small, '--preset', 'fashion-mnist', '--batch-size', '8'], /a step takes 8/);
+  await failsWith(66, ['plan', '--data', small, '--preset', 'fashion-mnist', '--batch-size', '8'], /at least 8 images/);
   const config = readFileSync(runFolder(join(folder, 'whole')).config, 'utf8').replaceAll(grey, 'gone/photos');
   const moved = writeTree(join(folder, 'moved'), { 'config.yaml': config });
   await failsWith(66, ['train', '--resume', '--out', moved], /gone\/photos\): it does not exist/, /give --data/);
@@ -274,6 +274,12 @@ test('colour photographs of different sizes, decoded as they are needed', async 
   await train(out, { data: photos, length, onLine: interruptAt(1) });
   await train(out, { data: photos, length, resume: true });
   sameRun(out, whole);
+  const first = join(photos, 'dog', '0.png');
+  const content = readFileSync(first);
+  await picture(41, 64, 3, 99).png().toFile(first);
+  await fails(() => train(out, { data: photos, length, resume: true }), 78, /the images have changed \(photos\)/);
+  writeFileSync(first, content);
+  await train(out, { data: photos, length, resume: true });
 });
 
 test('an image that vanishes ends the run with 66, and what was learned is kept', async () => {

@@ -8,3 +8,8 @@ export function median(values: readonly number[]): number {
 export function digits(value: number, count: 2 | 3 = 3): string {
   return value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(count)));
 }
+
+/** `1 image`, `2 images`. */
+export function counted(count: number, one: string, more = `${one}s`): string {
+  return `${count} ${count === 1 ? one : more}`;
+}

@@ -3,15 +3,17 @@ import { dirname } from 'node:path';
 import { type CheckpointName, loadNewestValid, saveCheckpoint } from '../data/node/checkpoints.js';
 import { writeSafetensorsFile } from '../data/node/files.js';
 import { makeFolder } from '../data/node/folders.js';
+import type { NamedArray } from '../data/safetensors.js';
 import { checkSameImages, progressMetadata, runMetadata, stateFor, teacherBackbone } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
+import { isLossScaleName } from '../sop/loss-scale.js';
 import type { Trainer } from '../sop/trainer.js';
 import { checkUnedited, definingSettings } from './run-folder.js';
 import type { RunMetrics } from './run-metrics.js';
 import type { RunPlace } from './run-place.js';
 import type { TrainSetup } from './train-setup.js';
 
-/** What a run remembers besides its tensors. */
+/** What a run remembers besides the state of its trainer. */
 export interface Progress {
   step: number;
   /** Seconds of training. */
@@ -20,6 +22,8 @@ export interface Progress {
   best: number;
   /** Of the last step, nats: what an evaluation of its state reports; NaN before the first step. */
   teacherEntropy: number;
+  /** The scale of the loss, with the steps that it skipped, on an adapter without f16: one that has it goes on with them. */
+  readonly unused: readonly NamedArray[];
 }
 
 /** Checkpoints in a row that a full disk may cost before the run gives up. */
@@ -112,8 +116,8 @@ export class Saver {
 
   /** Reads the state back; the function returned writes it. */
   private async begin(name: CheckpointName): Promise<() => Promise<void>> {
-    const { step, elapsed, best, teacherEntropy } = this.progress;
-    const { config, splits, run, gpu } = this.setup;
+    const { step, elapsed, best, teacherEntropy, unused } = this.progress;
+    const { config, splits, run, gpu, checksum } = this.setup;
     const metadata = new Map([
       ...runMetadata(this.trainer.training),
       ...definingSettings(config),
@@ -121,7 +125,8 @@ export class Saver {
       ['best', String(best)],
       ['teacher_entropy', String(teacherEntropy)],
     ]);
-    const tensors = await this.trainer.save();
+    if (checksum !== undefined) metadata.set(checksumKey, checksum);
+    const tensors = [...(await this.trainer.save()), ...unused];
     return async () => {
       await this.place.secure();
       // The metrics of a step are safe before its checkpoint is: a run that goes on from it finds them all.
@@ -142,7 +147,7 @@ export class Saver {
  * @throws SopError 65 damaged, 66 gone, 78 for other settings or another training set
  */
 export async function restore(
-  { config, run, splits, gpu, printer }: TrainSetup,
+  { config, run, splits, gpu, printer, checksum }: TrainSetup,
   trainer: Trainer,
 ): Promise<{ readonly progress: Progress; readonly lastStep: number | null } | null> {
   const loaded = await loadNewestValid(run.folder);
@@ -163,6 +168,7 @@ export async function restore(
   const { metadata, step } = checkpoint;
   checkUnedited(metadata, config, run.config);
   checkSameImages(metadata, splits.train, 'start a new run with --init');
+  checkSameFiles(metadata, checksum, splits.train.name);
   trainer.load(stateFor(checkpoint, gpu.target), path);
   if (metadata.get('adapter') !== gpu.target.name)
     printer.warn(
@@ -170,14 +176,35 @@ export async function restore(
     );
   printer.line(`resume   ${path}, after step ${step}`);
   const number = (key: string): number => Number(metadata.get(key) ?? Number.NaN);
+  const own = new Set(trainer.entries.map(({ name }) => name));
   const progress = {
     step,
     // NaN would never make a checkpoint due.
     elapsed: number('elapsed') || 0,
     best: number('best'),
     teacherEntropy: number('teacher_entropy'),
+    unused: [...checkpoint.tensors.values()].filter(({ name }) => isLossScaleName(name) && !own.has(name)),
   };
   return { progress, lastStep: name === 'last' ? step : null };
+}
+
+const checksumKey = 'data.checksum';
+
+/**
+ * A set whose pixels are not in memory may have other images under the names of those that the run began with.
+ *
+ * @param metadata of a checkpoint; older ones have no checksum
+ * @throws SopError 78
+ */
+function checkSameFiles(metadata: ReadonlyMap<string, string>, checksum: string | undefined, where: string): void {
+  const before = metadata.get(checksumKey);
+  if (before === undefined || checksum === undefined || before === checksum) return;
+  throw new SopError(ExitCode.config, {
+    what: 'the images have changed',
+    where,
+    why: 'files of the same names have another content than when the run began',
+    fix: 'put the old ones back, or start a new run with --init',
+  });
 }
 
 /** Writes the teacher's backbone under timm's names. @throws SopError 73, 74 */

@@ -5,17 +5,17 @@ import { readSafetensorsFile } from '../data/node/files.js';
 import { ExitCode, SopError } from '../errors.js';
 import { type InitialFrom, initFrom, initLines } from '../eval/init.js';
 import { mebibytes } from '../plan/binding-limit.js';
-import { describePlan, type PlanReport, planSummary } from '../plan/report.js';
+import { describePlan, type PlanReport } from '../plan/report.js';
 import { studentSpecs } from '../sop/networks.js';
 import { type SetupProgress, Trainer } from '../sop/trainer.js';
-import { describeBatches, describePrecision, type Training } from '../sop/training.js';
+import type { Training } from '../sop/training.js';
 import { besideTheStep, HOST_STATE } from './beside-memory.js';
 import { packageVersions } from './doctor.js';
 import { availableMemory } from './host-memory.js';
 import { CountProgress } from './progress.js';
 import { type Progress, restore } from './run-checkpoints.js';
 import { readEnvironment, writeEnvironment, writeRunConfig } from './run-folder.js';
-import { describeLength } from './run-report.js';
+import { describeLength, tellPlan } from './run-report.js';
 import { Interrupted } from './signals.js';
 import type { TrainSetup } from './train-setup.js';
 
@@ -32,12 +32,7 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
   const { config, splits, run, resume, gpu, printer } = setup;
   printer.line(`run      ${describeLength(training, splits.train.count)}`);
   const report = describePlan(training.plan, besideTheStep(training, splits.train.count + (splits.test?.count ?? 0)));
-  printer.lines(planSummary(report));
-  printer.line(describeBatches(training));
-  const precision = describePrecision(training);
-  if (precision?.refused) printer.warn(precision.text);
-  else if (precision) printer.line(`precision   ${precision.text}`);
-  for (const line of training.searches) printer.line(`search      ${line}`);
+  tellPlan(printer, training, report);
   checkMemory(training, report);
   const init = resume ? undefined : setup.init && resolve(setup.init);
   const initial = init === undefined ? undefined : await readInit(init, training);
@@ -64,7 +59,8 @@ export async function prepareRun(setup: TrainSetup, training: Training): Promise
       trainer.begin(first.weights.weights);
       printer.lines(initLines(first.weights, first.path));
     }
-    return { trainer, progress: { step: 0, elapsed: 0, best: Number.NaN, teacherEntropy: Number.NaN }, lastStep: null };
+    const progress = { step: 0, elapsed: 0, best: Number.NaN, teacherEntropy: Number.NaN, unused: [] };
+    return { trainer, progress, lastStep: null };
   } catch (error) {
     trainer.destroy();
     throw error;

@@ -11,6 +11,8 @@ import type { StopRequest } from './signals.js';
 export interface TrainSetup {
   readonly config: Config;
   readonly splits: DataSplits;
+  /** Of the training set's files as the run found them, where it has one. */
+  readonly checksum?: string | undefined;
   readonly gpu: Gpu;
   readonly run: RunFolder;
   /** Of the run's folder, where it was taken. */

@@ -11,6 +11,7 @@ import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { HangError } from '../gpu/watchdog.js';
 import { openNodeGpu } from '../node.js';
+import { counted } from '../numbers.js';
 import { stepsPerEpoch } from '../sop/feed.js';
 import { traceOnDevice } from '../sop/search-check.js';
 import type { Outcome } from './command.js';
@@ -143,14 +144,14 @@ async function trainOnData(
 export async function trainInFolder(setup: TrainSetup): Promise<TrainingOutcome> {
   const { config, splits, gpu, printer } = setup;
   printer.line(
-    `data     ${splits.train.name}: ${splits.train.count} images${splits.test ? `, ${splits.test.count} to test with` : ''}`,
+    `data     ${splits.train.name}: ${counted(splits.train.count, 'image')}${splits.test ? `, ${splits.test.count} to test with` : ''}`,
   );
   printer.line(`adapter  ${gpu.target.name}`);
   for (const line of ['settings', ...formatConfig(config).trimEnd().split('\n')]) {
     if (setup.brief) printer.record(line);
     else printer.line(line === 'settings' ? line : `  ${line}`);
   }
-  return trainOn(setup);
+  return trainOn({ ...setup, checksum: await splits.train.checksum?.() });
 }
 
 /** Trains, and once more on another device, from the last checkpoint, where the first one is lost. */

@@ -20,6 +20,8 @@ export interface ImageSet {
   readonly files: readonly string[] | null;
   /** All pixels, u8 [count, height, width, channels], of sets of one size that fit in memory. */
   readonly resident: { readonly width: number; readonly height: number; readonly pixels: Uint8Array } | null;
+  /** Checksum of the contents of some files, at even distances, of a set in files whose pixels are not in memory. */
+  readonly checksum?: () => Promise<string>;
   /**
    * Image `index`, in no particular time: call it ahead (`Prefetcher`). The data may be a view: do not write into it.
    * @throws RangeError for an index outside the set; SopError 65 for an image that cannot be decoded, 66 for one that cannot

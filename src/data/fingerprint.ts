@@ -5,7 +5,7 @@ import { bytesOf } from './dtype.js';
 /**
  * Tells whether a set is the one that a run began with: 8 hexadecimal digits over numbers, classes, labels, file names
  * and, of sets in memory, every pixel. The name does not count, so that a set may be moved. Pixels of larger sets are
- * not read: that would take as long as an epoch.
+ * not read, which would take as long as an epoch: see `ImageSet.checksum`.
  */
 export function fingerprint(set: ImageSet): string {
   const { count, channels, classes, files, labels, resident } = set;

@@ -29,7 +29,7 @@ export function stepsPerEpoch(count: number, config: Config): number {
   throw new SopError(ExitCode.noInput, {
     what: 'the set is smaller than a batch',
     where: '--data',
-    why: `${count} images, a step takes ${images}`,
+    why: `expected at least ${images} images, got ${count}`,
     fix: `lower --batch-size${config.optim.accumulate > 1 ? ' or optim.accumulate' : ''}, or give more images`,
   });
 }
