@@ -125,7 +125,8 @@ export async function pixelRows(options: FeatureOptions, { gallery, queries }: S
     first.width === second.width &&
     first.height === second.height &&
     gallery.channels === (queries ?? gallery).channels;
-  const size = given?.vit.imageSize ?? (alike ? null : (await configFrom(options)).model.image_size);
+  const { image_size: side } = (given?.config ?? (await configFrom(options))).model;
+  const size = given || !alike ? side : null;
   const channels = Math.max(gallery.channels, queries?.channels ?? 1);
   const format = size === null ? null : { channels, size };
   const total = gallery.count + (queries?.count ?? 0);
