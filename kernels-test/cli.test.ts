@@ -64,6 +64,9 @@ test('a result goes to --json; a result that could not be written fails before t
   const { code, out } = await runCommand('check-data', '--data', photos, '--json', file);
   assert.is(code, 0);
   assert.match(out, /3 readable images/);
+  assert.match(out, /^2 classes$/m);
+  const one = await runCommand('check-data', '--data', join(photos, 'dog'));
+  assert.match(one.out, /: 1 readable image\n/);
   const report = JSON.parse(readFileSync(file, 'utf8'));
   assert.equal([report.images, report.classes, report.bad], [3, { cat: 2, dog: 1 }, []]);
   // The data set does not exist either: the output is what is looked at first.

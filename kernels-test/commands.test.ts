@@ -120,6 +120,7 @@ test('eval knn: untrained encoders and raw pixels by the same protocol', async (
   assert.is(json('pixels.json')['features'], 'pixels');
   assert.ok((json('pixels.json') as { top1: Record<string, number> }).top1['5']! > 60);
   await failsWith(64, [...common, '--pixels', '--untrained'], /given together/);
+  await failsWith(64, [...common, '--pixels', '--set', 'no.such=1'], /unknown key no\.such/);
 });
 
 test('embed: raw features of the formula, names and labels beside them', async () => {
@@ -248,6 +249,9 @@ test('plan needs no device and counts what the paper counts', async () => {
     plan.work.flops,
   );
   assert.ok(plan.dispatches > 100);
+  assert.not.match(out, /recomputed/);
+  const again = ['--set', 'train.checkpoint_blocks=true', '--set', 'model.depth=1', '--batch-size', '2'];
+  assert.match(await succeeds('plan', ...again), /^recomputed {2}[\d.]+ GFLOP of the forward pass once more/m);
 });
 
 test('plan divides a batch that exceeds the default limits, and says what no division makes fit', async () => {

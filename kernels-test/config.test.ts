@@ -198,8 +198,8 @@ test('keys that contradict each other fail before any work, with the way out', (
     ['model.width=64 model.mlp_ratio=0.001', 'model.mlp_ratio', 'got 0.001', 'set model.mlp_ratio to 0.016 or more'],
     ['views.local_count=-1', 'views.local_count', '>= 0', 'got -1'],
     ['loss.cls_weight=0 loss.patch_weight=0', 'nothing would be learned'],
-    ['train.epochs=5 optim.warmup_epochs=5', 'optim.warmup_epochs', 'less than the 5 epochs'],
-    ['train.epochs=5 sop.teacher_temp_warmup_epochs=6', 'at most the 5 epochs'],
+    ['train.epochs=5 optim.warmup_epochs=5', 'optim.warmup_epochs', 'less than train.epochs 5'],
+    ['train.epochs=5 sop.teacher_temp_warmup_epochs=6', 'at most train.epochs 5'],
     ['data.mean=0.5', 'data.std', 'got none'],
     ['train.precision=f64', 'expected f32'],
   ];

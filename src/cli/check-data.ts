@@ -1,5 +1,6 @@
 import { checkData } from '../data/node/check.js';
 import { ExitCode } from '../errors.js';
+import { counted } from '../numbers.js';
 import type { Outcome } from './command.js';
 import { oneLine } from './one-line.js';
 import type { Printer } from './printer.js';
@@ -21,9 +22,9 @@ export async function checkDataCommand({ data }: CheckDataOptions, printer: Prin
   const progress = new CountProgress('images', printer);
   const report = await checkData(data, (done, total) => progress.update(done, total)).finally(() => progress.stop());
   const sizes = [...report.sizes];
-  printer.line(`${oneLine(data)}: ${report.images} readable images`);
+  printer.line(`${oneLine(data)}: ${counted(report.images, 'readable image')}`);
   if (report.classes) {
-    printer.line(`${report.classes.size} classes`);
+    printer.line(counted(report.classes.size, 'class', 'classes'));
     const classes = [...report.classes].map(([name, count]) => [oneLine(name), count]);
     printer.lines(table([], classes));
   } else {

@@ -2,6 +2,7 @@ import type { Config } from '../config/schema.js';
 import type { DataSplits } from '../data/dataset.js';
 import { ExitCode, SopError } from '../errors.js';
 import { type ComparedLabels, classCount, compareFeatures, standardError } from '../eval/knn.js';
+import { counted } from '../numbers.js';
 import type { Outcome } from './command.js';
 import { type FeatureOptions, featureRows, pixelRows, type Sets } from './knn-rows.js';
 import { openDevice } from './open-device.js';
@@ -63,11 +64,12 @@ export async function evalKnnCommand(
       (result.top5[k] ?? Number.NaN).toFixed(2),
     ]);
     const galleryClasses = sets.gallery.classes?.length ?? classes;
-    printer.line(`gallery  ${sets.gallery.name}: ${sets.gallery.count} images, ${galleryClasses} classes`);
+    const size = `${counted(sets.gallery.count, 'image')}, ${counted(galleryClasses, 'class', 'classes')}`;
+    printer.line(`gallery  ${sets.gallery.name}: ${size}`);
     printer.line(
       leaveOneOut
         ? 'queries  the same images, each left out of its own gallery'
-        : `queries  ${sets.queries?.name}: ${queryCount} images`,
+        : `queries  ${sets.queries?.name}: ${counted(queryCount, 'image')}`,
     );
     printer.line(`features ${rows.what}`);
     printer.lines(table(['k', 'top-1 %', 'top-5 %'], cells));

@@ -3,14 +3,15 @@ import { dataShape, withStatistics } from '../engine/run.js';
 import { targetOf } from '../gpu/device.js';
 import { defaultTarget, type Target } from '../gpu/target.js';
 import { BindingError, bindingLimit, mebibytes } from '../plan/binding-limit.js';
-import { describePlan, planSummary, si } from '../plan/report.js';
+import { describePlan, si } from '../plan/report.js';
 import { stepsPerEpoch } from '../sop/feed.js';
-import { type DataShape, describeBatches, describePrecision, type Training, traceTraining } from '../sop/training.js';
+import { type DataShape, type Training, traceTraining } from '../sop/training.js';
 import { besideTheStep } from './beside-memory.js';
 import type { Outcome } from './command.js';
 import { checkStatistics, openImages } from './open-images.js';
 import { type CommonOptions, type ConfigOptions, configFrom } from './options.js';
 import type { Printer } from './printer.js';
+import { tellPlan } from './run-report.js';
 import { table } from './table.js';
 
 /**
@@ -23,11 +24,7 @@ export async function planCommand(options: ConfigOptions, common: CommonOptions,
   const { training, refusal } = planned(config, await shapeOfData(config, options, target, printer), target);
   const report = describePlan(training.plan, besideTheStep(training, Number.POSITIVE_INFINITY));
   const { undivided, shape } = training;
-  printer.lines(planSummary(report));
-  printer.line(describeBatches(training));
-  const precision = describePrecision(training);
-  if (precision) printer.line(`precision   ${precision.text}`);
-  for (const line of training.searches) printer.line(`search      ${line}`);
+  tellPlan(printer, training, report);
   printer.line();
   const rows = report.work.families.map(({ family, nodes, flops, bytes }) => [family, nodes, si(flops), si(bytes)]);
   printer.lines(table(['work by kind', 'nodes', 'FLOP', 'B'], rows));

@@ -1,8 +1,11 @@
 import { imagesPerStep } from '../config/schema.js';
 import type { Evaluation } from '../eval/evaluator.js';
+import { counted } from '../numbers.js';
+import { type PlanReport, planSummary, si } from '../plan/report.js';
 import { stepsPerEpoch } from '../sop/feed.js';
 import { runClock, type StepRecord } from '../sop/loop.js';
-import type { Training } from '../sop/training.js';
+import { describeBatches, describePrecision, type Training } from '../sop/training.js';
+import type { Printer } from './printer.js';
 import type { TrainProgressState } from './progress.js';
 
 /** What a run says of its steps and evaluations to people. */
@@ -33,10 +36,28 @@ export function describeEvaluation(step: number, { comparison, spread }: Evaluat
   return `step ${step}  k-NN ${knn}  feature std ${spread.featureStd.toFixed(3)}  effective rank ${spread.effectiveRank.toFixed(1)}`;
 }
 
+/** What a step takes and how it is computed: `train` says before step 1 what `plan` says. */
+export function tellPlan(printer: Printer, training: Training, report: PlanReport): void {
+  const { graph, searches } = training;
+  printer.lines(planSummary(report));
+  printer.line(describeBatches(training));
+  const again = [...graph.repeats].reduce(
+    (sum, { op, inputs, outputs, attrs }) => sum + op.cost(inputs, outputs, attrs).flops,
+    0,
+  );
+  if (again > 0)
+    printer.line(`recomputed  ${si(again)}FLOP of the forward pass once more, which the work does not count`);
+  const precision = describePrecision(training);
+  if (precision?.refused) printer.warn(precision.text);
+  else if (precision) printer.line(`precision   ${precision.text}`);
+  for (const line of searches) printer.line(`search      ${line}`);
+}
+
 /** Length of the run for people. */
 export function describeLength({ config }: Training, count: number): string {
   const perEpoch = stepsPerEpoch(count, config);
   const { totalSteps, totalSeconds } = runClock(config, perEpoch);
-  if (totalSteps === null) return `${(totalSeconds ?? 0) / 60} minutes`;
-  return `${totalSteps} steps of ${imagesPerStep(config)} images, ${(totalSteps / perEpoch).toPrecision(3)} epochs`;
+  if (totalSteps === null) return counted((totalSeconds ?? 0) / 60, 'minute');
+  const size = `${counted(totalSteps, 'step')} of ${counted(imagesPerStep(config), 'image')}`;
+  return `${size}, ${(totalSteps / perEpoch).toPrecision(3)} epochs`;
 }

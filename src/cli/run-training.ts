@@ -3,6 +3,7 @@ import { metricsLine } from '../engine/run.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Evaluation } from '../eval/evaluator.js';
 import { HangError } from '../gpu/watchdog.js';
+import { counted } from '../numbers.js';
 import { Feed } from '../sop/feed.js';
 import { type RunClock, runClock, runSteps } from '../sop/loop.js';
 import { NonFiniteError, type Trainer } from '../sop/trainer.js';
@@ -154,7 +155,9 @@ async function endRun(run: ActiveRun, stepSeconds: readonly number[]): Promise<T
   await exportTeacher(setup, trainer, place, steps);
   await saver.settled();
   const images = steps * imagesPerStep(config);
-  printer.line(`done     ${steps} steps in ${formatDuration(seconds)}, ${formatRate(images / seconds)} images/s`);
+  printer.line(
+    `done     ${counted(steps, 'step')} in ${formatDuration(seconds)}, ${formatRate(images / seconds)} images/s`,
+  );
   printer.line(`weights  ${setup.run.exported}`);
   let stoppedBy: number | undefined;
   if (setup.profile) {

@@ -114,7 +114,7 @@ function scheduleRules({ optim, train, sop }: Config): Contradiction[] {
   const { epochs, minutes } = train;
   if (minutes !== null) {
     // How many epochs the time holds is not known before it is over.
-    const why = (key: string) => `a run of ${minutes} minutes cannot warm up in epochs, got ${key}`;
+    const why = (key: string) => `a run of train.minutes ${minutes} cannot warm up in epochs, got ${key}`;
     if (optim.warmup === null) {
       found.push({
         keys: ['optim.warmup_epochs', 'train.minutes'],
@@ -131,7 +131,7 @@ function scheduleRules({ optim, train, sop }: Config): Contradiction[] {
     }
   }
   if (epochs !== null && optim.warmup_epochs !== null && optim.warmup_epochs >= epochs) {
-    const why = `expected less than the ${epochs} epochs of the run, got ${optim.warmup_epochs}`;
+    const why = `expected less than train.epochs ${epochs}, got ${optim.warmup_epochs}`;
     found.push({
       keys: ['optim.warmup_epochs', 'train.epochs'],
       why,
@@ -139,7 +139,7 @@ function scheduleRules({ optim, train, sop }: Config): Contradiction[] {
     });
   }
   if (epochs !== null && sop.teacher_temp_warmup_epochs > epochs) {
-    const why = `expected at most the ${epochs} epochs of the run, got ${sop.teacher_temp_warmup_epochs}`;
+    const why = `expected at most train.epochs ${epochs}, got ${sop.teacher_temp_warmup_epochs}`;
     found.push({
       keys: ['sop.teacher_temp_warmup_epochs', 'train.epochs'],
       why,

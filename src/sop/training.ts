@@ -2,6 +2,7 @@ import type { Config } from '../config/schema.js';
 import type { Target } from '../gpu/target.js';
 import { Graph } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
+import { counted } from '../numbers.js';
 import { augment, DRAWS_WIDTH, TABLE_WIDTH } from '../ops/augment.js';
 import { BindingError, bindingLimit, mebibytes } from '../plan/binding-limit.js';
 import { type Plan, plan } from '../plan/plan.js';
@@ -171,7 +172,7 @@ export function describePrecision({ config, shape, plan }: Training): { text: st
 export function describeBatches({ shape, undivided, plan: { target } }: Training): string {
   const sizes = shape.batches.map(({ images }) => images);
   const total = sizes.reduce((sum, images) => sum + images, 0);
-  if (sizes.length === 1) return `batch       ${total} images at once`;
+  if (sizes.length === 1) return `batch       ${counted(total, 'image')} at once`;
   const most = Math.max(...sizes);
   const uneven = Math.min(...sizes) < most ? `${most - 1} or ` : '';
   const parts = `batch       ${total} images in ${sizes.length} parts of ${uneven}${most}, gradients added up`;

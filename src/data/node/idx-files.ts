@@ -3,6 +3,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { createGunzip } from 'node:zlib';
 import { SopError } from '../../errors.js';
+import { counted } from '../../numbers.js';
 import { type DataSplits, type ImageSet, residentSet } from '../dataset.js';
 import { idxHeaderBytes, malformedIdx, parseIdxHeader } from '../idx.js';
 import { readFully, withFile } from './files.js';
@@ -79,7 +80,8 @@ async function openSplit(
   if (labelFile) {
     const where = join(folder, labelFile);
     const { data } = await readIdx(where, 'labels');
-    if (data.length !== count) throw malformedIdx(where, `it holds ${data.length} labels for ${count} images`);
+    if (data.length !== count)
+      throw malformedIdx(where, `it holds ${counted(data.length, 'label')} for ${counted(count!, 'image')}`);
     labels = Int32Array.from(data);
     const largest = labels.reduce((most, label) => Math.max(most, label), 0);
     classes = classNames ?? Array.from({ length: largest + 1 }, (_, i) => String(i));
