@@ -140,7 +140,7 @@ test('class folders, splits, order, and what is left out', async () => {
   assert.equal(test!.files, ['b/1.png']);
   assert.equal([...test!.labels!], [1]);
   assert.equal(test!.classes, train.classes);
-  assert.match(notes.join(' | '), /2 files that are no images.*1 images outside any class.*1 folders without images/);
+  assert.match(notes.join(' | '), /2 files that are no images.*1 image outside any class.*1 folder without images/);
   writeTree(place, { 'val/c/1.png': image });
   await fails(() => openDataset(place), ExitCode.data, /val\/c/);
   // What training would refuse check-data must not call good.
@@ -156,7 +156,11 @@ test('missing, empty and unreadable input is exit 66', async () => {
   const empty = join(folder, 'empty');
   mkdirSync(empty);
   await fails(() => openDataset(empty), ExitCode.noInput, /no images found/);
-  await fails(() => openDataset(writeTree(join(folder, 'text'), { 'a/b.txt': '' })), ExitCode.noInput, /1 files/);
+  await fails(
+    () => openDataset(writeTree(join(folder, 'text'), { 'a/b.txt': '' })),
+    ExitCode.noInput,
+    /left out 1 file that is no image /,
+  );
   await fails(() => openDataset(join(folder, 'text/a/b.txt')), ExitCode.noInput, /neither a folder/);
   if (process.getuid?.() === 0) return console.log('NOT RUN: a folder without permission: root may read all');
   chmodSync(empty, 0);

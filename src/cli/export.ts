@@ -36,13 +36,15 @@ export async function exportCommand(options: ExportOptions, printer: Printer): P
   const { vit } = loaded;
   const parameters = [...loaded.weights.values()].reduce((sum, { length }) => sum + length, 0);
   printer.line(`${output}: ${parameters} parameters of ${loaded.where}`);
+  // Also of a path with backslashes or quotes.
+  const literal = JSON.stringify(output);
   if (format === 'timm') {
     const sizes = `img_size=${vit.imageSize}, patch_size=${vit.patch}, in_chans=${vit.channels}, embed_dim=${vit.width}, depth=${vit.depth}, num_heads=${vit.heads}, mlp_ratio=${vit.mlpRatio}`;
     printer.line(
-      `timm.models.VisionTransformer(${sizes}, num_classes=0).load_state_dict(safetensors.torch.load_file('${output}'))`,
+      `timm.models.VisionTransformer(${sizes}, num_classes=0).load_state_dict(safetensors.torch.load_file(${literal}))`,
     );
   } else {
-    printer.line(`transformers.ViTModel.from_pretrained('${output}', add_pooling_layer=False)`);
+    printer.line(`transformers.ViTModel.from_pretrained(${literal}, add_pooling_layer=False)`);
   }
   return {
     result: { format, network: options.network ?? 'teacher', from: loaded.where, files, parameters, step: loaded.step },

@@ -111,7 +111,7 @@ async function infoOf(source: Buffer | string, path: string, pixelLimit: number)
 
 function badImage(path: string, reason: string, cause?: unknown): SopError {
   // libvips keeps one text for all its threads, and loses it at times.
-  const why = reason === 'Unknown error' ? 'it is damaged or cut off' : reason.split('\n')[0]!;
+  const why = reason === 'Unknown error' ? 'it is damaged or cut off' : reason.split('\n')[0]!.replace(/[\s:]+$/, '');
   const fix = 'replace or remove it, or leave such files out with --on-bad-image skip';
   return new SopError(ExitCode.data, { what: 'image cannot be decoded', where: path, why, fix }, { cause });
 }

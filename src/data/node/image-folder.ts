@@ -1,6 +1,7 @@
 import { type Dirent, promises as fs } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, SopError } from '../../errors.js';
+import { counted } from '../../numbers.js';
 import { imageExtensions } from './decode.js';
 import { cannotRead } from './io-errors.js';
 
@@ -42,7 +43,10 @@ export async function listImages(root: string): Promise<ImageListing> {
   }
   const nested = classes.reduce((sum, { files }) => sum + files.length, 0);
   const notes: string[] = [];
-  if (others.length > 0) notes.push(`${others.length} files that are no images were ignored (${sample(others)})`);
+  if (others.length > 0) {
+    const count = counted(others.length, 'file that is no image', 'files that are no images');
+    notes.push(`left out ${count} (${sample(others)})`);
+  }
   if (own.length + nested === 0) {
     throw new SopError(ExitCode.noInput, {
       what: 'no images found',
@@ -52,11 +56,11 @@ export async function listImages(root: string): Promise<ImageListing> {
     });
   }
   if (own.length >= nested) {
-    if (nested > 0) notes.push(`${nested} images in folders below were left out: the folder itself holds more`);
+    if (nested > 0) notes.push(`left out ${counted(nested, 'image')} in folders below: the folder itself holds more`);
     return { root, files: own.sort(), labels: null, classes: null, notes };
   }
-  if (own.length > 0) notes.push(`${own.length} images outside any class folder were left out (${sample(own)})`);
-  if (empty.length > 0) notes.push(`${empty.length} folders without images are no classes (${sample(empty)})`);
+  if (own.length > 0) notes.push(`left out ${counted(own.length, 'image')} outside any class folder (${sample(own)})`);
+  if (empty.length > 0) notes.push(`left out ${counted(empty.length, 'folder')} without images (${sample(empty)})`);
   classes.sort((a, b) => (a.name < b.name ? -1 : 1));
   const labels = new Int32Array(nested);
   let at = 0;
@@ -93,8 +97,8 @@ export async function kindOf(folder: string, entry: Dirent): Promise<'file' | 'f
 
 async function collect(root: string, below: string, depth: number, files: string[], others: string[]): Promise<void> {
   if (depth > deepest) {
-    // Deeper than any set is: most likely links that go in a circle.
-    throw cannotRead(join(root, below), Object.assign(new Error(), { code: 'ELOOP' }), 'remove the link');
+    const why = `it is the ${deepest + 1}th folder in another, as where symbolic links go in a circle`;
+    throw cannotRead(join(root, below), new Error(why), 'remove the link, or move its images up');
   }
   const folder = join(root, below);
   for (const entry of await readFolder(folder)) {
