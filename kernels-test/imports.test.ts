@@ -21,8 +21,11 @@ const parts: Readonly<Record<string, { readonly values: readonly string[]; reado
   nn: { values: ['errors', 'graph', 'ops'] },
   optim: { values: ['errors', 'graph', 'ops'] },
   config: { values: ['errors'] },
-  data: { values: ['errors', 'rng', 'graph', 'ops', 'plan'], types: ['gpu', 'config'] },
-  sop: { values: ['errors', 'rng', 'graph', 'ops', 'plan', 'nn', 'optim', 'config', 'data'], types: ['gpu'] },
+  data: { values: ['errors', 'numbers', 'rng', 'graph', 'ops', 'plan'], types: ['gpu', 'config'] },
+  sop: {
+    values: ['errors', 'numbers', 'rng', 'graph', 'ops', 'plan', 'nn', 'optim', 'config', 'data'],
+    types: ['gpu'],
+  },
   eval: { values: ['errors', 'rng', 'turns', 'graph', 'ops', 'plan', 'nn', 'data', 'sop'], types: ['gpu'] },
   engine: { values: ['errors', 'turns', 'graph', 'gpu', 'plan', 'config', 'data', 'sop', 'eval'] },
 };
