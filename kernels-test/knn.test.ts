@@ -1,6 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { residentSet } from '../src/data/dataset.js';
 import { symmetricEigenvalues } from '../src/eval/eigenvalues.js';
+import { quickProtocol } from '../src/eval/evaluator.js';
 import { classify, standardError } from '../src/eval/knn.js';
 import { nearest, normalizeRows } from '../src/eval/similarity.js';
 import { spread } from '../src/eval/spread.js';
@@ -45,6 +47,32 @@ test('standard error of a share', () => {
 
 test('rows of unit norm; rows of zeros stay', () => {
   assert.equal([...normalizeRows(Float32Array.of(3, 4, 0, 0), 2)], [Math.fround(0.6), Math.fround(0.8), 0, 0]);
+});
+
+/** So many images of one grey pixel, each of a class of its own, which tells them apart. */
+const pixels = (count: number, labels: Int32Array | null = Int32Array.from({ length: count }, (_, i) => i)) =>
+  residentSet({ name: 'dots', channels: 1, width: 1, height: 1, pixels: new Uint8Array(count), labels });
+
+test('an evaluation between steps looks at 5000 and 2000 images, always the same ones, in their order', () => {
+  const [train, held] = [pixels(5001), pixels(5001)];
+  const { gallery, queries, k } = quickProtocol(train, held, [10], 3);
+  const [own, asked] = [gallery.labels!, queries!.labels!];
+  assert.equal([own.length, asked.length, k], [5000, 2000, [10]]);
+  for (const list of [own, asked]) assert.ok(list.every((label, i) => i === 0 || label > list[i - 1]!));
+  // A share of 2000 / 5001 of what is drawn at random lies in any part of the set: 1000 +- 25 in each half.
+  const low = asked.findIndex((label) => label >= 2500);
+  assert.ok(Math.abs(low - 1000) < 6 * 25, `${low} queries of the first half`);
+  assert.equal([...quickProtocol(train, held, [10], 3).queries!.labels!], [...asked]);
+  assert.not.equal([...quickProtocol(train, held, [10], 4).queries!.labels!], [...asked]);
+});
+
+test('small sets are looked at whole, and there are no queries where labels are missing', () => {
+  const [train, held] = [pixels(5000), pixels(2000)];
+  const { gallery, queries } = quickProtocol(train, held, [10], 3);
+  assert.ok(gallery === train && queries === held);
+  assert.is(quickProtocol(train, null, [10], 3).queries, null);
+  assert.is(quickProtocol(pixels(9, null), held, [10], 3).queries, null);
+  assert.is(quickProtocol(train, pixels(9, null), [10], 3).queries, null);
 });
 
 const gpu = await openNodeGpu({ quiet: true });

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { commandLineLayer, resolveConfig } from '../src/config/resolve.js';
 import { Graph } from '../src/graph/graph.js';
 import type { Scalar } from '../src/graph/op.js';
 import { cosineSchedule, linearWarmup, type RunSchedules, runSchedules, scaledRate } from '../src/optim/schedules.js';
+import { runClock } from '../src/sop/loop.js';
 import { setStepValues, stepScalars } from '../src/sop/step-inputs.js';
 import { projectFile } from './project.js';
 
@@ -107,6 +109,54 @@ test('a run that is all warm-up ends at the final value', () => {
   const lr = cosineSchedule({ base: 1, final: 0.1, warmup: 5, total: 5 });
   assert.is(lr(4), 1);
   assert.is(lr(5), 0.1);
+});
+
+/** The clock of a run with these settings; 5 steps an epoch, a rate of 2e-3 after scaling. */
+function clockOf(...length: readonly string[]) {
+  const rate = ['optim.lr=1e-3', 'train.batch_size=512', 'optim.min_lr=1e-5'];
+  const others = ['optim.weight_decay=0.04', 'optim.weight_decay_end=0.4', 'optim.momentum_teacher=0.996'];
+  const temperature = ['sop.teacher_temp=0.07', 'sop.teacher_temp_warmup=0.04'];
+  return runClock(resolveConfig([commandLineLayer([...rate, ...others, ...temperature, ...length], [])]), 5);
+}
+
+const near = (got: number | undefined, expected: number): void =>
+  assert.ok(Math.abs((got ?? Number.NaN) - expected) <= 1e-14 * expected, `${got}, expected ${expected}`);
+
+test('a run of steps: warm-ups as long as they are asked for, then to the end, and no step after it', () => {
+  const clock = clockOf('train.steps=40', 'optim.warmup=0.25', 'sop.teacher_temp_warmup_epochs=2');
+  assert.equal([clock.totalSteps, clock.totalSeconds], [40, null]);
+  const at = (done: number) => clock.values(done, 1e9)!;
+  assert.equal([at(0).step, at(0).lr, at(0).teacherTemp, at(39).step], [1, 0, 0.04, 40]);
+  near(at(3).lr, (2e-3 * 3) / 9);
+  near(at(3).teacherTemp, 0.04 + (0.03 * 3) / 9);
+  for (const done of [9, 10]) assert.equal([at(done).lr, at(done).teacherTemp], [2e-3, 0.07]);
+  near(at(25).lr, (2e-3 + 1e-5) / 2);
+  near(at(20).weightDecay, (0.04 + 0.4) / 2);
+  near(at(20).momentum, (0.996 + 1) / 2);
+  assert.is(clock.values(40, 0), null);
+});
+
+test('epochs are so many steps; a warm-up in epochs is that of the same share', () => {
+  const clocks = [
+    clockOf('train.steps=40', 'optim.warmup=0.25', 'sop.teacher_temp_warmup_epochs=2'),
+    clockOf('train.epochs=8', 'optim.warmup_epochs=2', 'sop.teacher_temp_warmup_epochs=2'),
+  ];
+  const [bySteps, byEpochs] = clocks.map(({ values }) => Array.from({ length: 41 }, (_, done) => values(done, 0)));
+  assert.equal(byEpochs, bySteps);
+});
+
+test('a run by the clock: the share of its time that is over, whatever steps were done', () => {
+  const clock = clockOf('train.minutes=2', 'optim.warmup=0.25', 'sop.teacher_temp_warmup_epochs=0');
+  assert.equal([clock.totalSteps, clock.totalSeconds], [null, 120]);
+  near(clock.values(3, 15)?.lr, 1e-3);
+  const half = clock.values(7, 60)!;
+  assert.is(half.step, 8);
+  near(half.lr, 1e-5 + ((2e-3 - 1e-5) / 2) * (1 + Math.cos(Math.PI / 3)));
+  near(half.weightDecay, (0.04 + 0.4) / 2);
+  near(half.momentum, (0.996 + 1) / 2);
+  assert.is(half.teacherTemp, 0.07);
+  assert.ok(clock.values(7, 119.9));
+  assert.is(clock.values(7, 120), null);
 });
 
 test.run();
