@@ -96,32 +96,36 @@ test('weights that become infinite end the run with 70; the step that led to it 
   );
 });
 
-test('a signal in an evaluation ends it at once; the run that goes on makes it, with the same numbers', async () => {
-  /** Is sent a signal in the evaluation of that number. */
-  const evaluator = (interrupted?: number): Evaluator => {
+test('a signal in an evaluation ends it at once; the run that goes on makes it, with the same numbers and the same best', async () => {
+  /** Finds these effective ranks one after the other, and is sent a signal in the evaluation of that number. */
+  const evaluator = (ranks: number[], interrupted?: number): Evaluator => {
     let count = 0;
     const evaluate = async (_: unknown, told: (done: number, total: number) => void) => {
       if (++count === interrupted) process.emit('SIGTERM', 'SIGTERM');
       told(1, 2);
-      return { comparison: null, spread: { featureStd: 0.9, effectiveRank: 5 } };
+      return { comparison: null, spread: { featureStd: 0.9, effectiveRank: ranks.shift() } };
     };
     return { evaluate } as unknown as Evaluator;
   };
   const [whole, cut] = [join(folder, 'evaluated'), join(folder, 'evaluation-cut')];
-  const options = { data: grey, length: { steps: '14' } };
-  await trainTiny(first, whole, { ...options, evaluator: evaluator() });
+  const options = { data: grey, length: { steps: '26' } };
+  // After steps 12, 24 and 26. The first of equals stays the best.
+  const ranks = [5, 4, 5];
+  await trainTiny(first, whole, { ...options, evaluator: evaluator([...ranks]) });
   for (const [resume, interrupted, step] of [
     [false, 1, 12],
-    [true, 2, 14],
+    [true, 2, 24],
   ] as const) {
-    const outcome = await trainTiny(first, cut, { ...options, resume, evaluator: evaluator(interrupted) });
+    const outcome = await trainTiny(first, cut, { ...options, resume, evaluator: evaluator(ranks, interrupted) });
     assert.equal([outcome.stoppedBy, outcome.steps, outcome.evaluation], [143, step, null]);
   }
-  const { stoppedBy, evaluation } = await trainTiny(first, cut, { ...options, resume: true, evaluator: evaluator() });
-  assert.is(stoppedBy, undefined);
-  assert.ok(evaluation);
+  const last = await trainTiny(first, cut, { ...options, resume: true, evaluator: evaluator(ranks) });
+  assert.is(last.stoppedBy, undefined);
+  assert.ok(last.evaluation);
   assert.ok(metricsOf(cut).evaluations.every((line) => Number(line['teacher_entropy']) > 0));
   sameRun(cut, whole);
+  for (const out of [whole, cut])
+    assert.is((await readSafetensorsFile(runFolder(out).bestCheckpoint)).metadata.get('step'), '12');
 });
 
 test('--on-nonfinite skip:n goes on with what was before, and says so; a collapse is told in plain words', async () => {
