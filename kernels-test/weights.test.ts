@@ -72,6 +72,23 @@ test('the encoder computes what a float64 ViT computes from the same file', asyn
   await gpu.close();
 });
 
+test('few images of a batch are decoded at a time', async () => {
+  const loaded = load(randomWeights(unusual), heads);
+  const gpu = await openNodeGpu({ quiet: true });
+  const encoder = await Encoder.create(gpu, loaded, 16);
+  encoder.load(loaded.weights);
+  let [decoding, most] = [0, 0];
+  await encoder.features(16, async () => {
+    most = Math.max(most, ++decoding);
+    await new Promise(setImmediate);
+    decoding--;
+    return new Float32Array(3 * 20 * 20);
+  });
+  assert.ok(most > 1 && most <= 4, `${most}`);
+  encoder.destroy();
+  await gpu.close();
+});
+
 test('halves, bfloat16 and doubles are widened', () => {
   const arrays = randomWeights(unusual).map((array): NamedArray => {
     const { name, shape, data } = array;

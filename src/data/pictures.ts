@@ -1,6 +1,6 @@
 import { ExitCode, reasonOf, SopError } from '../errors.js';
 import { checkIndex, type DecodedImage, type ImageSet } from './dataset.js';
-import { forEachParallel } from './prefetch.js';
+import { AT_ONCE, forEachParallel } from './prefetch.js';
 import { shrink } from './shrink.js';
 
 /**
@@ -11,8 +11,6 @@ export type Picture = Blob | ImageBitmap | ImageData | DecodedImage;
 
 /** Most pixels of an image that is decoded: a browser tab has no room for more. */
 const PIXEL_LIMIT = 100e6;
-/** Images decoded at a time: each may need 400 MB for a moment. */
-const AT_ONCE = 4;
 
 /**
  * Pixels of a picture, u8 [height, width, channels]. Blobs are decoded by the browser (`createImageBitmap`): upright by their

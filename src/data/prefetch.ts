@@ -109,6 +109,9 @@ class Gate {
   }
 }
 
+/** Images decoded at a time: each may need 400 MB for a moment. */
+export const AT_ONCE = 4;
+
 /**
  * Runs `task` for 0 .. count - 1, `concurrency` at a time, and ends early, without error, once it returns false.
  *

@@ -1,3 +1,4 @@
+import { AT_ONCE, forEachParallel } from '../data/prefetch.js';
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import type { Target } from '../gpu/target.js';
@@ -91,8 +92,8 @@ export class Encoder {
     for (let start = 0; start < count; start += batch) {
       const used = Math.min(batch, count - start);
       const pixels = new Float32Array(batch * size);
-      const read = await Promise.all(Array.from({ length: used }, (_, i) => image(start + i)));
-      for (const [i, values] of read.entries()) pixels.set(values, i * size);
+      // A few at a time: the photographs of a whole batch, decoded, are gigabytes.
+      await forEachParallel(used, AT_ONCE, async (i) => pixels.set(await image(start + i), i * size));
       await running;
       await this.replay.ready();
       this.replay.write(this.images, pixels);

@@ -71,8 +71,8 @@ export function toRgba(
 
 /** One channel in [0, 1], resized and cropped: [size, size]. */
 function plane({ width, height, data }: DecodedImage, channels: number, channel: number, size: number): Float64Array {
-  const source = Float64Array.from({ length: width * height }, (_, i) => data[i * channels + channel]! / 255);
-  if (width === size && height === size) return source;
+  const source = (pixel: number): number => data[pixel * channels + channel]! / 255;
+  if (width === size && height === size) return Float64Array.from({ length: size * size }, (_, i) => source(i));
   const shorter = Math.round(size * RESIZE_OVER_CROP);
   // As torchvision: the longer side is cut to a whole number, the crop's corner is rounded, halves to even.
   const side = (length: number): number => Math.floor((shorter * length) / Math.min(width, height));
@@ -85,7 +85,7 @@ function plane({ width, height, data }: DecodedImage, channels: number, channel:
   for (let y = 0; y < height; y++) {
     across.forEach(({ first, weights }, x) => {
       let sum = 0;
-      for (let i = 0; i < weights.length; i++) sum += weights[i]! * source[y * width + first + i]!;
+      for (let i = 0; i < weights.length; i++) sum += weights[i]! * source(y * width + first + i);
       rows[y * size + x] = sum;
     });
   }

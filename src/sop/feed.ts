@@ -54,7 +54,11 @@ export class Feed {
     firstStep: number,
   ) {
     this.stepsPerEpoch = stepsPerEpoch(set.count, training.config);
-    this.prefetcher = new Prefetcher(set, (step) => this.imagesOf(step), { firstStep });
+    const area = UPLOAD_AREA * training.config.model.image_size ** 2;
+    // Reduced as soon as decoded: the batches ahead, as photographs come from a camera, are gigabytes.
+    const read = async (index: number) => shrink(await set.read(index), area);
+    const source = training.data.residentBytes === null ? { read } : set;
+    this.prefetcher = new Prefetcher(source, (step) => this.imagesOf(step), { firstStep });
   }
 
   /** The images of a resident set, to be written once; nothing otherwise. */
@@ -146,10 +150,8 @@ export class Feed {
   private upload(pixels: Tensor, images: readonly DecodedImage[]): { writes: Write[]; placed: ImageSource[] } {
     const words = new Uint32Array(pixels.shape[0] ?? 0);
     const bytes = new Uint8Array(words.buffer);
-    const area = UPLOAD_AREA * this.training.config.model.image_size ** 2;
     let offset = 0;
-    const placed = images.map((image) => {
-      const { width, height, data } = shrink(image, area);
+    const placed = images.map(({ width, height, data }) => {
       bytes.set(data, offset);
       const place = { width, height, offset };
       offset += data.length;
