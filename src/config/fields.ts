@@ -48,56 +48,58 @@ const integerIn = (range: Range, expected: string) =>
     v.check((value) => Number.isSafeInteger(value) && within(value, range), expected),
   );
 
-const note = (help: string, expected: string) => ({ help, expected }) satisfies FieldNote;
+/** A leaf with what is said of it. */
+const noted = <S extends v.GenericSchema>(schema: S, help: string, expected: string) =>
+  v.pipe(schema, v.metadata({ help, expected } satisfies FieldNote));
 
 export function real(fallback: number, range: Range, help: string) {
   const expected = describe('a number', range);
-  return v.pipe(v.optional(realIn(range, expected), fallback), v.metadata(note(help, expected)));
+  return noted(v.optional(realIn(range, expected), fallback), help, expected);
 }
 
 export function integer(fallback: number, range: Range, help: string) {
   const expected = describe('an integer', range);
-  return v.pipe(v.optional(integerIn(range, expected), fallback), v.metadata(note(help, expected)));
+  return noted(v.optional(integerIn(range, expected), fallback), help, expected);
 }
 
 /** A number that follows from others where it is left out (null). */
 export function derivedReal(range: Range, help: string) {
   const expected = describe('a number', range);
-  return v.pipe(v.nullish(realIn(range, expected), null), v.metadata(note(help, expected)));
+  return noted(v.nullish(realIn(range, expected), null), help, expected);
 }
 
 /** An integer that follows from others where it is left out (null). */
 export function derivedInteger(range: Range, help: string) {
   const expected = describe('an integer', range);
-  return v.pipe(v.nullish(integerIn(range, expected), null), v.metadata(note(help, expected)));
+  return noted(v.nullish(integerIn(range, expected), null), help, expected);
 }
 
 export function toggle(fallback: boolean, help: string) {
   const expected = 'true or false';
-  return v.pipe(v.optional(v.boolean(expected), fallback), v.metadata(note(help, expected)));
+  return noted(v.optional(v.boolean(expected), fallback), help, expected);
 }
 
 export function choice<const T extends readonly [string, ...string[]]>(options: T, fallback: T[number], help: string) {
   const expected = options.length === 1 ? options[0] : `${options.slice(0, -1).join(', ')} or ${options.at(-1)}`;
-  return v.pipe(v.optional(v.picklist(options, expected), fallback), v.metadata(note(help, expected)));
+  return noted(v.optional(v.picklist(options, expected), fallback), help, expected);
 }
 
 /** A number, or one word that stands for a rule. */
 export function realOr<const W extends string>(word: W, fallback: number, range: Range, help: string) {
   const expected = `${describe('a number', range)}, or ${word}`;
-  const schema = v.union([realIn(range, expected), v.literal(word, expected)], expected);
-  return v.pipe(v.optional(schema, fallback), v.metadata(note(help, expected)));
+  const schema = v.union([realIn(range, expected), v.picklist([word], expected)], expected);
+  return noted(v.optional(schema, fallback), help, expected);
 }
 
 /** Two numbers, the smaller first. */
 export function interval(fallback: readonly [number, number], range: Range, help: string) {
   const expected = `two numbers, the smaller first, each ${describe('', range).trim()}`;
-  const end = realIn(range, expected);
   const schema = v.pipe(
-    v.strictTuple([end, end], expected),
-    v.check(([low, high]) => low <= high, expected),
+    v.array(realIn(range, expected), expected),
+    v.check((ends) => ends.length === 2 && ends[0]! <= ends[1]!, expected),
+    v.transform((ends) => ends as [number, number]),
   );
-  return v.pipe(v.optional(schema, [...fallback]), v.metadata(note(help, expected)));
+  return noted(v.optional(schema, [...fallback]), help, expected);
 }
 
 /** One value for each kind of view (first global, second global, local), or one for all of them. */
@@ -110,11 +112,15 @@ export function perView(fallback: readonly [number, number, number], range: Rang
         one,
         v.transform((value): [number, number, number] => [value, value, value]),
       ),
-      v.strictTuple([one, one, one], expected),
+      v.pipe(
+        v.array(one, expected),
+        v.check(({ length }) => length === 3, expected),
+        v.transform((list) => list as [number, number, number]),
+      ),
     ],
     expected,
   );
-  return v.pipe(v.optional(schema, [...fallback]), v.metadata(note(help, expected)));
+  return noted(v.optional(schema, [...fallback]), help, expected);
 }
 
 /** Numbers for one channel or three; null where the data decide. */
@@ -134,7 +140,7 @@ export function perChannel(range: Range, help: string) {
     ],
     expected,
   );
-  return v.pipe(v.nullish(schema, null), v.metadata(note(help, expected)));
+  return noted(v.nullish(schema, null), help, expected);
 }
 
 /** Different integers in rising order; one alone needs no brackets. */
@@ -155,7 +161,7 @@ export function integerList(fallback: readonly number[], range: Range, help: str
     ],
     expected,
   );
-  return v.pipe(v.optional(schema, [...fallback]), v.metadata(note(help, expected)));
+  return noted(v.optional(schema, [...fallback]), help, expected);
 }
 
 /** `error`, or `skip:N` with how many in a row. */
@@ -164,7 +170,7 @@ export function skipPolicy(help: string) {
   const valid = (text: string): boolean =>
     text === 'error' || (/^skip:[1-9]\d{0,3}$/.test(text) && skipsOf(text) <= 1000);
   const schema = v.pipe(v.string(expected), v.check(valid, expected));
-  return v.pipe(v.optional(schema, 'error'), v.metadata(note(help, expected)));
+  return noted(v.optional(schema, 'error'), help, expected);
 }
 
 /** How many in a row a policy skips; 0 for `error`. */
@@ -179,5 +185,5 @@ export function optionalText(help: string) {
     v.string(expected),
     v.check((text) => text.trim() !== '', expected),
   );
-  return v.pipe(v.nullish(schema, null), v.metadata(note(help, expected)));
+  return noted(v.nullish(schema, null), help, expected);
 }

@@ -76,7 +76,7 @@ export function parseValue(key: string, text: string): unknown {
   if (nullable && trimmed === 'null') return null;
   if (types.has('boolean')) return trimmed === 'true' ? true : trimmed === 'false' ? false : text;
   if (types.has('number') && decimal.test(trimmed)) return Number(trimmed);
-  if (types.has('array') || types.has('strict_tuple')) {
+  if (types.has('array')) {
     const parts = trimmed.replace(/^\[(.*)\]$/, '$1').split(',');
     if (parts.every((part) => decimal.test(part.trim()))) return parts.map(Number);
   }
