@@ -20,6 +20,7 @@ const chapters: readonly (readonly [title: string, names: readonly string[]])[] 
       'Picture',
       'decodePicture',
       'residentSet',
+      'ResidentInit',
       'ImageSet',
       'DecodedImage',
       'subset',
@@ -27,19 +28,35 @@ const chapters: readonly (readonly [title: string, names: readonly string[]])[] 
   ],
   [
     'Embedding',
-    ['ImageEncoder', 'Features', 'loadWeights', 'LoadedWeights', 'evaluateFeatures', 'Evaluation', 'Spread'],
+    [
+      'ImageEncoder',
+      'Features',
+      'loadWeights',
+      'WeightOverrides',
+      'LoadedWeights',
+      'VitShape',
+      'evaluateFeatures',
+      'Evaluation',
+      'Comparison',
+      'KnnResult',
+      'Nearest',
+      'Spread',
+    ],
   ],
   [
     'Training',
     [
       'TrainingRun',
       'TrainingOptions',
+      'SetupProgress',
       'RunOptions',
       'Settings',
       'configOf',
       'settingsOf',
       'StepRecord',
+      'StepValues',
       'StepResult',
+      'LossScaleResult',
       'metricsLine',
       'evaluationLine',
       'BatchPictures',
@@ -53,19 +70,39 @@ const chapters: readonly (readonly [title: string, names: readonly string[]])[] 
     [
       'EngineKernel',
       'KernelTensor',
+      'DType',
+      'Spec',
+      'Elements',
       'KernelAttributes',
+      'Scalar',
       'attention',
+      'AttentionAttributes',
+      'Segment',
       'gelu',
       'layernorm',
       'matmul',
+      'MatmulAttributes',
       'neighbours',
+      'NeighboursAttributes',
       'softmax',
       'sopProbabilities',
+      'SopAttributes',
       'ops',
     ],
   ],
-  ['Files', ['CheckpointStore', 'StoredCheckpoint', 'encodeSafetensors', 'decodeSafetensors', 'NamedArray']],
-  ['Errors', ['SopError', 'ExitCode']],
+  [
+    'Files',
+    [
+      'CheckpointStore',
+      'StoredCheckpoint',
+      'encodeSafetensors',
+      'EncodeOptions',
+      'decodeSafetensors',
+      'SafetensorsFile',
+      'NamedArray',
+    ],
+  ],
+  ['Errors', ['SopError', 'Complaint', 'ExitCode']],
 ];
 
 const snippets = [
@@ -126,7 +163,7 @@ function codeFrom(text: string): string {
   return text
     .slice(0, end + 1)
     .replace(/^export (declare )?/, '')
-    .replace(/^ +private .*\n/gm, '')
+    .replace(/^ +(\/\*\*((?!\*\/)[\s\S])*\*\/\n +)?private .*\n/gm, '')
     .replace(/import\("[^"]+"\)\./g, '')
     .replace(/^ {4}/gm, '  ');
 }

@@ -21,6 +21,19 @@ test('every class and function of the reference is described', () => {
   assert.equal(bare, []);
 });
 
+test('every type that the reference names is in it', () => {
+  const text = makeReference();
+  const code = [...text.matchAll(/```ts\n(.*?)```/gs)].map(([, block = '']) => block).join('\n');
+  const bare = code.replace(/\/\*\*.*?\*\/|\/\/[^\n]*|'[^'\n]*'/gs, '');
+  const described = [...text.matchAll(/^(?:### |- )`(\w+)`/gm)].map(([, name]) => name);
+  const everywhere =
+    /^([A-Z]|Promise|Error(Options)?|(Weak|Readonly)?Map|Readonly|Record|Iterable|ArrayLike|Pick|Omit|\w*Array(Buffer)?|Abort\w+|Blob|File|Image(Bitmap|Data)|GPU[A-Z]\w+|GPU|STORAGE|COPY_(SRC|DST))$/;
+  const unknown = [...new Set(bare.match(/\b[A-Z]\w*\b/g))].filter(
+    (name) => !everywhere.test(name) && !described.includes(name),
+  );
+  assert.equal(unknown, []);
+});
+
 if (chromiumWorksHere) {
   test('the snippets embed, train and run a kernel', async () => {
     const entry = fileURLToPath(projectFile('kernels-test/browser/snippets.page.ts'));

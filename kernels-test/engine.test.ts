@@ -1,12 +1,15 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { decodeSafetensors } from '../src/data/safetensors.js';
+import { input, output } from '../src/graph/op.js';
 import {
   createEngine,
   decodePicture,
+  defineOp,
   Engine,
   type EngineKernel,
   evaluateFeatures,
+  gelu,
   matmul,
   pictureSet,
   residentSet,
@@ -15,6 +18,7 @@ import {
   softmax,
 } from '../src/index.js';
 import { openNodeGpu } from '../src/node.js';
+import { gatherRows } from '../src/ops/gather_rows.js';
 
 /** The engine as programs use it that know the reference alone: at once, too late, with what does not fit. */
 
@@ -174,6 +178,130 @@ test('buffers that do not fit a kernel are refused before the device sees them',
   squared.destroy();
   await refuses(() => squared.run(), 64, /used after destroy/);
   await refuses(() => squared.read(), 64, /used after destroy/);
+  await stillWorks();
+});
+
+test('types and numbers of inputs and outputs that an op does not have are refused', async () => {
+  const tensor = (dtype: 'f32' | 'u32', ...shape: number[]) => ({ shape, dtype, buffer: buffer(64) });
+  const [x, index] = [tensor('f32', 2, 2), tensor('u32', 2)];
+  await refuses(() => engine.kernel(softmax, [tensor('u32', 2, 2)], {}), 70, /softmax.*input\.0 is u32, expected f32/);
+  await refuses(() => engine.kernel(gelu, [tensor('u32', 2, 2)], {}), 70, /input\.0 is u32, expected f32 or f16/);
+  await refuses(() => engine.kernel(gatherRows, [x, tensor('f32', 2)], {}), 70, /input\.1 is f32, expected u32/);
+  const gathered = await engine.kernel(gatherRows, [x, index], {});
+  gathered.destroy();
+  await refuses(() => engine.kernel(softmax, [x, x], {}), 64, /softmax, input\.1 .*it is not read; leave it out/);
+  await refuses(() => engine.kernel(softmax, [x], {}, [null, buffer(64)]), 64, /it has 1 outputs, given 2/);
+  await stillWorks();
+});
+
+test('a custom op is held to what it declares', async () => {
+  const scale = defineOp<{ readonly by: number }>({
+    name: 'scale',
+    words: (index) => index === 1,
+    infer: ([x]) => [x!],
+    launches: ({ inputs: [x], attrs: { by } }) => [
+      {
+        kernel: {
+          label: 'scale.forward',
+          entry: 'forward',
+          bindings: [
+            { name: 'x', access: 'read' },
+            { name: 'shift', access: 'read' },
+            { name: 'y', access: 'read_write' },
+          ],
+          params: [{ name: 'by', type: 'f32' }],
+          scalars: false,
+          source: `@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> shift: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+struct Params { by: f32 }
+@group(0) @binding(3) var<uniform> params: Params;
+@compute @workgroup_size(1) fn forward(@builtin(workgroup_id) id: vec3<u32>) {
+  y[id.x] = params.by * x[id.x] + f32(shift[0]);
+}`,
+          headerLines: 0,
+        },
+        bindings: { x: input(0), shift: input(1), y: output(0) },
+        params: { by },
+        workgroups: [x!.shape[0]!, 1, 1],
+      },
+    ],
+    cost: () => ({ flops: 0, bytes: 0 }),
+  });
+  const [x, shift] = [
+    { shape: [2], buffer: buffer(8) },
+    { shape: [1], dtype: 'u32' as const, buffer: buffer(4) },
+  ];
+  device.queue.writeBuffer(x.buffer, 0, Float32Array.of(1, 2));
+  device.queue.writeBuffer(shift.buffer, 0, Uint32Array.of(7));
+  const kernel = await engine.kernel(scale, [x, shift], { by: 3 });
+  await kernel.run();
+  assert.equal([...(await kernel.read())], [10, 13]);
+  kernel.destroy();
+  await refuses(() => engine.kernel(scale, [{ ...x, dtype: 'u32' }, shift], { by: 3 }), 70, /is u32, expected f32/);
+  await refuses(() => engine.kernel(scale, [x, { ...shift, dtype: 'f32' }], { by: 3 }), 70, /is f32, expected u32/);
+  await stillWorks();
+});
+
+test('buffers that the device would not take cost nothing but a sentence', async () => {
+  const softmaxOf = (given: GPUBuffer, output: GPUBuffer | null = null): Promise<EngineKernel> =>
+    engine.kernel(softmax, [{ shape: [1, 4], buffer: given }], {}, [output]);
+  const gone = buffer(16);
+  gone.destroy();
+  const mapped = device.createBuffer({ size: 16, usage: STORAGE | COPY_SRC | COPY_DST, mappedAtCreation: true });
+  const other = await openNodeGpu({ quiet: true });
+  const foreign = other.device.createBuffer({ size: 16, usage: STORAGE | COPY_SRC | COPY_DST });
+  for (const bad of [gone, mapped, foreign]) {
+    await refuses(() => softmaxOf(bad), 64, /softmax, input\.0 \[1,4\].*give buffers of this device, unmapped/);
+    await refuses(() => softmaxOf(buffer(16), bad), 64, /softmax, softmax\[0\] \[1,4\].*give buffers of this device/);
+  }
+  await other.close();
+  const [given, result] = [buffer(16), buffer(16)];
+  const kernel = await softmaxOf(given, result);
+  await kernel.run();
+  given.destroy();
+  await refuses(() => kernel.run(), 64, /softmax\).*destroyed.*give buffers/);
+  assert.equal([...(await kernel.read())], [0.25, 0.25, 0.25, 0.25], 'the result is that of the run before');
+  result.destroy();
+  await refuses(() => kernel.read(), 64, /softmax\[0\]\).*destroyed.*give buffers/);
+  kernel.destroy();
+  await stillWorks();
+});
+
+test('steps that are no number of steps train nothing', async () => {
+  const run = await engine.train({ data: images, settings });
+  for (const steps of [Number.NaN, -1, 1.5])
+    await refuses(() => run.run({ steps }), 64, /\(steps\): .* are no steps; give a whole number/);
+  assert.is(run.step, 0);
+  await run.run({ steps: 0 });
+  assert.is(run.step, 0);
+  await run.run({ steps: Number.POSITIVE_INFINITY });
+  assert.ok(run.finished);
+  await run.destroy();
+});
+
+test('what is no bytes is refused by name, and so is a vote of nobody', async () => {
+  const run = await engine.train({ data: images, settings });
+  const weights = (await run.exportWeights()) as Uint8Array<ArrayBuffer>;
+  const state = (await run.checkpoint()) as Uint8Array<ArrayBuffer>;
+  const raw = (bytes: Uint8Array<ArrayBuffer>) => bytes.buffer as unknown as Uint8Array;
+  const line = /expected a Uint8Array, got \[object ArrayBuffer\]; wrap an ArrayBuffer: new Uint8Array\(buffer\)/;
+  await refuses(() => engine.encoder(raw(weights)), 64, line);
+  await refuses(() => engine.train({ data: images, checkpoint: raw(state) }), 64, line);
+  await refuses(() => engine.train({ data: images, settings, init: raw(weights) }), 64, line);
+  await refuses(
+    async () => residentSet({ name: 'raw', channels: 3, width: 16, height: 16, pixels: raw(weights) }),
+    64,
+    line,
+  );
+  const features = await run.embed();
+  for (const k of [[], [0], [1.5], [3, Number.NaN]])
+    await refuses(
+      () => evaluateFeatures(engine.gpu, features, images.labels, k),
+      64,
+      /\(k\): it is \[.*\]; give one or/,
+    );
+  await run.destroy();
   await stillWorks();
 });
 

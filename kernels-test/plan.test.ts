@@ -52,6 +52,7 @@ const mix = defineOp<MixAttributes>({
 /** Its number of workgroups is read from its input, from element 3 on; `written`: it also writes that buffer. */
 const counted = defineOp<{ written: boolean }>({
   name: 'update_counted',
+  words: () => true,
   updates: [0],
   infer: () => [f32(4)],
   launches: ({ attrs: { written } }) => [

@@ -1,4 +1,5 @@
 import { ExitCode, SopError } from '../errors.js';
+import { checkBytes } from './dtype.js';
 
 /** A decoded image: u8 [height, width, channels], row-major, sRGB or grey. */
 export interface DecodedImage {
@@ -52,10 +53,12 @@ export interface ResidentInit {
 
 /**
  * A set whose pixels are all in memory; it has as many images as they make up.
- * @throws SopError 70 where they are no whole number of images, or labels or files are not as many
+ * @throws SopError 70 where they are no whole number of images, or labels or files are not as many; 64 for pixels that are no
+ * bytes
  */
 export function residentSet(init: ResidentInit): ImageSet {
   const { name, channels, width, height, pixels, labels = null, classes = null, files = null } = init;
+  checkBytes(pixels, name);
   const size = width * height * channels;
   const count = pixels.length / size;
   if (!Number.isInteger(count) || (labels && labels.length !== count) || (files && files.length !== count)) {

@@ -109,6 +109,17 @@ export function toFloat32(array: NamedArray): Float32Array {
   }
 }
 
+/** @throws SopError 64 for anything but a Uint8Array: an ArrayBuffer, which `fetch` gives, has neither elements nor a length */
+export function checkBytes(bytes: unknown, where: string): void {
+  if (bytes instanceof Uint8Array) return;
+  throw new SopError(ExitCode.usage, {
+    what: 'no bytes',
+    where,
+    why: `expected a Uint8Array, got ${Object.prototype.toString.call(bytes)}`,
+    fix: 'wrap an ArrayBuffer: new Uint8Array(buffer)',
+  });
+}
+
 /** A name from a file, fit for a terminal and a line: quoted, shortened, without control characters. */
 export function printable(name: string): string {
   const short = name.length > 80 ? `${name.slice(0, 77)}...` : name;

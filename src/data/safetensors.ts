@@ -1,12 +1,13 @@
 import { ExitCode, SopError } from '../errors.js';
 import { elements } from '../graph/tensor.js';
 import { crc32, hexCrc } from './crc32.js';
-import { bytesOf, emptyArray, itemSize, type NamedArray, printable } from './dtype.js';
+import { bytesOf, checkBytes, emptyArray, itemSize, type NamedArray, printable } from './dtype.js';
 import { type Header, malformed, parseHeader, type TensorEntry } from './safetensors-header.js';
 
 export { type ArrayOf, type Dtype, type NamedArray, toFloat32 } from './dtype.js';
 export { type Header, parseHeader, type TensorEntry } from './safetensors-header.js';
 
+/** Tensors by name, and what else a file says. */
 export interface SafetensorsFile {
   readonly tensors: ReadonlyMap<string, NamedArray>;
   readonly metadata: ReadonlyMap<string, string>;
@@ -15,6 +16,7 @@ export interface SafetensorsFile {
 /** What goes into `__metadata__`: a Map, or `Object.entries` of an object. */
 export type Metadata = Iterable<readonly [string, string]>;
 
+/** How a file is written. */
 export interface EncodeOptions {
   /** Write a CRC-32 of every tensor and one of the header into the metadata; readers here check what they find. */
   readonly crc?: boolean;
@@ -113,9 +115,10 @@ export function encodeSafetensors(
  * Reads a file held in memory. Tensors are copies: the input may be reused.
  *
  * @param where the file's name, for messages
- * @throws SopError 65 naming file and tensor, also where a checksum does not fit.
+ * @throws SopError 65 naming file and tensor, also where a checksum does not fit; 64 for anything but a Uint8Array
  */
 export function decodeSafetensors(bytes: Uint8Array, where = 'safetensors'): SafetensorsFile {
+  checkBytes(bytes, where);
   const header = parseHeader(bytes, bytes.length, where);
   verifyHeader(header, where);
   const tensors = new Map<string, NamedArray>();

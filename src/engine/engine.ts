@@ -64,10 +64,10 @@ export class Engine {
 
   /**
    * A frozen encoder from the bytes of a safetensors file (timm's or Hugging Face's names) or from loaded weights.
-   * @throws SopError 65 for a file that is damaged or no ViT; 64 for overrides that do not fit it; 69 too large
+   * @throws SopError 65 for a file that is damaged or no ViT; 64 for overrides that do not fit it, and no bytes; 69 too large
    */
-  encoder(weights: Uint8Array | LoadedWeights, overrides: WeightOverrides = {}): Promise<ImageEncoder> {
-    return ImageEncoder.create(this.gpu, weights instanceof Uint8Array ? loadWeights(weights, overrides) : weights);
+  async encoder(weights: Uint8Array | LoadedWeights, overrides: WeightOverrides = {}): Promise<ImageEncoder> {
+    return ImageEncoder.create(this.gpu, 'vit' in weights ? weights : loadWeights(weights, overrides));
   }
 
   /** A training run. @throws what `TrainingRun.create` throws */

@@ -36,7 +36,7 @@ export function loadWeights(bytes: Uint8Array, overrides: WeightOverrides = {}, 
  * k-NN accuracy of features, each image against all others, where there are at least two classes; and their spread.
  * @param labels class index of each row, [count], or null
  * @param k numbers of voting neighbours, at least one
- * @throws SopError 64 for another number of labels than of features
+ * @throws SopError 64 for another number of labels than of features, and for no `k`
  */
 export async function evaluateFeatures(
   gpu: Gpu,

@@ -28,13 +28,16 @@ export type KernelAttributes<A extends Attributes> =
  */
 export class EngineKernel {
   private constructor(
+    private readonly gpu: Gpu,
+    private readonly name: string,
     private readonly replay: Replay,
     private readonly tensors: readonly Tensor[],
   ) {}
 
   /**
-   * @throws GraphError for shapes or attributes that the op does not take; SopError 64 for a buffer that is too small, lacks a
-   * usage, or is written to and given twice; what `compile` throws
+   * @throws GraphError for shapes, types or attributes that the op does not take; SopError 64 for an input or output that it does
+   * not have, and for a buffer that is too small, lacks a usage, is written to and given twice, or cannot be used now: mapped,
+   * destroyed, or of another device; what `compile` throws
    */
   static async create<A extends Attributes>(
     gpu: Gpu,
@@ -65,17 +68,23 @@ export class EngineKernel {
       const buffer = outputs[i];
       if (buffer) given.set(tensor, buffer);
     });
+    if (outputs.length > written.length)
+      throw unfit(op.name, `it has ${written.length} outputs, given ${outputs.length}`, 'leave the others out');
     const planned = plan(graph, gpu.target, written);
     for (const [tensor, buffer] of given) {
       const where = `${op.name}, ${tensor.label} [${tensor.shape}]`;
-      checkBuffer(where, buffer, planned.buffers[planned.range(tensor).buffer]?.bytes ?? 0);
+      const place = planned.range(tensor).buffer;
+      const used = planned.launches.flatMap(({ ranges, indirect }) => [...ranges, indirect]);
+      if (!used.some((range) => range?.buffer === place)) throw unfit(where, 'it is not read', 'leave it out');
+      checkBuffer(where, buffer, planned.buffers[place]?.bytes ?? 0);
       const other = [...given].find(([one, same]) => same === buffer && one !== tensor)?.[0].label;
       if (other && tensor.storage !== 'input')
         throw unfit(where, `${other} lies in it too`, 'give each a buffer of its own');
+      await tryBuffer(gpu, where, buffer);
     }
     const replay = new Replay(await compile(gpu, planned, undefined, given));
     for (const [name, value] of values) replay.setScalar(name, value);
-    return new EngineKernel(replay, written);
+    return new EngineKernel(gpu, op.name, replay, written);
   }
 
   /** Shapes and types of the outputs. */
@@ -83,19 +92,22 @@ export class EngineKernel {
     return this.tensors;
   }
 
-  /** Submits the kernel. What the caller submits to the same queue before and after keeps its order; nothing is awaited. */
+  /**
+   * Submits the kernel. What the caller submits to the same queue before and after keeps its order; its end is not awaited.
+   * @throws SopError 64 for a buffer of the caller's that is mapped or destroyed by now: nothing was computed then
+   */
   async run(): Promise<void> {
-    await this.replay.run();
+    await submitting(this.gpu, this.name, () => this.replay.run());
   }
 
   /**
    * Contents of output `index`, once the device has computed it.
-   * @throws RangeError where the op has no such output
+   * @throws RangeError where the op has no such output; SopError 64 as `run`
    */
-  read(index = 0): Promise<Elements> {
+  async read(index = 0): Promise<Elements> {
     const tensor = this.tensors[index];
     if (!tensor) throw new RangeError(`no output ${index}`);
-    return this.replay.read(tensor);
+    return submitting(this.gpu, tensor.label, () => this.replay.read(tensor));
   }
 
   /** Frees what the kernel made; the caller's buffers stay. */
@@ -111,6 +123,32 @@ function checkBuffer(where: string, { size, usage }: GPUBuffer, needed: number):
   const { STORAGE, COPY_SRC, COPY_DST } = GPUBufferUsage;
   if (~usage & (STORAGE | COPY_SRC | COPY_DST))
     throw unfit(where, `its usage is ${usage}`, 'give STORAGE | COPY_SRC | COPY_DST');
+}
+
+/** What only the device knows of a buffer: whether it can be used at all. */
+function tryBuffer(gpu: Gpu, where: string, buffer: GPUBuffer): Promise<void> {
+  const { device } = gpu;
+  return submitting(gpu, where, async () => {
+    const probe = device.createBuffer({ size: 4, usage: GPUBufferUsage.COPY_DST });
+    const encoder = device.createCommandEncoder();
+    encoder.copyBufferToBuffer(buffer, 0, probe, 0, 4);
+    device.queue.submit([encoder.finish()]);
+    probe.destroy();
+  });
+}
+
+/**
+ * What `body` submits before it first waits. A buffer that cannot be used would be an error of the device, which ends all that
+ * was made on it: in this scope it is the caller's, and nothing was done.
+ */
+async function submitting<T>({ device }: Gpu, where: string, body: () => Promise<T>): Promise<T> {
+  device.pushErrorScope('validation');
+  const done = body();
+  const asked = device.popErrorScope().catch(() => null); // a lost device, which all else tells
+  const result = await done;
+  const problem = await asked;
+  if (problem) throw unfit(where, problem.message, 'give buffers of this device, unmapped and not destroyed');
+  return result;
 }
 
 const unfit = (where: string, why: string, fix: string): SopError =>

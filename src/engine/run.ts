@@ -98,7 +98,7 @@ export async function teacherBackbone(
 }
 
 /** One line of `metrics.jsonl`. */
-type MetricsLine = { readonly step: number } & Readonly<Record<string, unknown>>;
+export type MetricsLine = { readonly step: number } & Readonly<Record<string, unknown>>;
 
 /** The line of a step in `metrics.jsonl`. Numbers of a step that was skipped may be null; it then says why. */
 export function metricsLine(record: StepRecord): MetricsLine {

@@ -126,7 +126,7 @@ export class TrainingRun {
 
   /**
    * Trains on. Resolves when the last of these steps is done and nothing runs; also when `destroy` stopped it.
-   * @throws SopError 70 where loss or gradients are not finite (nothing of that step was written), 75 for a lost device; what
+   * @throws SopError 64 for a number of steps that is none; 70 where loss or gradients are not finite (nothing of that step was written), 75 for a lost device; what
    * `onStep` throws, after the step that was running is done
    */
   run(options: RunOptions = {}): Promise<void> {
@@ -134,6 +134,10 @@ export class TrainingRun {
   }
 
   private async trainOn({ steps = Number.POSITIVE_INFINITY, signal, onStep }: RunOptions): Promise<void> {
+    if (!(steps >= 0) || (steps % 1 !== 0 && steps < Number.POSITIVE_INFINITY)) {
+      const fix = 'give a whole number, or leave it out';
+      throw new SopError(ExitCode.usage, { what: 'cannot train', where: 'steps', why: `${steps} are no steps`, fix });
+    }
     const { turns } = this;
     const thrown: unknown[] = [];
     let calm = false;

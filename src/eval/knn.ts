@@ -1,3 +1,4 @@
+import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { type Nearest, nearest } from './similarity.js';
 
@@ -36,6 +37,7 @@ export interface ComparedLabels {
  * @param classes at least 1 + the largest label
  * @param k numbers of voting neighbours
  * @param progress is told how many queries are done
+ * @throws SopError 64 for no `k`, or one that is no number of neighbours; what `nearest` throws
  */
 export async function compareFeatures(
   gpu: Gpu,
@@ -45,6 +47,10 @@ export async function compareFeatures(
   k: readonly number[],
   progress?: (done: number) => void,
 ): Promise<Comparison> {
+  if (k.length === 0 || !k.every((one) => Number.isInteger(one) && one > 0)) {
+    const fix = 'give one or more whole numbers, as [10, 20]';
+    throw new SopError(ExitCode.usage, { what: 'no neighbours vote', where: 'k', why: `it is [${k}]`, fix });
+  }
   const options = { skipSelf: queries === null, ...(progress && { progress }) };
   const found = await nearest(gpu, queries ?? gallery, gallery, width, Math.max(...k), options);
   return { knn: classify(found, labels.gallery, labels.queries, classes, k), nearest: found };

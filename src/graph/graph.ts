@@ -80,8 +80,8 @@ export class Graph {
         throw new GraphError(op.name, `input ${tensor.label} belongs to another graph`);
     }
     inputs.forEach(({ label, dtype }, i) => {
-      if (dtype === 'f16' && !op.halves?.includes(i))
-        throw new GraphError(op.name, `${label} is f16, which it cannot read`);
+      const wanted = op.words?.(i, attrs) ? 'u32' : op.halves?.includes(i) ? 'f32 or f16' : 'f32';
+      if (!wanted.includes(dtype)) throw new GraphError(op.name, `${label} is ${dtype}, expected ${wanted}`);
     });
     for (const index of op.updates ?? []) {
       const tensor = inputs[index];

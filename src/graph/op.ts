@@ -92,7 +92,9 @@ export interface Op<A extends Attributes = Attributes> {
   /** Contents of inputs, by their number, as they usually are: where the time that a call takes depends on them. */
   typical?(call: OpCall<A>): ReadonlyMap<number, Uint32Array<ArrayBuffer>>;
   cost(inputs: readonly Spec[], outputs: readonly Spec[], attrs: A): Cost;
-  /** Inputs that may be stored in f16; the others must not. */
+  /** Whether an input holds u32 (indices, masks, flags, pixels): the others hold real numbers. None where left out. */
+  words?(index: number, attrs: A): boolean;
+  /** Inputs of real numbers that may be stored in f16; the others must not. */
   readonly halves?: readonly number[];
   /** Inputs that the op changes in place. Only ops whose name begins with `update_` have any. */
   readonly updates?: readonly number[];
@@ -104,7 +106,7 @@ export const scratch = (index: number): Operand => ({ kind: 'scratch', index });
 
 /** An op was given what it cannot work on. */
 export class GraphError extends SopError {
-  constructor(op: string, why: string, fix = 'this is an error in the model code that calls it') {
+  constructor(op: string, why: string, fix = 'correct the code that calls it') {
     super(ExitCode.internal, { what: 'operation refused', where: op, why, fix });
   }
 }

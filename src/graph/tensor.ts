@@ -3,6 +3,7 @@
  * is computed with in f32: kernels widen what they load and round what they store.
  */
 export type DType = 'f32' | 'f16' | 'u32' | 'i32';
+/** How real numbers are stored. */
 export type RealType = 'f32' | 'f16';
 
 /**

@@ -37,17 +37,17 @@ const MEAN_TERMS = 256;
  */
 export const augment = defineOp<AugmentAttributes>({
   name: 'augment',
+  words: (i) => i < 2,
   infer([pixels, table, draws], { channels, size, mean, std }) {
     const views = table?.shape[0] ?? 0;
     const fits =
-      pixels?.dtype === 'u32' &&
-      table?.dtype === 'u32' &&
-      sameShape(table.shape, [views, TABLE_WIDTH]) &&
+      pixels?.shape.length === 1 &&
+      sameShape(table?.shape, [views, TABLE_WIDTH]) &&
       sameShape(draws?.shape, [views, DRAWS_WIDTH]) &&
       mean.length === channels &&
       std.length === channels;
     if (!fits) {
-      const shapes = `u32 [words], u32 [n, ${TABLE_WIDTH}], f32 [n, ${DRAWS_WIDTH}]`;
+      const shapes = `[words], [n, ${TABLE_WIDTH}], [n, ${DRAWS_WIDTH}]`;
       const numbers = `${channels} means and std, not ${mean.length} and ${std.length}`;
       throw misfit('augment', { pixels, table, draws }, `${shapes}, with ${numbers}`);
     }

@@ -16,25 +16,25 @@ function sizes([student, teacher, partners, weights]: readonly Spec[]): readonly
     student?.shape.length === 2 &&
     teacher?.shape.length === 2 &&
     teacher.shape[1] === width &&
-    partners?.dtype === 'u32' &&
-    sameShape(partners.shape, [rows, 2]) &&
+    sameShape(partners?.shape, [rows, 2]) &&
     sameShape(weights?.shape, [rows]);
   if (!fits) {
     const given = { student, teacher, partners, weights };
-    throw misfit('cross_entropy', given, '[R, K], [Rt, K], u32 [R, 2], [R]');
+    throw misfit('cross_entropy', given, '[R, K], [Rt, K], [R, 2], [R]');
   }
   return [rows, width, teacher.shape[0] ?? 0];
 }
 
 /**
- * Cross-entropy of teacher and student distributions over chosen pairs of rows (the paper's equations 2 and 4):
- * - sum_r weights[r] sum_{b in partners[r]} sum_i Pt[b, i] log Ps[r, i].
+ * Cross-entropy of teacher and student distributions over chosen pairs of rows (the paper's equations 2 and 4): minus
+ * sum_r weights[r] sum_{b in partners[r]} sum_i Pt[b, i] log Ps[r, i].
  * Inputs: student [R, K], teacher [Rt, K], partners u32 [R, 2] (`NO_ROW`: none), weights [R]. Output: loss [1].
  * A row of weight 0 contributes exactly 0; a NaN or infinity in any other row makes the loss NaN. Probabilities below the
  * smallest normal number count as that number. The derivative is the student's alone.
  */
 export const crossEntropy = defineOp<NoAttributes>({
   name: 'cross_entropy',
+  words: (i) => i === 2,
   infer(inputs) {
     sizes(inputs);
     return [f32(1)];
@@ -68,9 +68,10 @@ export const crossEntropy = defineOp<NoAttributes>({
   }),
 });
 
-/** Inputs: those of `cross_entropy`, dloss [1]. Output: gradient of the student's rows [R, K]. */
+/** dstudent of `cross_entropy`. Inputs: its own, dloss [1]. Output: gradient of the student's rows [R, K]. */
 export const crossEntropyBackward = defineOp<NoAttributes>({
   name: 'cross_entropy_backward',
+  words: (i) => i === 2,
   infer(inputs) {
     const [rows, width] = sizes(inputs);
     return [f32(rows, width)];

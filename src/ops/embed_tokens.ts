@@ -38,7 +38,6 @@ function expect(op: string, what: string, spec: Spec | undefined, ...shape: numb
 
 function expectMask(op: string, mask: Spec | undefined, segments: readonly Segment[]): void {
   expect(op, 'mask', mask, segments[0]?.count ?? 0, (segments[0]?.length ?? 0) - 1);
-  if (mask?.dtype !== 'u32') throw misfit(op, { mask }, 'u32');
 }
 
 type EmbedSegment = PlacedSegment & { readonly firstPatch: number };
@@ -58,6 +57,7 @@ const spansOf = (segment: Segment): number => Math.ceil(segment.count / spanOf(s
  */
 export const embedTokens = defineOp<EmbedAttributes>({
   name: NAME,
+  words: (i, { segments }) => i === 3 + segments.length,
   halves: [0],
   infer(inputs, { segments, masked }) {
     const [patches, cls] = inputs;
@@ -100,11 +100,13 @@ export const embedTokens = defineOp<EmbedAttributes>({
 });
 
 /**
- * Inputs: dtokens [R, W], with `masked` the mask. Outputs, in the order of the forward inputs: dpatches [P, W] (0 where
- * masked), dcls [W], for each segment dpos [length, W], with `masked` dmasked_embed [W]. Sums in two stages of fixed shape.
+ * Gradients of `embed_tokens`. Inputs: dtokens [R, W], with `masked` the mask. Outputs, in the order of the forward inputs:
+ * dpatches [P, W] (0 where masked), dcls [W], for each segment dpos [length, W], with `masked` dmasked_embed [W]. Sums in two
+ * stages of fixed shape.
  */
 export const embedTokensBackward = defineOp<EmbedAttributes>({
   name: `${NAME}_backward`,
+  words: (i) => i === 1,
   halves: [0],
   infer([dtokens, mask], { segments, masked }) {
     const width = dtokens?.shape[1] ?? 0;

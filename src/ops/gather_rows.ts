@@ -16,8 +16,7 @@ function cut({ shape: [rows = 1, columns = 1] }: Spec): { vec4: boolean; width: 
 }
 
 function check(op: string, x: Spec | undefined, index: Spec | undefined): { width: number; indices: number } {
-  if (x?.shape.length !== 2 || index?.shape.length !== 1 || index.dtype !== 'u32')
-    throw misfit(op, { x, index }, '[R, W], u32 [n]');
+  if (x?.shape.length !== 2 || index?.shape.length !== 1) throw misfit(op, { x, index }, '[R, W], [n]');
   return { width: x.shape[1] ?? 0, indices: index.shape[0] ?? 0 };
 }
 
@@ -27,6 +26,7 @@ function check(op: string, x: Spec | undefined, index: Spec | undefined): { widt
  */
 export const gatherRows: Op<NoAttributes> = defineOp<NoAttributes>({
   name: 'gather_rows',
+  words: (i) => i === 1,
   infer([x, index]) {
     const { width, indices } = check('gather_rows', x, index);
     return [f32(indices, width)];
@@ -53,9 +53,10 @@ export const gatherRows: Op<NoAttributes> = defineOp<NoAttributes>({
 /** x[index[j]] = y[j], all other rows zero. Inputs: y [n, W], index u32 [n] as for `gatherRows`. Output: x [rows, W]. */
 export const scatterRows: Op<{ rows: number }> = defineOp<{ rows: number }>({
   name: 'scatter_rows',
+  words: (i) => i === 1,
   infer([y, index], { rows }) {
     const { width, indices } = check('scatter_rows', y, index);
-    if (y?.shape[0] !== indices) throw misfit('scatter_rows', { y, index }, '[n, W], u32 [n]');
+    if (y?.shape[0] !== indices) throw misfit('scatter_rows', { y, index }, '[n, W], [n]');
     return [f32(rows, width)];
   },
   launches({ inputs: [y], outputs: [x], attrs: { rows } }) {

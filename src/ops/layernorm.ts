@@ -85,8 +85,8 @@ export const layernorm = defineOp<{ readonly eps: number; readonly dtype?: RealT
 });
 
 /**
- * Inputs: x [R, W], gamma [W], stats [R, 2], dy [R, W]. Outputs: dx [R, W], stored as x; dgamma [W], dbeta [W], summed in two
- * stages of fixed shape.
+ * Gradients of `layernorm`. Inputs: x [R, W], gamma [W], stats [R, 2], dy [R, W]. Outputs: dx [R, W], stored as x; dgamma [W],
+ * dbeta [W], summed in two stages of fixed shape.
  */
 export const layernormBackward = defineOp<NoAttributes>({
   name: 'layernorm_backward',

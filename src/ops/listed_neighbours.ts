@@ -14,6 +14,7 @@ export type ListedNeighboursAttributes = { readonly k: number };
  */
 export const listedNeighbours = defineOp<ListedNeighboursAttributes>({
   name: 'listed_neighbours',
+  words: (i) => i !== 3 && i !== 5,
   infer([anchors, slot, freshIndex, freshScore, index, score], { k }) {
     const [count = 0] = anchors?.shape ?? [];
     const [rows = 0, capacity = 0] = index?.shape ?? [];

@@ -33,6 +33,7 @@ import { costsOf } from './adapters.js';
 import { columnSum, columnSumLaunch } from './column_sum.js';
 import { dispatchParts } from './dispatches.js';
 
+/** Which operands are stored transposed, and what is wanted besides y. */
 export type MatmulAttributes = Attributes & {
   readonly transA: boolean;
   readonly transB: boolean;

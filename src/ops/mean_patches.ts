@@ -55,7 +55,7 @@ export const meanPatches = defineOp<Segments>({
   cost: ([tokens]) => ({ flops: elements(tokens), bytes: 4 * elements(tokens) }),
 });
 
-/** Input: dmean [S, W]. Output: dtokens [R, W], zero for the first row of each sequence. */
+/** dtokens of `mean_patches`. Input: dmean [S, W]. Output: dtokens [R, W], zero for the first row of each sequence. */
 export const meanPatchesBackward = defineOp<Segments>({
   name: 'mean_patches_backward',
   infer([dmean], { segments }) {

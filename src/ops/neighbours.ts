@@ -23,11 +23,12 @@ export type NeighboursAttributes = Attributes & {
  */
 export const neighbours = defineOp<NeighboursAttributes>({
   name: 'neighbours',
+  words: (i) => i === 1,
   infer([memory, anchors], { k, search }) {
     const [rows = 0] = memory?.shape ?? [];
     const [count = 0] = anchors?.shape ?? [];
-    if (memory?.shape.length !== 2 || anchors?.shape.length !== 1 || anchors.dtype !== 'u32')
-      throw misfit('neighbours', { memory, anchors }, '[N, d], u32 [K]');
+    if (memory?.shape.length !== 2 || anchors?.shape.length !== 1)
+      throw misfit('neighbours', { memory, anchors }, '[N, d], [K]');
     const found = search === 'all' ? rows - 1 : rows - count;
     if (!Number.isInteger(k) || k < 1 || k > Math.min(MAX_NEIGHBOURS, found)) {
       throw new GraphError('neighbours', `${k} of ${found} rows searched, at least 1 and at most ${MAX_NEIGHBOURS}`);

@@ -13,15 +13,11 @@ export const PACK_BLOCK = 4096;
  */
 export const packNorms = defineOp<NoAttributes>({
   name: 'pack_norms',
+  words: (i) => i > 0,
   infer([flat, blocks, first]) {
-    const fits =
-      flat?.shape.length === 1 &&
-      blocks?.dtype === 'u32' &&
-      blocks.shape[1] === 2 &&
-      first?.dtype === 'u32' &&
-      elements(first) > 1;
+    const fits = flat?.shape.length === 1 && blocks?.shape[1] === 2 && elements(first) > 1;
     if (!fits || elements(flat) % 4 !== 0)
-      throw misfit('pack_norms', { flat, blocks, first }, '[4 m], u32 [nb, 2], u32 [T + 1]');
+      throw misfit('pack_norms', { flat, blocks, first }, '[4 m], [nb, 2], [T + 1]');
     return [f32(elements(first) - 1)];
   },
   scratch: ({ inputs: [, blocks] }) => [f32(blocks?.shape[0] ?? 0)],

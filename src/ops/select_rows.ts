@@ -16,11 +16,12 @@ export type SelectRowsAttributes = Draw;
  */
 export const selectRows = defineOp<SelectRowsAttributes>({
   name: 'select_rows',
+  words: (i) => i === 0,
   infer([candidates, score], attrs) {
     const [rows = 0] = candidates?.shape ?? [];
     const fits = candidates?.shape.length === 1 && score?.shape.length === 2 && score.shape[0] === rows;
-    if (!fits || candidates.dtype !== 'u32' || (score.shape[1] ?? 0) < 2)
-      throw misfit('select_rows', { candidates, score }, 'u32 [M], [M, k] with k >= 2');
+    if (!fits || (score.shape[1] ?? 0) < 2)
+      throw misfit('select_rows', { candidates, score }, '[M], [M, k] with k >= 2');
     checkDraw('select_rows', attrs, rows);
     return [u32(attrs.count)];
   },

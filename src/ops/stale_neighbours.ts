@@ -28,12 +28,13 @@ export type StaleNeighboursAttributes = {
  */
 export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
   name: 'stale_neighbours',
+  words: (i) => i > 0,
   infer([memory, length, ...drawn], { k, capacity, expected }) {
     const [rows = 0] = memory?.shape ?? [];
-    const lists = drawn.every(({ shape, dtype }) => shape.length === 1 && dtype === 'u32');
+    const lists = drawn.every(({ shape }) => shape.length === 1);
     if (memory?.shape.length !== 2 || length?.shape[0] !== rows || drawn.length === 0 || !lists) {
       const given = { memory, length, ...Object.fromEntries(drawn.map((spec, i) => [`drawn ${i}`, spec])) };
-      throw misfit('stale_neighbours', given, '[N, d], [N], and one or more u32 [n]');
+      throw misfit('stale_neighbours', given, '[N, d], [N], and one or more [n]');
     }
     if (!(k >= 1 && k <= capacity && k < rows))
       throw new GraphError('stale_neighbours', `${k} neighbours of ${rows} rows in lists of ${capacity}`);

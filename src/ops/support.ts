@@ -9,18 +9,20 @@ export type SupportAttributes = { readonly contributions: 'soft' | 'one-hot'; re
 /**
  * Support embeddings of K SOPs, and the share s_j of each that goes to its own SOP: D and Y of the paper's Section 2.2.1.
  *
- * Inputs: memory [N, d], anchors u32 [K] and, unless SOPs are anchors alone, index u32 [K, k] and score [K, k] as
+ * Inputs: memory [N, d], anchors u32 [K] and, unless SOPs are anchors alone, index u32 [K, k] and (`soft`) score [K, k] as
  * `neighbours` returns them. Outputs: D [K (k + 1), d], each anchor followed by its neighbours; s [K (k + 1)] in [1 / K, 1].
  * No derivative: memories get no gradient.
  * @throws GraphError when shapes disagree
  */
 export const support = defineOp<SupportAttributes>({
   name: 'support',
-  infer([memory, anchors, index, score]) {
+  words: (i) => i === 1 || i === 2,
+  infer([memory, anchors, index, score], { contributions }) {
     const [count = 0] = anchors?.shape ?? [];
     const [, depth = 0] = memory?.shape ?? [];
     const members = 1 + (index?.shape[1] ?? 0);
-    const found = !index || (index.shape[0] === count && sameShape(index.shape, score?.shape));
+    const scored = contributions === 'one-hot' || sameShape(index?.shape, score?.shape);
+    const found = !index || (index.shape[0] === count && scored);
     if (memory?.shape.length !== 2 || anchors?.shape.length !== 1 || !found)
       throw misfit('support', { memory, anchors, index, score }, '[N, d], [K] and either none or twice [K, k]');
     return [f32(count * members, depth), f32(count * members)];

@@ -7,7 +7,7 @@ import {
 } from '../../shaders/update_adamw.wgsl.js';
 import { PACK_ALIGNMENT } from '../graph/graph.js';
 import { type Attributes, defineOp, input, type Launch, misfit, output, type Scalar, scratch } from '../graph/op.js';
-import { elements, f32, type Spec, showSpec, u32 } from '../graph/tensor.js';
+import { elements, f32, type Spec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
 
 /**
@@ -40,17 +40,18 @@ const spans = (flat: Spec | undefined): number => Math.ceil(elements(flat) / ADA
  */
 export const updateAdamw = defineOp<UpdateAdamwAttributes>({
   name: 'update_adamw',
+  words: (i) => i === 0 || i > 5,
   updates: [1, 3, 4],
   infer([flag, parameters, gradients, moment1, moment2, , table, counts], { step }) {
     const n = elements(parameters);
     const flats = [parameters, gradients, moment1, moment2];
     const fits = flats.every((flat) => flat?.shape.length === 1 && elements(flat) === n) && n % PACK_ALIGNMENT === 0;
-    if (!fits || flag?.dtype !== 'u32' || table?.dtype !== 'u32' || elements(table) !== n / PACK_ALIGNMENT) {
+    if (!fits || elements(table) !== n / PACK_ALIGNMENT) {
       const given = { flag, parameters, gradients, moment1, moment2, table };
-      throw misfit('update_adamw', given, `u32 [1], four of [${PACK_ALIGNMENT} m], u32 [m]`);
+      throw misfit('update_adamw', given, `[1], four of [${PACK_ALIGNMENT} m], [m]`);
     }
-    if ((counts === undefined) !== (step === undefined) || (counts && showSpec(counts) !== 'u32 [2]'))
-      throw misfit('update_adamw', { counts }, 'u32 [2], with the scalar of the step');
+    if ((counts === undefined) !== (step === undefined) || (counts && elements(counts) !== 2))
+      throw misfit('update_adamw', { counts }, '[2], with the scalar of the step');
     return [f32(2)];
   },
   scratch: ({ inputs: [, parameters], attrs: { step } }) => [f32(spans(parameters), 2), ...(step ? [u32(3)] : [])],

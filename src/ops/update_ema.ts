@@ -11,10 +11,11 @@ import { lanes } from './lanes.js';
  */
 export const updateEma = defineOp<{ readonly rate: Scalar }>({
   name: 'update_ema',
+  words: (i) => i === 0,
   updates: [1],
   infer([flag, target, source]) {
-    if (flag?.dtype !== 'u32' || !target || !source || elements(source) < elements(target))
-      throw misfit('update_ema', { flag, target, source }, 'u32 [1], [n], and at least as many elements');
+    if (!flag || !target || !source || elements(source) < elements(target))
+      throw misfit('update_ema', { flag, target, source }, '[1], [n], and at least as many elements');
     return [];
   },
   launches({ inputs: [, target], attrs: { rate }, target: adapter }) {

@@ -10,11 +10,11 @@ import { elements } from '../graph/tensor.js';
  */
 export const updateFifo = defineOp<NoAttributes>({
   name: 'update_fifo',
+  words: (i) => i === 0 || i === 2,
   updates: [1, 2],
   infer([flag, memory, pointer, rows]) {
     const fits = memory?.shape.length === 2 && rows?.shape.length === 2 && memory.shape[1] === rows.shape[1];
-    if (!fits || flag?.dtype !== 'u32' || pointer?.dtype !== 'u32')
-      throw misfit('update_fifo', { flag, memory, pointer, rows }, 'u32 [1], [N, d], u32 [1], [B, d]');
+    if (!fits) throw misfit('update_fifo', { flag, memory, pointer, rows }, '[1], [N, d], [1], [B, d]');
     return [];
   },
   launches({ inputs: [, memory, , rows] }) {

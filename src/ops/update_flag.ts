@@ -15,12 +15,10 @@ const total = (counts: readonly number[]): number => counts.reduce((sum, count) 
  */
 export const updateFlag = defineOp<NoAttributes>({
   name: 'update_flag',
+  words: (i) => i === 0,
   updates: [0],
   infer([flag, ...scanned]) {
-    if (flag?.dtype !== 'u32' || scanned.length < 1 || scanned.some(({ dtype }) => dtype !== 'f32')) {
-      const types = [flag, ...scanned].map((spec) => spec?.dtype);
-      throw new GraphError('update_flag', `inputs of ${types}, not a flag of u32 and one or more of f32`);
-    }
+    if (!flag || scanned.length < 1) throw new GraphError('update_flag', 'needs a flag and one or more to scan');
     return [];
   },
   scratch: ({ inputs: [, ...scanned] }) => [u32(total(scanned.map(spans)))],

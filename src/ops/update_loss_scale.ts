@@ -1,7 +1,7 @@
 import { eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { updateLossScaleAdaptKernel, updateLossScaleUnscaleKernel } from '../../shaders/update_loss_scale.wgsl.js';
 import { defineOp, input, misfit, type NoAttributes, output } from '../graph/op.js';
-import { elements, moved, showSpec, u32 } from '../graph/tensor.js';
+import { elements, moved, u32 } from '../graph/tensor.js';
 
 /**
  * Adapts the scale of the loss after a step. Inputs: flag u32 [1], scale [1], counts u32 [2] (steps since the scale last
@@ -11,11 +11,11 @@ import { elements, moved, showSpec, u32 } from '../graph/tensor.js';
  */
 export const updateLossScale = defineOp<{ readonly interval: number }>({
   name: 'update_loss_scale',
+  words: (i) => i !== 1,
   updates: [0, 1, 2],
   infer([flag, scale, counts]) {
-    const expected = 'u32 [1], f32 [1], u32 [2]';
-    if ([flag, scale, counts].map(showSpec).join(', ') !== expected)
-      throw misfit('update_loss_scale', { flag, scale, counts }, expected);
+    if ([flag, scale, counts].map(elements).join() !== '1,1,2')
+      throw misfit('update_loss_scale', { flag, scale, counts }, '[1], [1], [2]');
     return [u32(1)];
   },
   launches: ({ attrs: { interval } }) => [

@@ -28,13 +28,14 @@ const STORED_BYTES = 64 * 2 ** 20;
  */
 export const updateNeighboursFill = defineOp<NoAttributes>({
   name: 'update_neighbours_fill',
+  words: (i) => i !== 3 && i !== 5,
   updates: [4, 5, 6],
   infer([flag, rows, index, score, ...lists]) {
     const [count = 0, capacity = 0] = index?.shape ?? [];
     const kept = capacityOf('update_neighbours_fill', lists);
     const fits = rows?.shape[0] === count && sameShape(score?.shape, index?.shape);
-    if (flag?.dtype !== 'u32' || !fits || kept !== capacity)
-      throw misfit('update_neighbours_fill', { flag, rows, index, score }, `u32 [1], u32 [C], twice [C, ${kept}]`);
+    if (!fits || kept !== capacity)
+      throw misfit('update_neighbours_fill', { flag, rows, index, score }, `[1], [C], twice [C, ${kept}]`);
     return [];
   },
   launches: ({ inputs: [, rows, , , index] }) => [
@@ -56,12 +57,13 @@ export type UpdateNeighboursInsertAttributes = { readonly batch: number };
  */
 export const updateNeighboursInsert = defineOp<UpdateNeighboursInsertAttributes>({
   name: 'update_neighbours_insert',
+  words: (i) => i !== 1 && i !== 4,
   updates: [3, 4, 5],
   infer([flag, memory, pointer, ...lists], { batch }) {
     capacityOf('update_neighbours_insert', lists);
     const fits = memory?.shape.length === 2 && lists[0]?.shape[0] === memory.shape[0];
-    if (!fits || flag?.dtype !== 'u32' || pointer?.dtype !== 'u32' || !(Number.isInteger(batch) && batch > 0)) {
-      const shapes = `u32 [1], [${lists[0]?.shape[0]}, d], u32 [1]`;
+    if (!fits || !(Number.isInteger(batch) && batch > 0)) {
+      const shapes = `[1], [${lists[0]?.shape[0]}, d], [1]`;
       throw misfit(
         'update_neighbours_insert',
         { flag, memory, pointer },
