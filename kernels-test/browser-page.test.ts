@@ -157,13 +157,22 @@ if (chromiumWorksHere) {
     await unbroken.page.locator('#chart-loss:not([data-empty]) canvas').waitFor();
   });
 
-  test('a file that is no weights costs a sentence, not the run', async () => {
+  test('a file that is no weights costs a sentence, and nothing that is opened or pressed by a slip costs the run', async () => {
     const path = join(folder, 'no-weights.safetensors');
     writeFileSync(path, encodeSafetensors([{ name: 'x', dtype: 'F32', shape: [1], data: new Float32Array(1) }], []));
+    await unbroken.page.setInputFiles('#opened', path);
+    await unbroken.page.locator('#notice-file').waitFor();
     const step = await shownStep(main);
-    await page.setInputFiles('#opened', path);
-    await page.locator('#notice-file').waitFor();
+    const refused = async (what: RegExp, act: () => Promise<unknown>): Promise<void> => {
+      await act();
+      await page.locator('#notice-note', { hasText: what }).waitFor();
+      await page.locator('#notice-note').getByText('Close').click();
+    };
+    await refused(/weights.safetensors would take the place.*open the file again/, () => drop(main, [path]));
+    await refused(/built-in shapes would take the place.*choose them again/, () => page.click('#use-shapes'));
+    await refused(/gallery would take the place/, () => drop(main, [join(folder, 'gallery')]));
     await says(main, 'Paused.');
+    assert.is(await shownStep(main), step);
     await page.click('#pause');
     await reaches(main, step + 1);
     await page.click('#pause');
@@ -186,6 +195,16 @@ if (chromiumWorksHere) {
     const path = await downloads(main, '#save-checkpoint', folder);
     const { metadata } = decodeSafetensors(readFileSync(path), 'checkpoint');
     assert.is(Number(metadata.get('step')), await shownStep(main));
+  });
+
+  test('a second tab leaves alone what the first one keeps', async () => {
+    const second = await main.context.newPage();
+    second.setDefaultTimeout(PATIENCE);
+    await second.goto(address);
+    await second.locator('#notice-note', { hasText: 'Another tab of this page keeps its run' }).waitFor();
+    await second.waitForSelector('#start:not(:disabled)');
+    assert.is(await second.locator('#notice-kept').count(), 0, 'it offers the run of the other tab');
+    await second.close();
   });
 
   test('a lost device is told, and nothing is lost', async () => {

@@ -141,9 +141,26 @@ test('destroy stops a run that goes on; later calls are refused', async () => {
 test('views and prototypes of a run that is not watched are refused', async () => {
   const run = await engine.train({ data: images, settings });
   await run.run({ steps: 1 });
+  const going = run.run({ steps: 2 });
   await refuses(() => run.views(1), 64, /watched: true/);
+  await going;
+  assert.is(run.step, 3);
   await refuses(() => run.prototypes(1), 64, /watched: true/);
   await run.destroy();
+});
+
+test('what a step saw is not known before the first step of a session', async () => {
+  const begun = await engine.train({ data: images, settings, watched: true });
+  await begun.run({ steps: 2 });
+  assert.is((await begun.views(3)).images.length, 3);
+  assert.is((await begun.prototypes(3)).length, 3);
+  const resumed = await engine.train({ data: images, checkpoint: await begun.checkpoint(), watched: true });
+  assert.equal((await resumed.views(3)).images, []);
+  assert.equal(await resumed.prototypes(3), []);
+  for (const run of [begun, resumed]) await run.run({ steps: 1 });
+  assert.equal(await resumed.views(3), await begun.views(3));
+  assert.equal(await resumed.prototypes(3), await begun.prototypes(3));
+  for (const run of [begun, resumed]) await run.destroy();
 });
 
 test('an encoder takes many calls at once, and none after destroy', async () => {

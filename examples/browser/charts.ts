@@ -8,6 +8,9 @@ const MOST_POINTS = 800;
 /** Of images per second, how much of a step goes into the smooth curve. */
 const SMOOTHING = 0.1;
 
+/** Distances between two marks of an axis of steps: there is no half step. */
+const STEP_MARKS = Array.from({ length: 8 }, (_, digits) => [1, 2, 5].map((n) => n * 10 ** digits)).flat();
+
 /** Step, then a value for each curve; null where there is none. */
 type Row = readonly (number | null)[];
 
@@ -102,7 +105,7 @@ class StepChart {
         cursor: { show: false },
         scales: { x: { time: false }, y: range ? { range } : {} },
         axes: [
-          { ...axis, size: 28 },
+          { ...axis, size: 28, incrs: STEP_MARKS },
           { ...axis, size: 44 },
         ],
         series: [{}, ...series],

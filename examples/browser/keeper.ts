@@ -6,6 +6,9 @@ import type { FromWorker, Kept } from './protocol.js';
 
 /** They take turns as checkpoints do: of a tab that is closed in the middle of writing, one of each is whole. */
 const METRICS = ['metrics.0.jsonl', 'metrics.1.jsonl'] as const;
+/** How long a page that is being left may need to give its lock back, milliseconds; and how long asking for it takes. */
+const LEAVING_MS = 3000;
+const ASKING_MS = 300;
 /** Seconds between two checkpoints at least; more where writing one takes long. */
 const KEEP_SECONDS = 15;
 /** Writing checkpoints takes at most this share of the time. */
@@ -32,19 +35,30 @@ export class Keeper {
   /** Of METRICS, the one to write next. */
   private turn: 0 | 1 = 0;
 
-  private constructor(
-    private readonly store: CheckpointStore | null,
-    private readonly post: (message: FromWorker) => void,
-  ) {}
+  private store: CheckpointStore | null = null;
+
+  private constructor(private readonly post: (message: FromWorker) => void) {}
 
   /** Opens the storage; without one only memory is left, and that is told. */
   static async open(post: (message: FromWorker) => void): Promise<Keeper> {
-    const store = await CheckpointStore.open('sop-gpu').catch((error: unknown) => {
+    const keeper = new Keeper(post);
+    await keeper.claim(LEAVING_MS);
+    return keeper;
+  }
+
+  /** Two tabs that keep their runs in one place would mix them: the first one has it until it is closed. */
+  private async claim(patience: number): Promise<void> {
+    if (this.store) return;
+    if (!(await ownsStorage(patience))) {
+      const text =
+        'Another tab of this page keeps its run in this browser. What is learned in this tab lasts as long as the tab: save the weights of a long run as a file.';
+      return this.post({ type: 'note', text });
+    }
+    this.store = await CheckpointStore.open('sop-gpu').catch((error: unknown) => {
       if (!(error instanceof SopError)) throw error;
-      post({ type: 'trouble', kind: 'storage', text: inWords(error) });
+      this.post({ type: 'trouble', kind: 'storage', text: inWords(error) });
       return null;
     });
-    return new Keeper(store, post);
   }
 
   /** The step of the last checkpoint in memory; null without one. */
@@ -64,6 +78,7 @@ export class Keeper {
     this.facts = facts;
     this.last = null;
     this.refused = false;
+    await this.claim(ASKING_MS);
     this.at = performance.now();
     await this.storing(async (store) => {
       await store.clear();
@@ -140,4 +155,20 @@ export class Keeper {
       this.refused = true;
     }
   }
+}
+
+let owned = false;
+
+/** Whether this tab has the lock, which it then keeps for as long as it lives. @param patience milliseconds */
+async function ownsStorage(patience: number): Promise<boolean> {
+  await new Promise<void>((resolve) => {
+    if (owned) return resolve();
+    const hold = (): Promise<never> => {
+      owned = true;
+      resolve();
+      return new Promise(() => {});
+    };
+    navigator.locks.request('sop-gpu', { signal: AbortSignal.timeout(patience) }, hold).catch(() => resolve());
+  });
+  return owned;
 }

@@ -69,6 +69,7 @@ function receive(message: FromWorker): void {
       ({ phase, step, steps } = message);
       form.show(phase, step, steps);
       if (phase === 'training') clearNotice('device');
+      if (phase === 'training' || phase === 'paused') clearNotice('kept'); // another run is kept now
       showStep();
       return;
     case 'progress':

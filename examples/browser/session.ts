@@ -50,11 +50,15 @@ export class Session {
       case 'open':
         return this.open();
       case 'use-shapes':
-        return this.useSet(builtInSet(), 'shapes');
+        if (this.free('The built-in shapes', 'choose them')) await this.useSet(builtInSet(), 'shapes');
+        return;
       case 'use-images':
-        return this.useSet(await givenSet(message.images, this.post), 'images');
+        if (this.free(message.images.name, 'choose them'))
+          await this.useSet(await givenSet(message.images, this.post), 'images');
+        return;
       case 'start':
-        return this.start(message.preset);
+        if (!this.going) await this.start(message.preset);
+        return;
       case 'pause':
         if (this.phase === 'training') await this.rest('paused');
         return;
@@ -62,10 +66,11 @@ export class Session {
         if (this.phase === 'paused') this.enter('training');
         return;
       case 'stop':
-        if (this.phase === 'training' || this.phase === 'paused') await this.rest('finished');
+        if (this.going) await this.rest('finished');
         return;
       case 'restore':
-        return this.restore();
+        if (!this.going) await this.restore();
+        return;
       case 'discard':
         return this.keeper?.discard();
       case 'select':
@@ -83,6 +88,20 @@ export class Session {
     }
   }
 
+  /** Whether there is a run that is not over: what was pressed twice, or too late, must not end it. */
+  private get going(): boolean {
+    return this.phase === 'training' || this.phase === 'paused';
+  }
+
+  /** Whether `what` may be shown: a drop anywhere on the page must not end a run. */
+  private free(what: string, choose: string): boolean {
+    if (this.going) {
+      const text = `${what} would take the place of what is trained here. Stop it, then ${choose} again.`;
+      this.post({ type: 'note', text });
+    }
+    return !this.going;
+  }
+
   private get run(): LiveRun | null {
     return this.model instanceof LiveRun ? this.model : null;
   }
@@ -98,8 +117,8 @@ export class Session {
   /** Opens the device and what was kept. */
   private async open(): Promise<void> {
     const { name, kind } = (await this.device()).target;
-    this.keeper = await Keeper.open(this.post);
     this.post({ type: 'opened', adapter: name, software: kind !== 'gpu' });
+    this.keeper = await Keeper.open(this.post);
     await this.offer();
   }
 
@@ -229,7 +248,8 @@ export class Session {
   }
 
   private async openFile(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    if (/\.jsonl$/i.test(name)) return this.openMetrics(name, bytes);
+    if (!this.free(name, 'open the file')) return;
+    if (/\.jsonl$/i.test(name)) return this.openMetrics(bytes);
     const { metadata } = decodeSafetensors(bytes, name);
     if (!this.set) await this.useSet(builtInSet(), 'shapes');
     if (metadata.has('sop-gpu.checkpoint') && metadata.has('sop-gpu.settings')) return this.openCheckpoint(name, bytes);
@@ -250,14 +270,9 @@ export class Session {
     await this.rest('paused');
   }
 
-  private openMetrics(name: string, bytes: Uint8Array): void {
-    if (this.phase === 'training' || this.phase === 'paused') {
-      const text = `The curves of ${name} would take the place of this run’s. Stop it, then open the file again.`;
-      this.post({ type: 'note', text });
-    } else {
-      const history = History.read(bytes);
-      this.post({ type: 'history', points: history.points(), looks: history.looks() });
-    }
+  private openMetrics(bytes: Uint8Array): void {
+    const history = History.read(bytes);
+    this.post({ type: 'history', points: history.points(), looks: history.looks() });
   }
 
   // What goes wrong.

@@ -229,20 +229,21 @@ export class TrainingRun {
     });
   }
 
-  /** The first `count` images of the last step's batch, their views and masks. @throws SopError 64 without `watched` */
+  /**
+   * The first `count` images of the last step's batch, their views and masks; none before the first step of this session.
+   * @throws SopError 64 without `watched`
+   */
   views(count: number): Promise<BatchPictures> {
-    return this.alone(async () => {
-      this.checkWatched();
-      return batchPictures(this.trainer, this.feed, this.step - 1, count);
-    });
+    return this.alone(async () => batchPictures(this.trainer, this.feed, this.watchedStep(), count));
   }
 
-  /** `count` self-organizing prototypes of the last step: anchors, support embeddings, contributions. @throws SopError 64 without `watched` */
+  /**
+   * `count` self-organizing prototypes of the last step: anchors, support embeddings, contributions; none before the first step
+   * of this session.
+   * @throws SopError 64 without `watched`
+   */
   prototypes(count: number): Promise<PrototypePicture[]> {
-    return this.alone(async () => {
-      this.checkWatched();
-      return prototypePictures(this.trainer, this.feed, this.step - 1, count);
-    });
+    return this.alone(async () => prototypePictures(this.trainer, this.feed, this.watchedStep(), count));
   }
 
   /** Stops `run` after the step that runs, if it runs, and frees everything on the device. May be called twice. */
@@ -262,9 +263,12 @@ export class TrainingRun {
     return length === 'long' ? this.turns.takeLong(body) : this.turns.take(body);
   }
 
-  /** Other tensors lie by now where those of a step were that nobody kept. */
-  private checkWatched(): void {
-    if (this.watched) return;
+  /**
+   * Steps before the last one, whose tensors lie on the device; -1 where there was none: a checkpoint does not hold them.
+   * @throws SopError 64 without `watched`: other tensors lie by now where those were that nobody kept
+   */
+  private watchedStep(): number {
+    if (this.watched) return this.last ? this.step - 1 : -1;
     throw new SopError(ExitCode.usage, {
       what: 'nothing to show',
       where: 'watched',
