@@ -22,15 +22,20 @@ export function differentiate(
 ): (Tensor | null)[] {
   if (!sameShape(loss.shape, [1]))
     throw new GraphError('differentiate', `loss ${loss.label} has shape ${showShape(loss.shape)}, not [1]`);
-  const reached = dependents(graph, parameters);
+  const reached = new Set(parameters);
+  const path = behind(graph, loss).filter(({ inputs, outputs }) => {
+    if (!inputs.some((tensor) => reached.has(tensor))) return false;
+    for (const tensor of outputs) reached.add(tensor);
+    return true;
+  });
   const gradients = new Map<Tensor, Tensor>();
   gradients.set(loss, seed);
 
   const again = new Recomputation(graph);
-  for (const node of [...graph.nodes].reverse()) {
+  for (const node of path.reverse()) {
     const grads = node.outputs.map((tensor) => gradients.get(tensor) ?? null);
     const needs = node.inputs.map((tensor) => reached.has(tensor));
-    if (grads.every((gradient) => gradient === null) || !needs.includes(true)) continue;
+    if (grads.every((gradient) => gradient === null)) continue;
     const { derivative } = node.op;
     if (!derivative)
       throw new GraphError(node.op.name, 'has no derivative, but the loss depends on a parameter through it');
@@ -82,11 +87,15 @@ class Recomputation {
   }
 }
 
-/** All tensors whose value depends on one of `roots`. */
-function dependents(graph: Graph, roots: readonly Tensor[]): Set<Tensor> {
-  const reached = new Set(roots);
-  for (const node of graph.nodes) {
-    if (node.inputs.some((tensor) => reached.has(tensor))) for (const tensor of node.outputs) reached.add(tensor);
+/** All nodes that a tensor depends on, in their order. Not those of other micro-batches: with many these are most of the graph. */
+function behind(graph: Graph, result: Tensor): Node[] {
+  const found = new Set<Node>();
+  const open = [result];
+  for (let tensor = open.pop(); tensor; tensor = open.pop()) {
+    const node = graph.makers.get(tensor);
+    if (!node || found.has(node)) continue;
+    found.add(node);
+    open.push(...node.inputs);
   }
-  return reached;
+  return [...found].sort((a, b) => a.index - b.index);
 }

@@ -35,6 +35,8 @@ export class Graph {
   readonly recomputed: { readonly first: number; readonly end: number }[] = [];
   /** Nodes that compute again what others have computed: no work of the result's own. */
   readonly repeats = new Set<Node>();
+  /** The node of each computed tensor. */
+  readonly makers = new Map<Tensor, Node>();
   private readonly scopes: string[] = [];
 
   /** A tensor kept from step to step that has a gradient. */
@@ -95,7 +97,9 @@ export class Graph {
     const name = `${scope}${scope && '/'}${op.name}[${index}]`;
     const outputs = specs.map((spec, i) => this.tensor(specs.length > 1 ? `${name}.${i}` : name, spec, 'computed'));
     // Ops are contravariant in their attributes; a node is only ever handed back to the op that made it.
-    this.nodes.push({ index, op, scope, inputs, outputs, attrs } as unknown as Node);
+    const node = { index, op, scope, inputs, outputs, attrs } as unknown as Node;
+    this.nodes.push(node);
+    for (const tensor of outputs) this.makers.set(tensor, node);
     return outputs;
   }
 

@@ -42,7 +42,3 @@ export function lifetimes(graph: Graph, kept: readonly Tensor[]): Map<Tensor, Li
 export function temporary(kind: Temporary['kind'], label: string, spec: Spec, lifetime: Lifetime): Temporary {
   return { label, bytes: bytes(spec), lifetime, kind };
 }
-
-export function overlap(a: Lifetime, b: Lifetime): boolean {
-  return a.first <= b.last && b.first <= a.last;
-}

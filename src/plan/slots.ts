@@ -1,4 +1,4 @@
-import { type Lifetime, overlap, type Temporary } from './lifetimes.js';
+import type { Lifetime, Temporary } from './lifetimes.js';
 
 /** A whole buffer that several temporaries use one after the other. */
 export interface Slot {
@@ -16,23 +16,29 @@ export function assignSlots(temporaries: readonly Temporary[]): {
   readonly slots: readonly Slot[];
   readonly slotOf: readonly number[];
 } {
-  const order = temporaries.map((_, i) => i).sort((a, b) => size(temporaries, b) - size(temporaries, a) || a - b);
+  const order = temporaries.map((user, index) => ({ user, index })).sort((a, b) => b.user.bytes - a.user.bytes);
   const slots: { bytes: number; users: Temporary[]; busy: Lifetime[] }[] = [];
-  const slotOf = new Array<number>(temporaries.length).fill(-1);
-  for (const index of order) {
-    const user = temporaries[index];
-    if (!user) continue;
+  const slotOf: number[] = [];
+  for (const { user, index } of order) {
     // Slots are made in falling order of size, so every slot is large enough and the last free one is the tightest.
-    let chosen = slots.length - 1;
-    while (chosen >= 0 && slots[chosen]?.busy.some((lifetime) => overlap(lifetime, user.lifetime))) chosen -= 1;
-    if (chosen < 0) chosen = slots.push({ bytes: user.bytes, users: [], busy: [] }) - 1;
-    slots[chosen]?.users.push(user);
-    slots[chosen]?.busy.push(user.lifetime);
+    let chosen = slots.length;
+    let place = -1;
+    while (place < 0 && chosen > 0) place = gapFor(user.lifetime, slots[--chosen]!.busy);
+    if (place < 0) chosen = slots.push({ bytes: user.bytes, users: [], busy: [] }) - 1;
+    slots[chosen]!.users.push(user);
+    slots[chosen]!.busy.splice(Math.max(0, place), 0, user.lifetime);
     slotOf[index] = chosen;
   }
   return { slots, slotOf };
 }
 
-function size(temporaries: readonly Temporary[], index: number): number {
-  return temporaries[index]?.bytes ?? 0;
+/** Where a lifetime fits between others, which do not overlap and are in order; -1 where it does not. */
+function gapFor({ first, last }: Lifetime, busy: readonly Lifetime[]): number {
+  let [low, high] = [0, busy.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (busy[middle]!.first <= last) low = middle + 1;
+    else high = middle;
+  }
+  return low > 0 && busy[low - 1]!.last >= first ? -1 : low;
 }
