@@ -21,19 +21,16 @@ interface Range {
 }
 
 function describe(noun: string, { min, above, max, below }: Range): string {
-  const bounds = [
-    min === undefined ? '' : `>= ${min}`,
-    above === undefined ? '' : `> ${above}`,
-    max === undefined ? '' : `<= ${max}`,
-    below === undefined ? '' : `< ${below}`,
-  ].filter((bound) => bound !== '');
-  return bounds.length === 0 ? noun : `${noun} ${bounds.join(' and ')}`;
+  const bounds = Object.entries({ '>=': min, '>': above, '<=': max, '<': below });
+  const told = bounds.flatMap(([sign, bound]) => (bound === undefined ? [] : `${sign} ${bound}`));
+  return `${noun} ${told.join(' and ')}`.trim();
 }
 
-function within(value: number, { min, above, max, below }: Range): boolean {
-  const from = value >= (min ?? Number.NEGATIVE_INFINITY) && value > (above ?? Number.NEGATIVE_INFINITY);
-  const to = value <= (max ?? Number.POSITIVE_INFINITY) && value < (below ?? Number.POSITIVE_INFINITY);
-  return Number.isFinite(value) && from && to;
+function within(
+  value: number,
+  { min = -Infinity, above = -Infinity, max = Infinity, below = Infinity }: Range,
+): boolean {
+  return Number.isFinite(value) && value >= min && value > above && value <= max && value < below;
 }
 
 const realIn = (range: Range, expected: string) =>
@@ -93,7 +90,7 @@ export function realOr<const W extends string>(word: W, fallback: number, range:
 
 /** Two numbers, the smaller first. */
 export function interval(fallback: readonly [number, number], range: Range, help: string) {
-  const expected = `two numbers, the smaller first, each ${describe('', range).trim()}`;
+  const expected = `two numbers, the smaller first, each ${describe('', range)}`;
   const schema = v.pipe(
     v.array(realIn(range, expected), expected),
     v.check((ends) => ends.length === 2 && ends[0]! <= ends[1]!, expected),
@@ -125,7 +122,7 @@ export function perView(fallback: readonly [number, number, number], range: Rang
 
 /** Numbers for one channel or three; null where the data decide. */
 export function perChannel(range: Range, help: string) {
-  const expected = `one number or three, each ${describe('', range).trim() || 'finite'}`;
+  const expected = `one number or three, each ${describe('', range) || 'finite'}`;
   const one = realIn(range, expected);
   const schema = v.union(
     [
@@ -145,7 +142,7 @@ export function perChannel(range: Range, help: string) {
 
 /** Different integers in rising order; one alone needs no brackets. */
 export function integerList(fallback: readonly number[], range: Range, help: string) {
-  const expected = `different integers ${describe('', range).trim()}`;
+  const expected = describe('different integers', range);
   const one = integerIn(range, expected);
   const schema = v.union(
     [

@@ -129,26 +129,20 @@ export type FlagSetting = readonly [key: string, text: string, flag: string];
  */
 export function commandLineLayer(pairs: readonly string[], flags: readonly FlagSetting[] = []): Layer {
   const settings = new Map<string, Setting>();
+  const problem = (where: string, what: string, why: string, fix: string) =>
+    new SopError(ExitCode.usage, { what, where, why, fix });
   const add = (key: string, text: string, where: string) => {
-    const problem = (what: string, why: string, fix: string) => new SopError(ExitCode.usage, { what, where, why, fix });
-    if (settings.has(key)) throw problem(`${key} is given twice`, 'one value is wanted', 'keep one of them');
+    if (settings.has(key)) throw problem(where, `${key} is given twice`, 'one value is wanted', 'keep one of them');
     if (text.trim() === '') {
       const expected = fields.get(key)?.expected ?? 'a value';
-      throw problem(`no value for ${key}`, `expected ${expected}, got nothing`, `write --set ${key}=VALUE`);
+      throw problem(where, `no value for ${key}`, `expected ${expected}, got nothing`, `write --set ${key}=VALUE`);
     }
     settings.set(key, { value: parseValue(key, text), where });
   };
   for (const pair of pairs) {
     const at = pair.indexOf('=');
-    if (at < 1) {
-      const why = `expected key=value, got ${got(pair)}`;
-      throw new SopError(ExitCode.usage, {
-        what: 'bad setting',
-        where: '--set',
-        why,
-        fix: 'write --set model.depth=4',
-      });
-    }
+    if (at < 1)
+      throw problem('--set', 'bad setting', `expected key=value, got ${got(pair)}`, 'write --set model.depth=4');
     add(pair.slice(0, at).trim(), pair.slice(at + 1), '--set');
   }
   for (const [key, text, flag] of flags) add(key, text, flag);
