@@ -114,7 +114,7 @@ function scheduleRules({ optim, train, sop }: Config): Contradiction[] {
   const { epochs, minutes } = train;
   if (minutes !== null) {
     // How many epochs the time holds is not known before it is over.
-    const why = (key: string) => `a run of train.minutes ${minutes} cannot warm up in epochs, got ${key}`;
+    const why = (key: string) => `train.minutes ${minutes} cannot warm up in epochs, got ${key}`;
     if (optim.warmup === null) {
       found.push({
         keys: ['optim.warmup_epochs', 'train.minutes'],
