@@ -13,7 +13,7 @@ import { neighbours } from '../src/ops/neighbours.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
 import { Replay } from '../src/plan/replay.js';
-import { type TunedCall, tunePlan } from '../src/plan/tune.js';
+import { leastMs, type TunedCall, tunePlan } from '../src/plan/tune.js';
 import { callKey, withVariant } from '../src/plan/variants.js';
 import { traceSearch } from '../src/sop/search-choice.js';
 import { failsWith } from './cli-support.js';
@@ -102,6 +102,24 @@ test('tuning times every variant of every different call once, and the plan then
     () => undefined,
   );
   assert.equal([...cut.keys()], [key], 'what was timed before it was stopped');
+});
+
+test('what the wait for a device costs is not taken for the time of a short kernel, a hopeless one is not sampled often', async () => {
+  const timed = async (wait: number, ms: number, best: number) => {
+    const samples: number[] = [];
+    const least = await leastMs(async (repeats) => {
+      samples.push(repeats);
+      return wait + repeats * ms;
+    }, best);
+    return { least, samples };
+  };
+  // A variant that takes half of what the best so far did, on a device that answers after a hundred times that.
+  const short = await timed(1, 0.01, 0.02);
+  assert.ok(short.least < 0.012, JSON.stringify(short));
+  assert.equal((await timed(1, 100, Infinity)).samples, [1, 1, 1, 1]);
+  assert.equal((await timed(1, 100, 20)).samples, [1]);
+  // Times that the device rounds down to nothing.
+  assert.equal(await timed(0, 0, 1), { least: 0, samples: [1, 1000, 1000, 1000, 1000] });
 });
 
 test('the tiles of searches are tuned, too, those of lists on as many short lists as are expected', async () => {

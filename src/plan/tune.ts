@@ -21,7 +21,8 @@ export interface TunedCall {
 const SAMPLES = 4;
 /** A sample lasts about this long, ms. */
 const SAMPLE_MS = 30;
-/** A variant whose first run takes this many times the best one's is not run again. */
+const MOST_REPEATS = 1000;
+/** A variant that takes this many times what the best one does is sampled once. */
 const HOPELESS = 3;
 
 /**
@@ -78,15 +79,27 @@ async function timeVariant(gpu: Gpu, node: Node, tuned: ReadonlyMap<string, stri
       replay.write(tensor, typical?.get(i) ?? someElements(tensor, i, inputs[0]?.shape[0] ?? 1));
     });
     for (const scalar of graph.scalars) replay.setScalar(scalar, scalar.dtype === 'f32' ? 0.1 : 1);
-    const first = await timeNodes(replay, () => true, 1);
-    if (first > HOPELESS * best) return first;
-    const repeats = Math.max(1, Math.min(1000, Math.round(SAMPLE_MS / first)));
-    let least = first;
-    for (let i = 0; i < SAMPLES; i++) least = Math.min(least, (await timeNodes(replay, () => true, repeats)) / repeats);
-    return least;
+    return await leastMs((repeats) => timeNodes(replay, () => true, repeats), best);
   } finally {
     replay.destroy();
   }
+}
+
+/**
+ * Least milliseconds of one of `repeats` runs that `time` says the milliseconds of. Of a short sample most may be the wait for
+ * the device, and a device that slept is slow at first: repeats grow until a sample lasts.
+ * @param best of what else there is
+ */
+export async function leastMs(time: (repeats: number) => Promise<number>, best: number): Promise<number> {
+  let repeats = 1;
+  let least = await time(1);
+  while (repeats < MOST_REPEATS && repeats * least < SAMPLE_MS / 2) {
+    repeats = Math.min(MOST_REPEATS, Math.ceil(SAMPLE_MS / least));
+    least = (await time(repeats)) / repeats;
+  }
+  for (let i = 1; i < SAMPLES && least <= HOPELESS * best; i++)
+    least = Math.min(least, (await time(repeats)) / repeats);
+  return least;
 }
 
 /** Attributes with scalars of another graph, of the same names. */
