@@ -241,7 +241,8 @@ ${eachTileRow(
     let mean = sums[row].xy;
     let all = sums[row].z;
     var own: array<f32, ${tileSops(variant)}>;
-    for (var i = 0u; i < ${subgroup ? 'params.tile_sops' : `${tileSops(variant)}u`}; i++) { own[i] = dp[row * params.sops + min(sop0 + i, params.sops - 1u)] - mean.x - mean.y; }
+    // The max keeps compilers that reorder sums, as those of Metal and Direct3D may, from adding up a and b first: b would be lost.
+    for (var i = 0u; i < ${subgroup ? 'params.tile_sops' : `${tileSops(variant)}u`}; i++) { own[i] = max(dp[row * params.sops + min(sop0 + i, params.sops - 1u)] - mean.x, -3e38) - mean.y; }
 ${times(columns, (x) => `    acc[at + ${x}u] = scale * exp(acc[at + ${x}u] * inverse - m) * ((s_${x} - r_${x}) * own[${Math.floor(x / members)}] + r_${x} * all);`)}
     let out = row * params.stride + workgroup.y * ${columns}u;
     ${eachTileColumn(variant, (x) => `if (inside && ${x} < count) { w[out + ${x}] = acc[at + ${x}]; }`)}`,
