@@ -135,15 +135,18 @@ function chooseVariant(
   target: Target,
   name = tileNames(headWidth, target)[0],
 ): Omit<AttentionVariant, 'type'> {
+  const chunks = Math.ceil(headWidth / 4);
+  const rows = (...most: number[]): number => Math.max(1, Math.floor(Math.min(length, ...most)));
   if (name === WORKGROUP) {
-    return { headWidth, lanes: length > 32 ? 64 : 32, subgroup: false, owned: 1, tile: Math.min(4, length) };
+    // Of a streamed row two vectors as long as the head lie in workgroup memory, and backward two numbers.
+    const tile = rows(4, (target.sharedBytes / 32 - 1) / chunks);
+    return { headWidth, lanes: length > 32 ? 64 : 32, subgroup: false, owned: 1, tile };
   }
   const lanes = target.subgroupSize;
   const most = MOST_OWNED.find((rows) => subgroupName(rows) === name) ?? 1;
-  // As many streamed rows as one load by all lanes brings: of a narrow head a single row would leave most lanes idle. Four lanes
-  // are filled by one row of any head that models have.
-  const tile = lanes < 8 ? 1 : Math.max(1, Math.min(length, Math.floor(lanes / Math.ceil(headWidth / 4))));
-  return { headWidth, lanes, subgroup: true, owned: ownedRows(length, lanes, most), tile };
+  // As many streamed rows as one load by all lanes brings: of a narrow head a single row would leave most lanes idle. More than
+  // 16 make a sum that is too deep for compilers.
+  return { headWidth, lanes, subgroup: true, owned: ownedRows(length, lanes, most), tile: rows(16, lanes / chunks) };
 }
 
 /** Rows of an invocation, at most `most`, for which a pass over the streamed rows (1 to load them, 1 a row) costs least. */

@@ -2,7 +2,7 @@ import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { posResampleBackwardKernel, posResampleForwardKernel } from '../../shaders/pos_resample.wgsl.js';
 import type { Kernel } from '../graph/kernel.js';
 import { defineOp, input, type Launch, misfit, type Operand, output } from '../graph/op.js';
-import { elements, f32, type Spec } from '../graph/tensor.js';
+import { elements, f32, type Spec, sameShape } from '../graph/tensor.js';
 
 /** Grids as [rows, columns] of patches. */
 type Grids = { readonly from: readonly [number, number]; readonly to: readonly [number, number] };
@@ -21,22 +21,16 @@ function launch(
 ): Launch {
   const [rows = 1, columns = 1] = result?.shape ?? [];
   const { vec4, width } = byFour(columns);
+  const count = rows * width;
   // DINO does not touch an embedding that fits: equal a and b make the kernel copy it.
-  const same = from[0] === to[0] && from[1] === to[1];
-  const [a, b] = same
-    ? [
-        [1, 1],
-        [1, 1],
-      ]
-    : [from.map((side) => 10 * side), to.map((side) => 10 * side + 1)];
-  const [[fromY, fromX], [toY, toX]] = [from, to];
-  const grids = { from_y: fromY, from_x: fromX, to_y: toY, to_x: toX };
-  const scale = { a_y: a?.[0] ?? 1, a_x: a?.[1] ?? 1, b_y: b?.[0] ?? 1, b_x: b?.[1] ?? 1 };
+  const tenth = sameShape(from, to) ? 0 : 1;
+  const [from_y, from_x, to_y, to_x] = [...from, ...to];
+  const [a_y, a_x, b_y, b_x] = [10 * from_y, 10 * from_x, 10 * to_y + tenth, 10 * to_x + tenth];
   return {
     kernel: choose({ vec4 }),
     bindings,
-    params: { count: rows * width, width, ...grids, ...scale },
-    workgroups: eachGrid(rows * width),
+    params: { count, width, from_y, from_x, to_y, to_x, a_y, a_x, b_y, b_x },
+    workgroups: eachGrid(count),
   };
 }
 
