@@ -6,7 +6,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { create } from 'webgpu';
 import { ExitCode, SopError } from '../src/errors.js';
-import { openGpu } from '../src/gpu/device.js';
+import { openGpu, targetOf } from '../src/gpu/device.js';
 import { selfTest } from '../src/gpu/self-test.js';
 import { defaultTarget, isIntegrated, targetKind } from '../src/gpu/target.js';
 import { prepareSwiftShader } from '../src/node/vulkan.js';
@@ -55,8 +55,27 @@ test('GPUs that share the memory of the processor are told by their names', () =
   shared.push('intel xe-lpg Intel(R) Arc(TM) Graphics', 'amd rdna-3 AMD Radeon 780M', 'AMD Radeon(TM) Vega 8 Graphics');
   const own = ['nvidia ampere NVIDIA A100', 'intel xe-hpg Intel(R) Arc(TM) A770 Graphics', 'AMD Radeon RX 7900 XTX'];
   own.push('intel xe-2hpg Intel(R) Arc(TM) B580 Graphics');
+  // What Chrome tells: vendor and architecture alone.
+  shared.push('apple metal-3', 'intel gen-12-lp', 'samsung rdna-2', 'img-tec', 'qualcomm adreno-7xx');
+  own.push('intel gen-12-hp', 'intel xe-2hpg', 'nvidia ampere', 'amd rdna-3');
   for (const words of shared) assert.is(isIntegrated(words), true, words);
   for (const words of own) assert.is(isIntegrated(words), false, words);
+});
+
+test('of vendor and architecture alone, as in Chrome: lavapipe is known, an integrated GPU gets less work at a time', async () => {
+  const { limits, features } = (await chooseAdapter()).adapter;
+  const told = (vendor: string, architecture: string) =>
+    targetOf({
+      info: { vendor, architecture, device: '', description: '' } as GPUAdapterInfo,
+      limits,
+      features,
+    });
+  assert.is(told('mesa', 'software').kind, 'lavapipe');
+  assert.is(told('google', 'swiftshader').kind, 'swiftshader');
+  const [own, shared] = [told('nvidia', 'ampere'), told('intel', 'gen-12-lp')];
+  assert.equal([own.kind, shared.kind], ['gpu', 'gpu']);
+  assert.is(own.maxDispatchFlops, defaultTarget.maxDispatchFlops);
+  assert.ok(shared.maxDispatchFlops < own.maxDispatchFlops / 2);
 });
 
 test('the self-test passes, subgroup size included', async () => {

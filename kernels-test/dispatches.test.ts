@@ -85,7 +85,10 @@ test('submits end between dispatches, before 100 ms of work, and count what depe
     const { launches } = plan(graph, { ...defaultTarget, maxBindingBytes: 2 ** 31, maxBufferBytes: 2 ** 31 });
     const flops = (some: readonly { launch: { flops: number } }[]): number =>
       some.reduce((sum, { launch }) => sum + launch.flops, 0);
-    const submits = splitSubmits(launches.map((launch) => ({ launch })));
+    const submits = splitSubmits(
+      launches.map((launch) => ({ launch })),
+      defaultTarget.maxDispatchFlops,
+    );
     assert.equal(
       submits.flat().map(({ launch }) => launch),
       launches,

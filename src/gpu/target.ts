@@ -32,9 +32,6 @@ export interface Target {
   readonly tuned?: ReadonlyMap<string, string>;
 }
 
-/** Below 100 ms at 200 GFLOP/s. */
-export const MAX_DISPATCH_FLOPS = 2e10;
-
 /** WebGPU's default limits and no optional feature: what every adapter has, and what `plan` uses without a device. */
 export const defaultTarget: Target = {
   name: 'WebGPU defaults',
@@ -49,12 +46,12 @@ export const defaultTarget: Target = {
   maxStorageBuffers: 8,
   maxBindingBytes: 134_217_728,
   maxBufferBytes: 268_435_456,
-  maxDispatchFlops: MAX_DISPATCH_FLOPS,
+  maxDispatchFlops: 2e10,
 };
 
-/** The kind that an adapter's own words point to. */
+/** The kind that an adapter's own words point to: in Chrome vendor and architecture alone. */
 export function targetKind(words: string): TargetKind {
-  if (/llvmpipe|lavapipe/i.test(words)) return 'lavapipe';
+  if (/llvmpipe|lavapipe|mesa software/i.test(words)) return 'lavapipe';
   return /swiftshader/i.test(words) ? 'swiftshader' : 'gpu';
 }
 
@@ -63,7 +60,7 @@ export function targetKind(words: string): TargetKind {
  * no other kind; of Intel only Arc and Flex cards are discrete; AMD's lack a model number, or it ends in M.
  */
 export function isIntegrated(words: string): boolean {
-  if (/\b(apple|qualcomm|adreno|mali|arm|imagination|powervr|videocore|broadcom)\b/i.test(words)) return true;
-  if (/\bintel\b/i.test(words)) return !/\b(arc\b.*\b[AB]\d{3}|flex|max series|dg2)/i.test(words);
-  return /\bradeon(\(tm\))?( vega \d+)? graphics\b|\bradeon(\(tm\))? \d{3}m\b/i.test(words);
+  if (/\b(apple|qualcomm|adreno|mali|arm|samsung|img|powervr|videocore|broadcom)\b/i.test(words)) return true;
+  if (/\bintel\b/i.test(words)) return !/\barc\b.* [AB]\d{3}|flex|max series|dg2|hpg?\b/i.test(words);
+  return /\bradeon(\(tm\))? ((vega \d+ )?graphics|\d{3}m)\b/i.test(words);
 }

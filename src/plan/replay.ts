@@ -36,7 +36,7 @@ export class Replay {
     private readonly fetched: readonly Tensor[] = [],
   ) {
     const { gpu, commands } = compiled;
-    this.submits = splitSubmits(commands);
+    this.submits = splitSubmits(commands, gpu.target.maxDispatchFlops);
     const flops = commands.reduce((sum, { launch }) => sum + launch.flops, 0);
     this.watchdog = new Watchdog(gpu.patience ?? patienceFor(gpu.target.kind, flops));
     const size = fetched.reduce((sum, tensor) => sum + bytes(tensor), 0);

@@ -24,10 +24,11 @@ export async function timeStep(replay: Replay, progress?: (done: number, total: 
  */
 export async function timeNodes(replay: Replay, ofNode: (node: Node) => boolean, repeats: number): Promise<number> {
   const { compiled, watchdog } = replay;
+  const { gpu } = compiled;
   replay.writeScalars();
   const commands = compiled.commands.filter(({ launch }) => ofNode(launch.node));
   const all = Array.from({ length: repeats }, () => commands).flat();
-  return timeTogether(compiled.gpu, splitSubmits(all).map(passOf), watchdog);
+  return timeTogether(gpu, splitSubmits(all, gpu.target.maxDispatchFlops).map(passOf), watchdog);
 }
 
 const passOf =
