@@ -19,6 +19,7 @@ import {
 } from '../src/index.js';
 import { openNodeGpu } from '../src/node.js';
 import { gatherRows } from '../src/ops/gather_rows.js';
+import { permutation } from '../src/rng.js';
 
 /** The engine as programs use it that know the reference alone: at once, too late, with what does not fit. */
 
@@ -161,6 +162,51 @@ test('what a step saw is not known before the first step of a session', async ()
   assert.equal(await resumed.views(3), await begun.views(3));
   assert.equal(await resumed.prototypes(3), await begun.prototypes(3));
   for (const run of [begun, resumed]) await run.destroy();
+});
+
+test('views show the images of the last step, prototypes the images that rows of the memory came from', async () => {
+  // Views of the whole image, unchanged but that the second one is solarized.
+  const augment = { flip: 0, jitter: 0, grey: 0, blur: [0, 0, 0], solarize: [0, 1, 0] } as const;
+  const views = { local_count: 1, global_scale: [1, 1], local_scale: [1, 1] } as const;
+  const run = await engine.train({ data: images, settings: { ...settings, augment, views }, watched: true });
+  assert.equal([run.step, run.elapsed, (await run.views(9)).images, await run.prototypes(9)], [0, 0, [], []]);
+  /** Image number `n` that the run has seen: an epoch is three steps of four. */
+  const seen = (n: number) => permutation(run.config.train.seed, Math.floor(n / count), count)[n % count];
+  // The memory has 32 rows, so that the last of 12 steps wrote the first of them again.
+  for (const steps of [5, 7]) {
+    await run.run({ steps });
+    const written = 4 * (run.step - 1);
+    const shown = await run.views(3);
+    assert.equal([shown.step, shown.grid, shown.images.length], [run.step, 2, 3]);
+    shown.images.forEach(({ index, views: of }, i) => {
+      assert.is(index, seen(written + i));
+      assert.equal(
+        of.map(({ kind, size, mask }) => [kind, size, mask?.length]),
+        [
+          ['global', 16, 4],
+          ['global', 16, 4],
+          ['local', 16, undefined],
+        ],
+      );
+      const rgb = [...images.resident!.pixels.subarray(index * 768, (index + 1) * 768)];
+      const solarized = rgb.map((value) => (value >= 128 ? 255 - value : value));
+      of.forEach(({ pixels }, view) => {
+        assert.equal([...pixels.filter((_, at) => at % 4 < 3)], view === 1 ? solarized : rgb);
+      });
+    });
+    const prototypes = await run.prototypes(9);
+    assert.is(prototypes.length, 8);
+    for (const { anchor, support } of prototypes) {
+      assert.is(support.length, 2);
+      for (const { row, image } of [anchor, ...support]) {
+        let newest = written - 1;
+        while (newest >= 0 && newest % 32 !== row) newest -= 1;
+        assert.is(image, newest < 0 ? null : seen(newest), `row ${row} after ${written} images`);
+      }
+    }
+  }
+  assert.ok(run.elapsed > 0);
+  await run.destroy();
 });
 
 test('an encoder takes many calls at once, and none after destroy', async () => {
