@@ -7,6 +7,7 @@ import { ListCounts } from '../src/cli/list-counts.js';
 import { MetricsFile } from '../src/cli/metrics-file.js';
 import { Printer } from '../src/cli/printer.js';
 import { CountProgress, formatDuration, formatRate, type ProgressSurface, TrainProgress } from '../src/cli/progress.js';
+import { Saver } from '../src/cli/run-checkpoints.js';
 import {
   checkSameRun,
   prepareRunFolder,
@@ -308,6 +309,27 @@ test('signals: the first asks to stop, a second SIGINT leaves, SIGHUP is survive
     stop.dispose();
     assert.is(process.listenerCount(name), 0);
   }
+});
+
+test('a checkpoint is due by the seconds of training since the last try, whether that came to its end or not', async () => {
+  const progress = { step: 9, elapsed: 100, unused: [], best: Number.NaN, teacherEntropy: Number.NaN };
+  const setup = { config: configOf('train.checkpoint_minutes=2') } as ConstructorParameters<typeof Saver>[0];
+  const none = null as never; // what is saved: every try fails
+  const saver = new Saver(setup, none, none, none, progress, null);
+  const dueAt = (elapsed: number): boolean => {
+    progress.elapsed = elapsed;
+    return saver.due();
+  };
+  assert.equal([100, 219, 220, 1000].map(dueAt), [false, false, true, true]);
+  const tried = (name: 'last' | 'best') =>
+    saver.save(name).then(
+      () => assert.unreachable(),
+      () => undefined,
+    );
+  await tried('best');
+  assert.is(dueAt(1000), true, 'the best one is no copy of the last');
+  await tried('last');
+  assert.equal([1000, 1119, 1120].map(dueAt), [false, false, true]);
 });
 
 test.run();

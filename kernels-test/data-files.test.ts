@@ -24,7 +24,7 @@ import {
 import { writeFileAtomic, writeFully, writeNpyFile } from '../src/data/node/files.js';
 import { lockFolder, lockName } from '../src/data/node/run-lock.js';
 import { decodeSafetensors, encodeSafetensors, type NamedArray } from '../src/data/safetensors.js';
-import { ExitCode } from '../src/errors.js';
+import { ExitCode, SopError } from '../src/errors.js';
 import { fails, temporaryFolder, writeTree } from './data-support.js';
 
 const folder = temporaryFolder();
@@ -220,6 +220,16 @@ test('a named pipe in the place of a checkpoint is passed over, not waited for',
   const loaded = await loadNewestValid(run);
   assert.is(loaded?.name, 'best');
   assert.match(loaded?.notes.join() ?? '', /last\.safetensors was passed over: it is a pipe/);
+});
+
+test('a state that turns out worth nothing while it is written leaves the old checkpoint, and says so itself', async () => {
+  const run = join(folder, 'run6');
+  await saveCheckpoint(run, 'last', 1, weights(1));
+  const lost = new SopError(ExitCode.tryAgain, { what: 'the device was lost', where: 'a GPU', why: 'w', fix: 'f' });
+  const confirm = () => Promise.reject(lost);
+  await fails(() => saveCheckpoint(run, 'last', 2, weights(2), [], confirm), ExitCode.tryAgain, /^the device was lost/);
+  assert.is((await loadNewestValid(run))?.checkpoint.step, 1);
+  assert.equal(readdirSync(join(run, 'checkpoints')), ['last.safetensors']);
 });
 
 test.run();

@@ -20,6 +20,7 @@ import {
 import { openNodeGpu } from '../src/node.js';
 import { gatherRows } from '../src/ops/gather_rows.js';
 import { permutation } from '../src/rng.js';
+import { initialWeights } from '../src/sop/initialize.js';
 
 /** The engine as programs use it that know the reference alone: at once, too late, with what does not fit. */
 
@@ -93,6 +94,24 @@ test('a checkpoint that is asked for while steps run is that of one step', async
   const step = Number(decodeSafetensors(bytes).metadata.get('step'));
   assert.ok(step >= 3 && step < 12, `step ${step}`);
   assert.ok(stateOf(bytes) === (await straight(step)), `not the state after step ${step}`);
+  await run.destroy();
+});
+
+test('a run begins with the first weights of its seed in both networks, moments of 0 and memories of unit rows', async () => {
+  const run = await engine.train({ data: images, settings });
+  const { tensors } = decodeSafetensors(await run.checkpoint());
+  const numbers = (name: string) => [...(tensors.get(name)!.data as Float32Array)];
+  for (const [name, values] of initialWeights(run.training.shape.network, run.config.train.seed)) {
+    assert.equal(numbers(`student.${name}`), [...values]);
+    if (name !== 'masked_embed') assert.equal(numbers(`teacher.${name}`), [...values]);
+    for (const moment of ['moment1', 'moment2']) assert.ok(numbers(`${moment}.${name}`).every((value) => value === 0));
+  }
+  const memories = ['cls', 'patch'].map((name) => numbers(`memory.${name}`));
+  for (const rows of memories) {
+    for (let row = 0; row < rows.length; row += 8)
+      assert.ok(Math.abs(Math.hypot(...rows.slice(row, row + 8)) - 1) < 1e-6, `row ${row / 8}`);
+  }
+  assert.not.equal(memories[0], memories[1]);
   await run.destroy();
 });
 

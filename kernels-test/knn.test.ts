@@ -108,8 +108,11 @@ for (const [name, rows, queries, width, k] of [
   test(`search: ${name}`, async () => {
     const gallery = wholeRows(rows, width, 1);
     const asked = wholeRows(queries, width, 2);
-    const found = await nearest(gpu, asked, gallery, width, k);
+    const told: number[] = [];
+    const found = await nearest(gpu, asked, gallery, width, k, { progress: (done) => told.push(done) });
     assert.is(found.k, Math.min(k, rows));
+    assert.is(told.at(-1), queries);
+    assert.ok(told.every((done, i) => done > (told[i - 1] ?? 0)));
     for (let q = 0; q < queries; q++) {
       const expected = order(asked.subarray(q * width, (q + 1) * width), gallery, width, -1).slice(0, found.k);
       assert.equal(
