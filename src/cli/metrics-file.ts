@@ -48,9 +48,8 @@ function* linesOf(file: number): Generator<Buffer> {
 /** The step of a line that is whole, or undefined. */
 function recordOf(line: Buffer): MetricsRecord | undefined {
   try {
-    const value: unknown = JSON.parse(line.toString('utf8'));
-    if (typeof value !== 'object' || value === null || !('step' in value)) return undefined;
-    return Number.isSafeInteger(value.step) ? (value as MetricsRecord) : undefined;
+    const value = JSON.parse(line.toString('utf8')) as MetricsRecord | null;
+    return value !== null && Number.isSafeInteger(value.step) ? value : undefined;
   } catch {
     return undefined;
   }

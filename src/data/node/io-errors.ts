@@ -59,7 +59,6 @@ const full = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 'EIO']);
 
 /** What a writer throws: a full or broken disk is exit 74 at any time, all else 73 at creation and 74 afterwards. */
 export function cannotWrite(path: string, error: unknown, stage: 'create' | 'write'): SopError {
-  if (error instanceof SopError) return error;
   const creating = stage === 'create' && !full.has(errorCode(error));
   const missing = errorCode(error) === 'ENOENT' ? 'the folder for it does not exist (ENOENT)' : undefined;
   const complaint = creating
