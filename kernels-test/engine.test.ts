@@ -235,6 +235,15 @@ test('an encoder takes many calls at once, and none after destroy', async () => 
   const alone = await encoder.embed(images);
   for (const { values } of await Promise.all(Array.from({ length: 6 }, () => encoder.embed(images))))
     assert.equal(values, alone.values);
+  const { pixels } = images.resident!;
+  const rgba = (i: number) => (_: unknown, at: number) =>
+    at % 4 === 3 ? 255 : pixels[i * 768 + 3 * (at >> 2) + (at % 4)]!;
+  const sides = { width: 16, height: 16 };
+  const pictures = Array.from({ length: count }, (_, i) => ({
+    ...sides,
+    data: Uint8Array.from({ length: 1024 }, rgba(i)),
+  }));
+  assert.equal((await encoder.embed(pictures)).values, alone.values);
   const first = await encoder.attentionOf(images, 0);
   for (const values of await Promise.all(Array.from({ length: 6 }, () => encoder.attentionOf(images, 0))))
     assert.equal(values, first);
