@@ -147,8 +147,9 @@ async function submitting<T>({ device }: Gpu, where: string, body: () => Promise
   const asked = device.popErrorScope().catch(() => null); // a lost device, which all else tells
   const result = await done;
   const problem = await asked;
-  if (problem) throw unfit(where, problem.message, 'give buffers of this device, unmapped and not destroyed');
-  return result;
+  if (!problem) return result;
+  const [what = ''] = problem.message.split('\n', 1); // the rest is where in our own commands
+  throw unfit(where, what.replace(/\.$/, ''), 'give buffers of this device, unmapped and not destroyed');
 }
 
 const unfit = (where: string, why: string, fix: string): SopError =>
