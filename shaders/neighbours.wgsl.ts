@@ -73,11 +73,11 @@ interface SearchVariant {
   readonly tile: RowTile;
   readonly k: number;
   /** Whether marked rows are left out. */
-  readonly marked?: boolean;
+  readonly marked: boolean;
   /** Whether `total` says how many anchors there are. */
-  readonly counted?: boolean;
+  readonly counted: boolean;
   /** Whether every score is stored. */
-  readonly stored?: boolean;
+  readonly stored: boolean;
 }
 
 /** Anchors of a launch, of which the list may hold fewer. */
@@ -86,7 +86,7 @@ const anchorsHere = (counted: boolean): string =>
 
 /** Over ceil(anchors / rows of the tile) x ranges workgroups, in one dispatch or several; `span` divides by the tile's columns. */
 export function neighboursSearchKernel(variant: SearchVariant): Kernel {
-  const { tile, k, marked = false, counted = false, stored = false } = variant;
+  const { tile, k, marked, counted, stored } = variant;
   const { lanes, subgroup, rows, columns } = tile;
   const anchorOf = (r: string): string => `anchors[params.first_anchor + min(top + ${r}, anchor_count - 1u)]`;
   const lists = Array.from({ length: rows }, (_, r) => sortedList(k, `best${r}`));
@@ -198,7 +198,7 @@ ${times(rows, (r) =>
 }
 
 /** Over `count` = `anchors` anchors; `entries` = ranges * k. Ranges ascend, so of equal scores the lower row comes first. */
-export function neighboursMergeKernel({ k, counted = false }: Pick<SearchVariant, 'k' | 'counted'>): Kernel {
+export function neighboursMergeKernel({ k, counted }: Pick<SearchVariant, 'k' | 'counted'>): Kernel {
   const list = sortedList(k, 'best');
   return kernel({
     label: 'neighbours.merge',
