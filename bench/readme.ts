@@ -7,7 +7,8 @@ import type { BenchRow } from './kernels.js';
 import type { Measured } from './measured.js';
 
 /**
- * Writes the tables of README's "Speed" from bench/results/*.json, between two marks, so that no number of them is typed:
+ * Writes the tables of speed from bench/results/*.json, so that no number of them is typed: those of the peers into README
+ * between two marks, those of the kernels into bench/results/README.md:
  *
  *   npm run bench:readme
  *
@@ -32,14 +33,24 @@ const END = '<!-- end of bench/results -->';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** The part of README that the results give. */
-export function speedTables(folder: string): string {
+/** What the files of results give: the tables of README, and the page of the kernels. */
+export function speedTables(folder: string): { readonly peers: string; readonly kernels: string } {
   const names = readdirSync(folder).filter((name) => name.endsWith('.json'));
   const read = <T>(name: string): T => JSON.parse(readFileSync(join(folder, name), 'utf8')) as T;
   const peers = names.filter((name) => name.endsWith('-peers.json')).map((name) => read<Report<PeerRow>>(name));
   const devices = names.filter((name) => !name.endsWith('-peers.json')).map((name) => read<Report<BenchRow>>(name));
-  return [...merged(peers).map(peerTable), ...merged(devices).map(kernelTable)].join('\n\n');
+  const together = (parts: readonly string[]): string => parts.join('\n\n');
+  return {
+    peers: together(merged(peers).map(peerTable)),
+    kernels: `${together([KERNELS_HEAD, ...merged(devices).map(kernelTable)])}\n`,
+  };
 }
+
+const KERNELS_HEAD = `# Kernels
+
+Written by \`npm run bench:readme\` from the files of \`sop-gpu bench --json\` in this folder. Of each op and pass, and form of a
+product, the shapes with at least a fifth of the work of the heaviest; of several runs on one machine the newest. "Speed" in
+the [README of the project](../../README.md) says on what and how they were measured.`;
 
 /** What belongs to one measurement, which peers share. */
 const workOf = ({ op, pass, shape }: Pick<BenchRow, 'op' | 'pass' | 'shape'>): string => `${op} ${pass} ${shape}`;
@@ -74,7 +85,7 @@ const SHOWN: readonly string[] = [
 /** Of the shapes of an op those are shown that have at least this share of the work of the heaviest. */
 const LEAST_SHARE = 1 / 5;
 
-/** Of each op and pass, and form of a product, its heavy shapes, folded away: the comparisons are what most readers look for. */
+/** Of each op and pass, and form of a product, its heavy shapes. */
 function kernelTable(report: Report<BenchRow>): string {
   const work = ({ gflops, gbps, ms }: BenchRow): number => (gflops + gbps) * ms;
   const kind = ({ op, pass, shape }: BenchRow): string => `${op} ${pass} ${shape.split(':')[1] ?? ''}`;
@@ -84,8 +95,7 @@ function kernelTable(report: Report<BenchRow>): string {
   for (const each of rows) most.set(kind(each), Math.max(work(each), most.get(kind(each)) ?? 0));
   const { gflops, gbps, dispatch_us } = report.ceiling;
   return [
-    '<details>',
-    `<summary>Kernels on ${report.adapter}${measuredOn(report)}</summary>`,
+    `## ${report.adapter}${measuredOn(report)}`,
     '',
     `Ceilings: ${gflops.toFixed(0)} GFLOP/s of multiply-adds, ${gbps.toFixed(1)} GB/s copied, ${dispatch_us.toFixed(0)} us a dispatch.`,
     '',
@@ -98,8 +108,6 @@ function kernelTable(report: Report<BenchRow>): string {
           ? row(['replay', 'JavaScript', `${shape} dispatches`, twoDigits(ms), '', '', ''])
           : row([op, pass, shape, ...[ms, gflops, gbps].map(twoDigits), `${percent.toFixed(0)} (${bound})`]),
       ),
-    '',
-    '</details>',
   ].join('\n');
 }
 
@@ -135,6 +143,8 @@ export function withTables(readme: string, tables: string): string {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const path = join(root, 'README.md');
-  writeFileSync(path, withTables(readFileSync(path, 'utf8'), speedTables(join(root, 'bench/results'))));
+  const [path, results] = [join(root, 'README.md'), join(root, 'bench/results')];
+  const { peers, kernels } = speedTables(results);
+  writeFileSync(path, withTables(readFileSync(path, 'utf8'), peers));
+  writeFileSync(join(results, 'README.md'), kernels);
 }

@@ -4,10 +4,57 @@ import { debugFlags, networkFlag, weightsFlags } from './model-flags.js';
 import { badImageFlag, keysHelp, stepFlags, trainingFlags } from './options.js';
 
 /**
- * Every command: its flags and the function that does the work, loaded when it is called.
- * To add one: a file with a function of typed options, and an entry here.
+ * Every command, in the order in which a newcomer meets them: its flags and the function that does the work, loaded when it
+ * is called. To add one: a file with a function of typed options, and an entry here.
  */
 export const commands: readonly Command[] = [
+  defineCommand({
+    path: ['doctor'],
+    summary: 'what this machine can compute on, a self-test, and how to get what is missing',
+    example: 'sop-gpu doctor',
+    flags: {},
+    run: async ({ common, printer, stop }) => (await import('./doctor.js')).doctorCommand(common, printer, stop),
+  }),
+  defineCommand({
+    path: ['quickstart'],
+    summary: 'train a small model on Fashion-MNIST in minutes and show what it learned',
+    example: 'sop-gpu quickstart --minutes 2',
+    flags: { minutes: positiveFlag('--minutes <n>', 'minutes of training (default: by adapter, 2 to 5.5)') },
+    run: async ({ flags, common, printer, stop }) =>
+      (await import('./quickstart.js')).quickstartCommand(flags, common, printer, stop),
+  }),
+  defineCommand({
+    path: ['check-data'],
+    summary: 'read every file of a data set and report',
+    example: 'sop-gpu check-data --data photos/',
+    flags: { data: requiredFlag('--data <path or name>', 'folder of images, IDX or CIFAR files, or fashion-mnist') },
+    run: async ({ flags, printer }) => (await import('./check-data.js')).checkDataCommand(flags, printer),
+  }),
+  defineCommand({
+    path: ['plan'],
+    summary: 'memory, work and dispatches of a training step, before anything runs and without a device',
+    example: 'sop-gpu plan --preset vit-s --batch-size 64',
+    flags: trainingFlags,
+    more: keysHelp,
+    run: async ({ flags, common, printer }) => (await import('./plan.js')).planCommand(flags, common, printer),
+  }),
+  defineCommand({
+    path: ['train'],
+    logs: true,
+    summary: 'pre-train a Vision Transformer without labels',
+    example: 'sop-gpu train --data photos/ --preset small-64 --out runs/photos',
+    flags: {
+      ...trainingFlags,
+      out: textFlag('--out <dir>', 'folder of the run: settings, metrics, checkpoints, weights', 'written'),
+      resume: switchFlag('--resume', 'go on with the run in --out'),
+      supervise: switchFlag('--supervise', 'where training dies, start it again from its last checkpoint'),
+      init: textFlag('--init <file.safetensors>', 'weights to begin with (timm, Hugging Face or our names)', 'read'),
+      profile: switchFlag('--profile', 'time every dispatch of some steps: a table, and a trace for chrome://tracing'),
+    },
+    more: keysHelp,
+    run: async ({ flags, common, printer, stop }) =>
+      (await import('./train.js')).trainCommand(flags, common, printer, stop),
+  }),
   defineCommand({
     path: ['eval', 'knn'],
     summary: 'k-NN classification with frozen features: what they are worth without any training on labels',
@@ -58,12 +105,13 @@ export const commands: readonly Command[] = [
     run: async ({ flags, printer }) => (await import('./export.js')).exportCommand(flags, printer),
   }),
   defineCommand({
-    path: ['plan'],
-    summary: 'memory, work and dispatches of a training step, before anything runs and without a device',
-    example: 'sop-gpu plan --preset vit-s --batch-size 64',
-    flags: trainingFlags,
-    more: keysHelp,
-    run: async ({ flags, common, printer }) => (await import('./plan.js')).planCommand(flags, common, printer),
+    path: ['tune'],
+    summary: 'time the variants of the kernels of a training step on this adapter, and use the fastest from now on',
+    example: 'sop-gpu tune --preset vit-s --batch-size 16',
+    flags: stepFlags,
+    more: async () => tuneHelp,
+    run: async ({ flags, common, printer, stop }) =>
+      (await import('./tune.js')).tuneCommand(flags, common, printer, stop),
   }),
   defineCommand({
     path: ['bench'],
@@ -83,15 +131,6 @@ export const commands: readonly Command[] = [
       (await import('./bench.js')).benchCommand(operands, flags, common, printer, stop),
   }),
   defineCommand({
-    path: ['tune'],
-    summary: 'time the variants of the kernels of a training step on this adapter, and use the fastest from now on',
-    example: 'sop-gpu tune --preset vit-s --batch-size 16',
-    flags: stepFlags,
-    more: async () => tuneHelp,
-    run: async ({ flags, common, printer, stop }) =>
-      (await import('./tune.js')).tuneCommand(flags, common, printer, stop),
-  }),
-  defineCommand({
     path: ['debug', 'step'],
     summary: 'one training step with weights, views, masks, anchors and memories from a file',
     example: 'sop-gpu debug step --input step.safetensors --output result.safetensors',
@@ -108,45 +147,6 @@ export const commands: readonly Command[] = [
     more: async () => (await import('./debug-formats.js')).augmentFormat,
     run: async ({ flags, common, printer, stop }) =>
       (await import('./debug.js')).debugAugmentCommand(flags, common, printer, stop),
-  }),
-  defineCommand({
-    path: ['check-data'],
-    summary: 'read every file of a data set and report',
-    example: 'sop-gpu check-data --data photos/',
-    flags: { data: requiredFlag('--data <path or name>', 'folder of images, IDX or CIFAR files, or fashion-mnist') },
-    run: async ({ flags, printer }) => (await import('./check-data.js')).checkDataCommand(flags, printer),
-  }),
-  defineCommand({
-    path: ['doctor'],
-    summary: 'what this machine can compute on, a self-test, and how to get what is missing',
-    example: 'sop-gpu doctor',
-    flags: {},
-    run: async ({ common, printer, stop }) => (await import('./doctor.js')).doctorCommand(common, printer, stop),
-  }),
-  defineCommand({
-    path: ['quickstart'],
-    summary: 'train a small model on Fashion-MNIST in minutes and show what it learned',
-    example: 'sop-gpu quickstart --minutes 2',
-    flags: { minutes: positiveFlag('--minutes <n>', 'minutes of training (default: by adapter, 2 to 5.5)') },
-    run: async ({ flags, common, printer, stop }) =>
-      (await import('./quickstart.js')).quickstartCommand(flags, common, printer, stop),
-  }),
-  defineCommand({
-    path: ['train'],
-    logs: true,
-    summary: 'pre-train a Vision Transformer without labels',
-    example: 'sop-gpu train --data photos/ --preset small-64 --out runs/photos',
-    flags: {
-      ...trainingFlags,
-      out: textFlag('--out <dir>', 'folder of the run: settings, metrics, checkpoints, weights', 'written'),
-      resume: switchFlag('--resume', 'go on with the run in --out'),
-      supervise: switchFlag('--supervise', 'where training dies, start it again from its last checkpoint'),
-      init: textFlag('--init <file.safetensors>', 'weights to begin with (timm, Hugging Face or our names)', 'read'),
-      profile: switchFlag('--profile', 'time every dispatch of some steps: a table, and a trace for chrome://tracing'),
-    },
-    more: keysHelp,
-    run: async ({ flags, common, printer, stop }) =>
-      (await import('./train.js')).trainCommand(flags, common, printer, stop),
   }),
 ];
 

@@ -3,7 +3,7 @@ import { settingFlags } from './options.js';
 
 /** Flags of the commands that work on a trained model. */
 export const weightsFlags = {
-  run: textFlag('--run <dir>', 'folder of a run: its teacher'),
+  run: textFlag('--run <dir>', 'folder of a run: the teacher that it ended with, or where it has not, the best so far'),
   weights: textFlag(
     '--weights <file>',
     'safetensors file (timm or Hugging Face names, or a checkpoint), or a folder of Hugging Face',
