@@ -1,7 +1,7 @@
 import type { Config } from '../config/schema.js';
 import type { DataSplits } from '../data/dataset.js';
 import { ExitCode, SopError } from '../errors.js';
-import { type ComparedLabels, classCount, compareFeatures, standardError } from '../eval/knn.js';
+import { type ComparedLabels, classCount, compareFeatures, severalClasses, standardError } from '../eval/knn.js';
 import { counted } from '../numbers.js';
 import type { Outcome } from './command.js';
 import { type FeatureOptions, featureRows, pixelRows, type Sets } from './knn-rows.js';
@@ -52,6 +52,7 @@ export async function evalKnnCommand(
     const { knn: result, nearest } = await compareFeatures(gpu, rows, labels, classes, asked, (done) =>
       search.update(Math.floor(done), queryCount),
     ).finally(() => search.stop());
+    if (!severalClasses(labels.gallery)) printer.warn('a single class: every answer is right, whatever the features');
     const left = asked.filter((k) => k > nearest.k);
     if (left.length > 0)
       printer.line(`left out: k = ${left.join(', ')}, the gallery has only ${nearest.k} images to vote`);

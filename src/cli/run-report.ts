@@ -32,7 +32,7 @@ export function describeEvaluation(step: number, { comparison, spread }: Evaluat
     ? Object.entries(comparison.knn.top1)
         .map(([k, value]) => `k=${k} ${value.toFixed(2)} %`)
         .join(', ')
-    : 'no labels';
+    : 'without classes to tell apart';
   return `step ${step}  k-NN ${knn}  feature std ${spread.featureStd.toFixed(3)}  effective rank ${spread.effectiveRank.toFixed(1)}`;
 }
 

@@ -36,7 +36,10 @@ export interface HuggingFaceExport {
   readonly metadata: ReadonlyMap<string, string>;
   /** `config.json` */
   readonly config: Readonly<Record<string, unknown>>;
-  /** `preprocessor_config.json`: the evaluation protocol, as `preprocess` follows it. */
+  /**
+   * `preprocessor_config.json`: the evaluation protocol, as `preprocess` follows it, but for the corner of the crop: half a
+   * pixel is rounded down there, here to even as in torchvision, so a quarter of long images is cut one pixel off.
+   */
   readonly preprocessor: Readonly<Record<string, unknown>>;
 }
 
