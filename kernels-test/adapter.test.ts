@@ -83,6 +83,10 @@ test('the self-test passes, subgroup size included', async () => {
   const results = await selfTest(gpu);
   assert.is(results.length, 4);
   for (const { name, ok, detail } of results) assert.ok(ok, `${name}: ${detail}`);
+  const { subgroupSize } = gpu.target;
+  const claimed = await selfTest({ ...gpu, target: { ...gpu.target, subgroupSize: 2 * subgroupSize } });
+  if (subgroupSize > 0)
+    assert.is(claimed[3]?.detail, `a shader sees ${subgroupSize} invocations, the adapter states ${2 * subgroupSize}`);
   await gpu.close();
 });
 

@@ -113,19 +113,33 @@ async function nanBits(gpu: Gpu): Promise<string> {
   return 'NaN, Inf and -Inf told from finite numbers';
 }
 
-/** Kernels are chosen by the subgroup size that the adapter states: it must be the one that shaders see. */
+/**
+ * Kernels are chosen by the subgroup size that the adapter states: a workgroup of that size must be one subgroup, with its
+ * invocations in their order.
+ */
 async function subgroups(gpu: Gpu): Promise<string> {
   const size = gpu.target.subgroupSize;
   if (size === 0) return 'none of one fixed size: not used';
   const code = `enable subgroups;
     @group(0) @binding(0) var<storage, read> input: array<u32>;
     @group(0) @binding(1) var<storage, read_write> output: array<u32>;
-    @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_size) size: u32) {
-      output[i] = size + subgroupBroadcast(input[i], 0u);
+    @compute @workgroup_size(${size}) fn main(@builtin(local_invocation_index) i: u32,
+      @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) size: u32) {
+      output[i] = size;
+      output[i + ${size}u] = subgroupAdd(input[i]);
+      output[i + ${2 * size}u] = lane + subgroupBroadcast(input[i], ${size - 1}u);
     }`;
-  const got = await ask(gpu, { label: 'subgroups', code, input: new Uint32Array(64), words: 64 });
-  const wrong = got.find((value) => value !== size);
-  if (wrong !== undefined) throw new Error(`a shader sees ${wrong} invocations, the adapter states ${size}`);
+  const input = Uint32Array.from({ length: size }, (_, i) => i);
+  const got = await ask(gpu, { label: 'subgroups', code, input, words: 3 * size });
+  const [seen] = got;
+  if (seen !== size) throw new Error(`a shader sees ${seen} invocations, the adapter states ${size}`);
+  const expected = [
+    ...input.map(() => size),
+    ...input.map(() => (size * (size - 1)) / 2),
+    ...input.map((i) => i + size - 1),
+  ];
+  const wrong = expected.findIndex((value, i) => got[i] !== value);
+  if (wrong >= 0) throw new Error(`a workgroup of ${size} invocations is not one subgroup of them in their order`);
   return `${size} invocations, as stated`;
 }
 
