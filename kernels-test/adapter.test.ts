@@ -81,7 +81,7 @@ test('of vendor and architecture alone, as in Chrome: lavapipe is known, an inte
 test('the self-test passes, subgroup size included', async () => {
   const gpu = await openNodeGpu({ quiet: true });
   const results = await selfTest(gpu);
-  assert.is(results.length, 4);
+  assert.is(results.length, 5);
   for (const { name, ok, detail } of results) assert.ok(ok, `${name}: ${detail}`);
   const { subgroupSize } = gpu.target;
   const claimed = await selfTest({ ...gpu, target: { ...gpu.target, subgroupSize: 2 * subgroupSize } });

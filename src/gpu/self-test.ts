@@ -143,10 +143,28 @@ async function subgroups(gpu: Gpu): Promise<string> {
   return `${size} invocations, as stated`;
 }
 
+/**
+ * In f16 the loss is scaled up until a gradient becomes infinite. Vulkan and WGSL let an adapter take the largest number
+ * instead, which training would not notice: no wrong result, but worth a word.
+ */
+async function halfOverflow(gpu: Gpu): Promise<string> {
+  if (!gpu.target.f16) return 'no shader-f16: not used';
+  const code = `enable f16;
+    @group(0) @binding(0) var<storage, read> input: array<vec2<f32>>;
+    @group(0) @binding(1) var<storage, read_write> output: array<vec2<f16>>;
+    @compute @workgroup_size(1) fn main() { output[0] = vec2<f16>(input[0]); }`;
+  const input = Float32Array.of(1e6, -7e4);
+  const [bits = 0] = await ask(gpu, { label: 'f16 overflow', code, input, words: 1 });
+  if (bits === 0xfbff_7bff) return 'what is too large becomes 65504: train in f32';
+  if (bits !== 0xfc00_7c00) throw new Error(`1e6 and -7e4 are stored as ${bits.toString(16)}`);
+  return 'what is too large becomes infinite';
+}
+
 /** A few kernels with known answers. Never throws: what goes wrong is in the result. */
 export async function selfTest(gpu: Gpu): Promise<SelfTest[]> {
+  const tests = { matmul, reduction, 'NaN detection': nanBits, subgroups, 'f16 overflow': halfOverflow };
   const results: SelfTest[] = [];
-  for (const [name, test] of Object.entries({ matmul, reduction, 'NaN detection': nanBits, subgroups })) {
+  for (const [name, test] of Object.entries(tests)) {
     try {
       results.push({ name, ok: true, detail: await test(gpu) });
     } catch (error) {
