@@ -69,6 +69,19 @@ for (const found of opsNamed([])) {
   });
 }
 
+for (const [name, dims] of [
+  ['softmax', [1, 200_001]],
+  ['l2_normalize', [1, 200_001]],
+  ['layernorm', [1, 200_001]],
+  ['cross_entropy', [100_003, 1]],
+] as const) {
+  test(`${name} is right at ${dims.join('x')}, which no model has`, async () => {
+    const [found] = opsNamed([name]);
+    const rows = await benchKernel(gpu, { test: found!, dims }, ceiling, 1);
+    assert.ok(rows.length === 2 && rows.every(holds), JSON.stringify(rows));
+  });
+}
+
 test('a gradient whose terms cancel is held against them, as the tests hold it', async () => {
   const [found] = opsNamed(['sop_probabilities']);
   const rows = await benchKernel(gpu, { test: found!, dims: [64, 16, 3, 1] }, ceiling, 15);

@@ -41,7 +41,7 @@ test('f16 numbers: every one of them comes back, others become the nearest, of t
     const middle = (below + above) / 2;
     const even = bits % 2 ? bits + 1 : bits;
     assert.equal([numberToHalf(middle), numberToHalf(-middle)], [even, even | 0x8000]);
-    assert.equal([middle * (1 - 2 ** -40), middle * (1 + 2 ** -40)].map(numberToHalf), [bits, bits + 1]);
+    assert.equal([middle * (1 - 2 ** -23), middle * (1 + 2 ** -23)].map(numberToHalf), [bits, bits + 1]);
   }
 });
 

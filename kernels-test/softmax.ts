@@ -1,5 +1,5 @@
 import { softmax, softmaxBackward } from '../src/ops/softmax.js';
-import { EPSILON, opTest, type Random, type Values } from './declare.js';
+import { EPSILON, opTest, type Random } from './declare.js';
 
 const shapes = [
   [1, 1],
@@ -16,23 +16,19 @@ const large = (random: Random): number[] => Array.from({ length: 5 * 40 }, () =>
 const lopsided = (random: Random): number[] =>
   Array.from({ length: 9 * 33 }, (_, i) => (i % 33 < 17 ? 0 : -300) + random.normal());
 
-function rowwise(width: number, x: Values, row: (values: Values, first: number) => Values): Values {
-  const result = new Float64Array(x.length);
-  for (let first = 0; first < x.length; first += width) result.set(row(x.subarray(first, first + width), first), first);
-  return result;
-}
-
 export const softmaxTests = [
   opTest({
     op: softmax,
     reference({ inputs: [x], specs: [shape] }) {
-      const softmaxOf = (values: Values): Values => {
-        const largest = Math.max(...values);
-        const exponentials = values.map((value) => Math.exp(value - largest));
-        const sum = exponentials.reduce((total, value) => total + value, 0);
-        return exponentials.map((value) => value / sum);
-      };
-      return [rowwise(shape!.shape[1]!, x!, softmaxOf)];
+      const [rows = 0, width = 0] = shape!.shape;
+      const y = new Float64Array(rows * width);
+      for (let first = 0; first < y.length; first += width) {
+        let [largest, sum] = [Number.NEGATIVE_INFINITY, 0];
+        for (let i = first; i < first + width; i++) largest = Math.max(largest, x![i]!);
+        for (let i = first; i < first + width; i++) sum += y[i] = Math.exp(x![i]! - largest);
+        for (let i = first; i < first + width; i++) y[i]! /= sum;
+      }
+      return [y];
     },
     cases: [
       ...shapes.map(([rows, columns]) => ({ inputs: [{ shape: [rows, columns] }], attrs: {} })),
@@ -53,12 +49,14 @@ export const softmaxTests = [
   opTest({
     op: softmaxBackward,
     reference({ inputs: [y, dy], specs: [shape] }) {
-      return [
-        rowwise(shape!.shape[1]!, y!, (p, first) => {
-          const mean = p.reduce((sum, value, i) => sum + value * dy![first + i]!, 0);
-          return p.map((value, i) => value * (dy![first + i]! - mean));
-        }),
-      ];
+      const [rows = 0, width = 0] = shape!.shape;
+      const dx = new Float64Array(rows * width);
+      for (let first = 0; first < dx.length; first += width) {
+        let mean = 0;
+        for (let i = first; i < first + width; i++) mean += y![i]! * dy![i]!;
+        for (let i = first; i < first + width; i++) dx[i] = y![i]! * (dy![i]! - mean);
+      }
+      return [dx];
     },
     // Any y will do: rows of unit norm keep the sum near the size of its terms.
     cases: shapes.map(([rows, columns]) => ({

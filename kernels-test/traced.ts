@@ -50,8 +50,9 @@ export function draw({ shape, dtype = 'f32', fill = 'normal' }: CaseInput, rando
   if (fill === 'unit-rows') {
     const width = shape.at(-1) ?? 1;
     for (let row = 0; row < count; row += width) {
-      const norm = Math.hypot(...values.subarray(row, row + width));
-      for (let i = row; i < row + width; i++) values[i] = (values[i] ?? 0) / norm;
+      let squares = 0;
+      for (let i = row; i < row + width; i++) squares += values[i]! ** 2;
+      for (let i = row; i < row + width; i++) values[i]! /= Math.sqrt(squares);
     }
   }
   if (dtype === 'f16') return roundHalf(values);
