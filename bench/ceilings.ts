@@ -2,7 +2,7 @@ import { grid } from '../shaders/lib/grid.js';
 import { kernel, read, wgsl, write } from '../shaders/lib/kernel.js';
 import type { Gpu } from '../src/gpu/device.js';
 import { Graph } from '../src/graph/graph.js';
-import { defineOp, input, type NoAttributes, output } from '../src/graph/op.js';
+import { costOf, defineOp, input, type NoAttributes, output } from '../src/graph/op.js';
 import { elements, f32, like } from '../src/graph/tensor.js';
 import { compile } from '../src/plan/compile.js';
 import { plan } from '../src/plan/plan.js';
@@ -175,10 +175,7 @@ export async function measureCeiling(gpu: Gpu, progress: (done: number, total: n
   for (const loop of LOOPS) {
     const graph = new Graph();
     graph.one(multiplyAdd, [graph.input('x', [2])], { ...loop, invocations });
-    const flops = graph.nodes.reduce(
-      (sum, { op, inputs, outputs, attrs }) => sum + op.cost(inputs, outputs, attrs).flops,
-      0,
-    );
+    const flops = graph.nodes.reduce((sum, node) => sum + costOf(node).flops, 0);
     const gflops = flops / step(await bestTime(gpu, graph)) / 1e6;
     if (gflops > best.gflops) best = { gflops, loop: showLoop(loop) };
   }

@@ -4,7 +4,7 @@ import { opTests } from '../kernels-test/index.js';
 import type { AnyOpTest } from '../kernels-test/interpreter.js';
 import type { Traced } from '../kernels-test/traced.js';
 import type { Node } from '../src/graph/graph.js';
-import type { Attributes, Scalar } from '../src/graph/op.js';
+import { type Attributes, costOf, type Scalar } from '../src/graph/op.js';
 import { elements, type Spec, type Tensor } from '../src/graph/tensor.js';
 import type { Replay } from '../src/plan/replay.js';
 
@@ -78,9 +78,8 @@ const WHOLE_FLOPS = 1e8;
 
 /** Rows of a node's outputs to look at; undefined: all. */
 function sampledRows({ sampledRows: count }: OpTest<Attributes>, node: Node): ReadonlySet<number> | undefined {
-  const { op, inputs, outputs, attrs } = node;
-  const total = mostRows(outputs);
-  if (count === undefined || total <= count || op.cost(inputs, outputs, attrs).flops <= WHOLE_FLOPS) return undefined;
+  const total = mostRows(node.outputs);
+  if (count === undefined || total <= count || costOf(node).flops <= WHOLE_FLOPS) return undefined;
   const random = new Random(total);
   return new Set([0, total - 1, ...Array.from({ length: count - 2 }, () => random.below(total))]);
 }

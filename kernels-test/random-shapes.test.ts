@@ -1,5 +1,5 @@
 import { test } from 'uvu';
-import { type Attributes, GraphError } from '../src/graph/op.js';
+import { type Attributes, costOf, GraphError } from '../src/graph/op.js';
 import { elements } from '../src/graph/tensor.js';
 import { openNodeGpu } from '../src/node.js';
 import { type Case, type OpTest, Random } from './declare.js';
@@ -79,7 +79,7 @@ function drawCase(op: OpTest<Attributes>, random: Random): { dims: number[]; tes
       const testCase = bench.sized(...dims);
       const { inputs, outputs, graph } = trace(op, testCase);
       if ([...inputs, ...outputs].some((spec) => elements(spec) > MOST_ELEMENTS)) continue;
-      const costs = graph.nodes.map((node) => node.op.cost(node.inputs, node.outputs, node.attrs));
+      const costs = graph.nodes.map(costOf);
       if (costs.reduce((sum, { flops }) => sum + flops, 0) > MOST_FLOPS) continue;
       return { dims, testCase };
     } catch (error) {

@@ -34,6 +34,7 @@ const PARAMS = {
   inner: 'u32',
   span: 'u32',
   splits: 'u32',
+  batches: 'u32',
   a_batch: 'u32',
   a_row: 'u32',
   a_inner: 'u32',
@@ -44,20 +45,21 @@ const PARAMS = {
   b_first: 'u32',
   y_first: 'u32',
   bias_on: 'u32',
-  /** Tiles of rows, and of columns, in dispatches before this one. */
+  /** Tiles of rows, of columns, and parts, in dispatches before this one. */
   first_tile: 'u32',
   first_column_tile: 'u32',
+  first_part: 'u32',
 } as const;
 
 /** Workgroup (x, y, z) = (tile of columns, tile of rows, batch and split) and its part of the inner axis. */
 const PLACE = wgsl`
-  let batch = workgroup.z / params.splits;
-  let split = workgroup.z % params.splits;
+  let part = params.first_part + workgroup.z;
+  let batch = part / params.splits;
+  let split = part % params.splits;
   let begin = split * params.span;
   let end = min(params.inner, begin + params.span);
-  let batches = groups.z / params.splits;
-  let y_batch = params.y_first + (split * batches + batch) * params.rows * params.columns;
-  let sums_batch = (split * batches + batch) * params.rows;
+  let sums_batch = (split * params.batches + batch) * params.rows;
+  let y_batch = params.y_first + sums_batch * params.columns;
   let biased = params.bias_on != 0u && split == 0u;
 `;
 
@@ -205,8 +207,7 @@ export function matmulSubgroupTileKernel(variant: SubgroupTile): Kernel {
     params: PARAMS,
     code: wgsl`
 @compute @workgroup_size(${lanes})
-fn subgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(subgroup_invocation_id) lane: u32) {
+fn subgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
 ${PLACE}
   let top = (params.first_tile + workgroup.y) * ${rows}u;
   let left = (params.first_column_tile + workgroup.x) * ${lanes * columns}u;
@@ -321,8 +322,7 @@ var<workgroup> a_slice: array<vec4<f32>, ${steps * pitch}>;
 var<workgroup> b_slice: array<vec4<f32>, ${steps * pitch}>;
 
 @compute @workgroup_size(${side}, ${side})
-fn workgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-          @builtin(local_invocation_id) local: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+fn workgroup_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>, @builtin(local_invocation_index) index: u32) {
 ${PLACE}
   let top = (params.first_tile + workgroup.y) * ${tile}u;
   let left = (params.first_column_tile + workgroup.x) * ${tile}u;

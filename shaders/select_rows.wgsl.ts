@@ -45,19 +45,20 @@ export function selectRowsRankKernel(): Kernel {
   return kernel({
     label: 'select_rows.rank',
     bindings: { candidates: read('u32'), keys: read('vec4<u32>'), anchors: write('u32') },
-    params: { count: 'u32', quads: 'u32', selected: 'u32' },
+    params: { count: 'u32', first: 'u32', quads: 'u32', selected: 'u32' },
     code: each(
       'rank',
       `
-  let own = keys[i / 4u][i % 4u];
+  let candidate = params.first + i;
+  let own = keys[candidate / 4u][candidate % 4u];
   var before = vec4<u32>(0u);
   for (var quad = 0u; quad < params.quads; quad++) {
     let other = keys[quad];
-    let lower = vec4<u32>(4u * quad) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(i);
+    let lower = vec4<u32>(4u * quad) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(candidate);
     before += select(vec4<u32>(0u), vec4<u32>(1u), (other < vec4<u32>(own)) | ((other == vec4<u32>(own)) & lower));
   }
   let place = before.x + before.y + before.z + before.w;
-  if (place < params.selected) { anchors[place] = candidates[i]; }`,
+  if (place < params.selected) { anchors[place] = candidates[candidate]; }`,
     ),
   });
 }

@@ -54,8 +54,11 @@ const PARAMS = {
   sops: 'u32',
   depth: 'u32',
   ...ROW_TILE_PARAMS,
-  /** Tiles of rows in dispatches before this one. */
+  /** Tiles of rows, and of SOPs, in dispatches before this one. */
   first_tile: 'u32',
+  first_sop_tile: 'u32',
+  /** Tiles of SOPs before those that are numbered. */
+  span_tile: 'u32',
   tile_sops: 'u32',
   /** 1 / (K - 1): r_j = (1 - s_j) others. */
   others: 'f32',
@@ -63,7 +66,7 @@ const PARAMS = {
 } as const;
 
 /** Logits of a tile, scaled, in `acc`; `s_<x>`, `r_<x>` of its columns; `count` of them are inside D. */
-function logits(variant: SopVariant, tileNumber: string): { declaration: string; code: string } {
+function logits(variant: SopVariant): { declaration: string; code: string } {
   const { columns, members } = variant;
   const contributions = sharedValues(
     variant,
@@ -77,7 +80,8 @@ function logits(variant: SopVariant, tileNumber: string): { declaration: string;
     code: `
   let support = params.sops * ${members}u;
   let row0 = (params.first_tile + workgroup.x) * ${tileRows(variant)}u;
-  let sop0 = (${tileNumber}) * ${tileSops(variant)}u;
+  let tile = params.first_sop_tile + workgroup.y;
+  let sop0 = (params.span_tile + tile) * ${tileSops(variant)}u;
   let column0 = sop0 * ${members}u;
   let count = support - column0;
   let inverse = 1.0 / scalar_f32(params.temperature);
@@ -99,7 +103,7 @@ const ARGUMENTS = `(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_
 export function sopProbabilitiesTilesKernel(variant: SopVariant): Kernel {
   const { columns, members, lanes, subgroup } = variant;
   const element = rowTileElement(variant);
-  const { declaration, code } = logits(variant, 'workgroup.y');
+  const { declaration, code } = logits(variant);
   const sops = tileSops(variant);
   return kernel({
     label: 'sop_probabilities.tiles',
@@ -132,7 +136,7 @@ ${times(members, (e) => {
       own[${i}] = sum; }`,
 )}
     if (row < params.rows) {
-      let out = (row * params.tiles + workgroup.y) * 3u;
+      let out = (row * params.tiles + tile) * 3u;
       partial_sums[out] = m;
       partial_sums[out + 1u] = z;
       partial_sums[out + 2u] = c;
@@ -211,7 +215,7 @@ export function sopProbabilitiesRowSumsKernel(layout: RowLayout): Kernel {
 export function sopProbabilitiesWeightsKernel(variant: SopVariant): Kernel {
   const { columns, members, lanes, subgroup } = variant;
   const element = rowTileElement(variant);
-  const { declaration, code } = logits(variant, 'params.span_tile + workgroup.y');
+  const { declaration, code } = logits(variant);
   return kernel({
     label: 'sop_probabilities.weights',
     enable: subgroup ? ['subgroups'] : [],
@@ -224,7 +228,7 @@ export function sopProbabilitiesWeightsKernel(variant: SopVariant): Kernel {
       dp: read('f32'),
       w: write('f32'),
     },
-    params: { ...PARAMS, span_tile: 'u32', stride: 'u32' },
+    params: { ...PARAMS, stride: 'u32' },
     scalars: true,
     code: wgsl`${declaration}
 @compute @workgroup_size(${lanes})
@@ -244,7 +248,7 @@ ${eachTileRow(
     // The max keeps compilers that reorder sums, as those of Metal and Direct3D may, from adding up a and b first: b would be lost.
     for (var i = 0u; i < ${subgroup ? 'params.tile_sops' : `${tileSops(variant)}u`}; i++) { own[i] = max(dp[row * params.sops + min(sop0 + i, params.sops - 1u)] - mean.x, -3e38) - mean.y; }
 ${times(columns, (x) => `    acc[at + ${x}u] = scale * exp(acc[at + ${x}u] * inverse - m) * ((s_${x} - r_${x}) * own[${Math.floor(x / members)}] + r_${x} * all);`)}
-    let out = row * params.stride + workgroup.y * ${columns}u;
+    let out = row * params.stride + tile * ${columns}u;
     ${eachTileColumn(variant, (x) => `if (inside && ${x} < count) { w[out + ${x}] = acc[at + ${x}]; }`)}`,
 )}
 }

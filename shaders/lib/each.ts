@@ -34,7 +34,7 @@ fn ${name}(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups)
 ${' '.repeat(name.length + 4)}@builtin(local_invocation_index) local: u32) {
 #if ${batched}
   let batch = workgroup.y;
-  let first = workgroup.x * ${size * per}u;
+  let first = (workgroup.z * groups.x + workgroup.x) * ${size * per}u;
 #else
   let first = flat_group(workgroup, groups) * ${size * per}u;
 #endif
@@ -57,12 +57,9 @@ export function eachGrid(count: number, { size, per } = ONE_EACH): readonly [num
 }
 
 /** Workgroups of a batched `each` entry point over `count` elements of each batch. */
-export function eachBatchGrid(
-  count: number,
-  batches: number,
-  { size, per }: EachLayout,
-): readonly [number, number, number] {
-  return [Math.ceil(count / (size * per)), batches, 1];
+export function eachBatchGrid(count: number, batches: number, layout: EachLayout): readonly [number, number, number] {
+  const [x, z] = eachGrid(count, layout);
+  return [x, batches, z];
 }
 
 /** How many elements of a binding `count` numbers are: groups of four where that divides, because loads are what costs. */

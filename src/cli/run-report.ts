@@ -1,5 +1,6 @@
 import { imagesPerStep } from '../config/schema.js';
 import type { Evaluation } from '../eval/evaluator.js';
+import { costOf } from '../graph/op.js';
 import { counted } from '../numbers.js';
 import { type PlanReport, planSummary, si } from '../plan/report.js';
 import { stepsPerEpoch } from '../sop/feed.js';
@@ -41,10 +42,7 @@ export function tellPlan(printer: Printer, training: Training, report: PlanRepor
   const { graph, searches } = training;
   printer.lines(planSummary(report));
   printer.line(describeBatches(training));
-  const again = [...graph.repeats].reduce(
-    (sum, { op, inputs, outputs, attrs }) => sum + op.cost(inputs, outputs, attrs).flops,
-    0,
-  );
+  const again = [...graph.repeats].reduce((sum, node) => sum + costOf(node).flops, 0);
   if (again > 0)
     printer.line(`recomputed  ${si(again)}FLOP of the forward pass once more, which the work does not count`);
   const precision = describePrecision(training);

@@ -2,7 +2,7 @@ import { ExitCode, SopError } from '../errors.js';
 import type { Target } from '../gpu/target.js';
 import type { Graph, Node } from './graph.js';
 import type { Kernel } from './kernel.js';
-import { type Spec, showSpec, type Tensor } from './tensor.js';
+import { moved, type Spec, showSpec, type Tensor } from './tensor.js';
 
 /** A number that the host sets before each step (learning rate, temperature, seed): a slot of the step uniform. */
 export interface Scalar {
@@ -91,7 +91,8 @@ export interface Op<A extends Attributes = Attributes> {
   ): readonly (Tensor | null)[];
   /** Contents of inputs, by their number, as they usually are: where the time that a call takes depends on them. */
   typical?(call: OpCall<A>): ReadonlyMap<number, Uint32Array<ArrayBuffer>>;
-  cost(inputs: readonly Spec[], outputs: readonly Spec[], attrs: A): Cost;
+  /** Left out, `flops` are none and `bytes` those of all inputs and outputs. */
+  cost?(inputs: readonly Spec[], outputs: readonly Spec[], attrs: A): Partial<Cost>;
   /** Whether an input holds u32 (indices, masks, flags, pixels): the others hold real numbers. None where left out. */
   words?(index: number, attrs: A): boolean;
   /** Inputs of real numbers that may be stored in f16; the others must not. */
@@ -99,6 +100,13 @@ export interface Op<A extends Attributes = Attributes> {
   /** Inputs that the op changes in place. Only ops whose name begins with `update_` have any. */
   readonly updates?: readonly number[];
 }
+
+/** The cost of a node, by its op. */
+export const costOf = ({ op, inputs, outputs, attrs }: Pick<Node, 'op' | 'inputs' | 'outputs' | 'attrs'>): Cost => ({
+  flops: 0,
+  bytes: moved(...inputs, ...outputs),
+  ...op.cost?.(inputs, outputs, attrs),
+});
 
 export const input = (index: number): Operand => ({ kind: 'input', index });
 export const output = (index: number): Operand => ({ kind: 'output', index });

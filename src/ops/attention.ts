@@ -7,7 +7,7 @@ import { grid } from '../../shaders/lib/grid.js';
 import type { Target } from '../gpu/target.js';
 import type { Kernel } from '../graph/kernel.js';
 import { defineOp, GraphError, input, type Launch, misfit, type Operand, output, scratch } from '../graph/op.js';
-import { f32, like, moved, real, realType, type Spec } from '../graph/tensor.js';
+import { f32, like, real, realType, type Spec } from '../graph/tensor.js';
 import { dispatchParts } from './dispatches.js';
 import { checkSegments, placeSegments, type Segment } from './segments.js';
 
@@ -39,7 +39,7 @@ export const attention = defineOp<AttentionAttributes>({
     if (dlse) throw new GraphError('attention', 'lse has no gradient: it is kept for attention_backward only');
     return [dout ? graph.one(attentionBackward, [qkv, out, lse, dout], attrs) : null];
   },
-  cost: (inputs, outputs, attrs) => cost(2, [...inputs, ...outputs], attrs),
+  cost: ([qkv], _outputs, attrs) => cost(2, qkv, attrs),
 });
 
 /** dqkv of `attention`. Inputs: qkv, out, lse, dout [R, W]. Output: dqkv [R, 3 W]. */
@@ -63,7 +63,7 @@ export const attentionBackward = defineOp<AttentionAttributes>({
       ...launches(4, qkv, attrs, target, variant, (tile) => attentionBackwardKernel(tile, 'key'), common),
     ];
   },
-  cost: (inputs, outputs, attrs) => cost(4, [...inputs, ...outputs], attrs),
+  cost: ([qkv], _outputs, attrs) => cost(4, qkv, attrs),
 });
 
 /** One launch a segment, or as many as its work asks for: `products` of length x length x head width each. */
@@ -156,11 +156,8 @@ function ownedRows(length: number, lanes: number, most: number): number {
 }
 
 /** `products` matrix products of length x length x head width for each head of each sequence: scores are not counted twice. */
-function cost(products: number, specs: readonly Spec[], { heads, segments }: AttentionAttributes) {
-  const width = (specs[0]?.shape[1] ?? 0) / 3;
+function cost(products: number, qkv: Spec | undefined, { heads, segments }: AttentionAttributes) {
+  const width = (qkv?.shape[1] ?? 0) / 3;
   const scores = segments.reduce((sum, { count, length }) => sum + count * length * length, 0);
-  return {
-    flops: scores * (2 * products * width + 5 * heads),
-    bytes: moved(...specs),
-  };
+  return { flops: scores * (2 * products * width + 5 * heads) };
 }

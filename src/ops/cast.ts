@@ -1,7 +1,7 @@
 import { castForwardKernel } from '../../shaders/cast.wgsl.js';
 import { byFour, eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, input, type Op, output } from '../graph/op.js';
-import { elements, like, moved, type RealType, realType } from '../graph/tensor.js';
+import { elements, like, type RealType, realType } from '../graph/tensor.js';
 
 type CastAttributes = { readonly dtype: RealType };
 
@@ -26,5 +26,4 @@ export const cast: Op<CastAttributes> = defineOp<CastAttributes>({
     if (!dy || dy.dtype === x?.dtype) return [dy ?? null];
     return [graph.one(cast, [dy], { dtype: realType(x) })];
   },
-  cost: (inputs, outputs) => ({ flops: 0, bytes: moved(...inputs, ...outputs) }),
 });

@@ -11,7 +11,7 @@ import {
   output,
   scratch,
 } from '../graph/op.js';
-import { elements, f32, moved, type RealType, realType, type Spec } from '../graph/tensor.js';
+import { elements, f32, type RealType, realType, type Spec } from '../graph/tensor.js';
 
 /** Up to this many rows one launch sums them; a second dispatch would cost more than it saves. */
 const ONE_SPAN = 64;
@@ -57,7 +57,7 @@ export const columnSum = defineOp<NoAttributes>({
       columnSumLaunch(scratch(0), output(0), spans, columns, spans),
     ];
   },
-  cost: ([x]) => ({ flops: elements(x), bytes: moved(x) }),
+  cost: ([x]) => ({ flops: elements(x) }),
 });
 
 /** With spans of sqrt(rows) rows both launches have the same, shortest serial part. */

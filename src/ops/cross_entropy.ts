@@ -62,10 +62,7 @@ export const crossEntropy = defineOp<NoAttributes>({
     if (!dloss || !needsStudent) return [null, null, null, null];
     return [graph.one(crossEntropyBackward, [...node.inputs, dloss], {}), null, null, null];
   },
-  cost: ([student, teacher]) => ({
-    flops: 5 * elements(student),
-    bytes: 4 * (elements(student) + elements(teacher)),
-  }),
+  cost: ([student]) => ({ flops: 5 * elements(student) }),
 });
 
 /** dstudent of `cross_entropy`. Inputs: its own, dloss [1]. Output: gradient of the student's rows [R, K]. */
@@ -95,8 +92,5 @@ export const crossEntropyBackward = defineOp<NoAttributes>({
       },
     ];
   },
-  cost: ([student, teacher]) => ({
-    flops: 4 * elements(student),
-    bytes: 4 * (2 * elements(student) + elements(teacher)),
-  }),
+  cost: ([student]) => ({ flops: 4 * elements(student) }),
 });

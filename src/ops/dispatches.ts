@@ -26,3 +26,25 @@ export function dispatchParts(
     return { first, count: own, flops: (flops * own) / count };
   });
 }
+
+/** Workgroups of one dispatch in several directions. */
+export interface Block {
+  readonly first: readonly number[];
+  readonly count: readonly number[];
+  readonly flops: number;
+}
+
+/** `dispatchParts` in several directions, the first of which is cut first; none has more than a dispatch may have in one. */
+export function dispatchBlocks(target: Target, counts: readonly number[], flops: number): Block[] {
+  return counts.reduce<Block[]>(
+    (blocks, count) =>
+      blocks.flatMap((block) =>
+        dispatchParts(target, count, block.flops, target.maxWorkgroupsPerDimension).map(({ first, count, flops }) => ({
+          first: [...block.first, first],
+          count: [...block.count, count],
+          flops,
+        })),
+      ),
+    [{ first: [], count: [], flops }],
+  );
+}

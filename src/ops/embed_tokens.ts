@@ -7,17 +7,7 @@ import {
 } from '../../shaders/embed_tokens.wgsl.js';
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { defineOp, GraphError, input, type Launch, misfit, output, scratch } from '../graph/op.js';
-import {
-  elements,
-  f32,
-  moved,
-  type RealType,
-  real,
-  realType,
-  type Spec,
-  sameShape,
-  showShape,
-} from '../graph/tensor.js';
+import { elements, f32, type RealType, real, realType, type Spec, sameShape, showShape } from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
 import {
   checkSegments,
@@ -96,7 +86,7 @@ export const embedTokens = defineOp<EmbedAttributes>({
     const gradients = graph.add(embedTokensBackward, [dtokens, ...mask], attrs);
     return inputs.map((_, i) => gradients[i] ?? null);
   },
-  cost: (_inputs, [tokens]) => ({ flops: elements(tokens), bytes: 2 * moved(tokens) }),
+  cost: (_inputs, [tokens]) => ({ flops: elements(tokens) }),
 });
 
 /**
@@ -131,7 +121,7 @@ export const embedTokensBackward = defineOp<EmbedAttributes>({
       ? [...perSegment, ...maskedLaunches(placed[0], columns, 2 + segments.length, type)]
       : perSegment;
   },
-  cost: ([dtokens]) => ({ flops: elements(dtokens), bytes: 3 * moved(dtokens) }),
+  cost: ([dtokens]) => ({ flops: elements(dtokens) }),
 });
 
 /** dpatches, dpos and the share in dcls of segment number `s`. */

@@ -47,7 +47,7 @@ export const gatherRows: Op<NoAttributes> = defineOp<NoAttributes>({
     if (!x || !index || !dy) return [null, null];
     return [graph.one(scatterRows, [dy, index], { rows: x.shape[0] ?? 0 }), null];
   },
-  cost: (_inputs, [y]) => ({ flops: 0, bytes: 8 * elements(y) }),
+  cost: (_inputs, [y]) => ({ bytes: 8 * elements(y) }),
 });
 
 /** x[index[j]] = y[j], all other rows zero. Inputs: y [n, W], index u32 [n] as for `gatherRows`. Output: x [rows, W]. */
@@ -81,5 +81,4 @@ export const scatterRows: Op<{ rows: number }> = defineOp<{ rows: number }>({
   derivative(graph, { inputs: [, index] }, [dx]) {
     return [index && dx ? graph.one(gatherRows, [dx, index], {}) : null, null];
   },
-  cost: ([y], [x]) => ({ flops: 0, bytes: 8 * elements(y) + 4 * elements(x) }),
 });

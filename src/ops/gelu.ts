@@ -1,7 +1,7 @@
 import { geluBackwardKernel, geluForwardKernel } from '../../shaders/gelu.wgsl.js';
 import { byFour, eachGrid, eachLayout } from '../../shaders/lib/each.js';
 import { defineOp, input, misfit, type NoAttributes, output } from '../graph/op.js';
-import { elements, like, moved, realType, sameShape } from '../graph/tensor.js';
+import { elements, like, realType, sameShape } from '../graph/tensor.js';
 
 /** Flops of one element: a polynomial of degree 9, an exponential, a division. */
 const FLOPS = 30;
@@ -24,10 +24,7 @@ export const gelu = defineOp<NoAttributes>({
     ];
   },
   derivative: (graph, { inputs: [x] }, [dy]) => [x && dy ? graph.one(geluBackward, [x, dy], {}) : null],
-  cost: (inputs, outputs) => ({
-    flops: FLOPS * elements(outputs[0]),
-    bytes: moved(...inputs, ...outputs),
-  }),
+  cost: ([x]) => ({ flops: FLOPS * elements(x) }),
 });
 
 /** dx = dy (Phi(x) + x phi(x)). Inputs: x, dy of one shape, stored alike. Output: dx. */
@@ -51,8 +48,5 @@ export const geluBackward = defineOp<NoAttributes>({
       },
     ];
   },
-  cost: (inputs, outputs) => ({
-    flops: FLOPS * elements(outputs[0]),
-    bytes: moved(...inputs, ...outputs),
-  }),
+  cost: ([x]) => ({ flops: FLOPS * elements(x) }),
 });

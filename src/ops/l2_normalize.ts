@@ -37,7 +37,7 @@ export const l2Normalize = defineOp<Eps>({
   derivative: (graph, { outputs: [y, norm], attrs }, [dy]) => [
     y && norm && dy ? graph.one(l2NormalizeBackward, [y, norm, dy], attrs) : null,
   ],
-  cost: ([x]) => ({ flops: 3 * elements(x), bytes: 8 * elements(x) }),
+  cost: ([x]) => ({ flops: 3 * elements(x) }),
 });
 
 /** dx = (dy - y (y . dy)) / norm, or dy / eps where norm < eps. Inputs: y [R, W], norm [R], dy [R, W]. Output: dx [R, W]. */
@@ -61,5 +61,5 @@ export const l2NormalizeBackward = defineOp<Eps>({
       },
     ];
   },
-  cost: ([y]) => ({ flops: 5 * elements(y), bytes: 12 * elements(y) }),
+  cost: ([y]) => ({ flops: 5 * elements(y) }),
 });

@@ -6,17 +6,7 @@ import {
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { type RowLayout, rowGrid, rowLayout, rowRegisters, rowVariants } from '../../shaders/lib/rows.js';
 import { defineOp, input, misfit, type NoAttributes, output, scratch } from '../graph/op.js';
-import {
-  elements,
-  f32,
-  like,
-  moved,
-  type RealType,
-  realType,
-  type Spec,
-  sameShape,
-  showShape,
-} from '../graph/tensor.js';
+import { elements, f32, like, type RealType, realType, type Spec, sameShape, showShape } from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
 
 /** @throws GraphError unless x is a matrix [R, W] and the others have the shapes that are said, in terms of its own */
@@ -81,7 +71,7 @@ export const layernorm = defineOp<{ readonly eps: number; readonly dtype?: RealT
     const [dx = null, dgamma = null, dbeta = null] = graph.add(layernormBackward, [x, gamma, stats, dy], {});
     return [needX ? dx : null, needGamma ? dgamma : null, needBeta ? dbeta : null];
   },
-  cost: ([x], [y]) => ({ flops: 8 * elements(x), bytes: moved(x, y) }),
+  cost: ([x]) => ({ flops: 8 * elements(x) }),
 });
 
 /**
@@ -135,5 +125,5 @@ export const layernormBackward = defineOp<NoAttributes>({
       columnSumLaunch(scratch(1), output(2), spans, columns, spans),
     ];
   },
-  cost: ([x, , , dy], [dx]) => ({ flops: 16 * elements(x), bytes: moved(x, dy, dx) }),
+  cost: ([x]) => ({ flops: 16 * elements(x) }),
 });

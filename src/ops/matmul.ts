@@ -21,7 +21,6 @@ import {
 import {
   elements,
   f32,
-  moved,
   type RealType,
   realType,
   type Spec,
@@ -31,7 +30,7 @@ import {
 } from '../graph/tensor.js';
 import { costsOf } from './adapters.js';
 import { columnSum, columnSumLaunch } from './column_sum.js';
-import { dispatchParts } from './dispatches.js';
+import { dispatchBlocks } from './dispatches.js';
 
 /** Which operands are stored transposed, and what is wanted besides y. */
 export type MatmulAttributes = Attributes & {
@@ -120,13 +119,9 @@ export const matmul = defineOp<MatmulAttributes>({
       needs[2] ? graph.one(columnSum, [dy], {}) : null,
     ];
   },
-  cost(inputs, outputs, { transA, sums }) {
-    const [y] = outputs;
-    const inner = inputs[0]?.shape.at(transA ? -2 : -1) ?? 0;
-    return {
-      flops: 2 * inner * elements(y) + (sums ? elements(inputs[0]) : 0),
-      bytes: moved(...inputs, ...outputs),
-    };
+  cost([a], [y], { transA, sums }) {
+    const inner = a?.shape.at(transA ? -2 : -1) ?? 0;
+    return { flops: 2 * inner * elements(y) + (sums ? elements(a) : 0) };
   },
 });
 
@@ -191,15 +186,10 @@ export function productLaunches(placed: PlacedProduct, tiling: Tiling, target: T
   const { batch, rows, columns, inner, transA, transB, types, operands, biased, rowStride, firstB, firstY } = placed;
   const { tileRows, tileColumns, splits, span } = tiling;
   const kernel = tiling.kernel(splits > 1 ? 'f32' : types.y);
-  const [tiles, columnTiles] = [Math.ceil(rows / tileRows), Math.ceil(columns / tileColumns)];
-  // One row of tiles may be too much: of the gradient of weights, whose inner axis is all rows of a batch.
-  const parts = dispatchParts(
-    target,
-    tiles,
-    2 * batch * rows * columns * inner,
-    target.maxWorkgroupsPerDimension,
-  ).flatMap((across) => dispatchParts(target, columnTiles, across.flops).map((along) => ({ across, along })));
-  return parts.map(({ across, along }) => ({
+  // One row of tiles may be too much, or one tile: of the gradient of weights, whose inner axis is all rows of a batch.
+  const tiles = [Math.ceil(rows / tileRows), Math.ceil(columns / tileColumns), batch * splits];
+  const blocks = dispatchBlocks(target, tiles, 2 * batch * rows * columns * inner);
+  return blocks.map(({ first: [tile = 0, columnTile = 0, part = 0], count: [y = 1, x = 1, z = 1], flops }) => ({
     kernel,
     bindings: operands,
     params: {
@@ -208,6 +198,7 @@ export function productLaunches(placed: PlacedProduct, tiling: Tiling, target: T
       inner,
       span,
       splits,
+      batches: batch,
       a_batch: rows * inner,
       a_row: transA ? 1 : (rowStride ?? inner),
       a_inner: transA ? rows : 1,
@@ -217,11 +208,12 @@ export function productLaunches(placed: PlacedProduct, tiling: Tiling, target: T
       b_first: firstB ?? 0,
       y_first: firstY ?? 0,
       bias_on: biased ? 1 : 0,
-      first_tile: across.first,
-      first_column_tile: along.first,
+      first_tile: tile,
+      first_column_tile: columnTile,
+      first_part: part,
     },
-    workgroups: [along.count, across.count, batch * splits],
-    flops: along.flops,
+    workgroups: [x, y, z],
+    flops,
   }));
 }
 

@@ -52,7 +52,7 @@ export const meanPatches = defineOp<Segments>({
       }),
     ),
   derivative: (graph, { attrs }, [dmean]) => [dmean ? graph.one(meanPatchesBackward, [dmean], attrs) : null],
-  cost: ([tokens]) => ({ flops: elements(tokens), bytes: 4 * elements(tokens) }),
+  cost: ([tokens]) => ({ flops: elements(tokens) }),
 });
 
 /** dtokens of `mean_patches`. Input: dmean [S, W]. Output: dtokens [R, W], zero for the first row of each sequence. */
@@ -73,5 +73,5 @@ export const meanPatchesBackward = defineOp<Segments>({
         bindings: { dmean: input(0), dtokens: output(0) },
       }),
     ),
-  cost: (_inputs, [dtokens]) => ({ flops: elements(dtokens), bytes: 4 * elements(dtokens) }),
+  cost: (_inputs, [dtokens]) => ({ flops: elements(dtokens) }),
 });

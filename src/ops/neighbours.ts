@@ -1,7 +1,7 @@
 import { eachGrid } from '../../shaders/lib/each.js';
 import { neighboursClearKernel, neighboursMarkKernel } from '../../shaders/neighbours.wgsl.js';
 import { type Attributes, defineOp, GraphError, input, type Launch, misfit, output, scratch } from '../graph/op.js';
-import { f32, moved, u32 } from '../graph/tensor.js';
+import { elements, f32, u32 } from '../graph/tensor.js';
 import { mergeLaunch, partialLists, planSearch, searchLaunches, searchVariants } from './search.js';
 
 /** Lists are kept in registers: no longer than this. `sop.<level>.neighbours` allows as many. */
@@ -74,8 +74,5 @@ export const neighbours = defineOp<NeighboursAttributes>({
       ...(several ? [mergeLaunch(plan, call, found, best)] : []),
     ];
   },
-  cost: ([memory, anchors], outputs) => ({
-    flops: 2 * (memory?.shape[0] ?? 0) * (memory?.shape[1] ?? 0) * (anchors?.shape[0] ?? 0),
-    bytes: moved(memory, anchors, ...outputs),
-  }),
+  cost: ([memory, anchors]) => ({ flops: 2 * elements(memory) * elements(anchors) }),
 });

@@ -1,7 +1,7 @@
 import { byFour, eachGrid } from '../../shaders/lib/each.js';
 import { patchifyForwardKernel } from '../../shaders/patchify.wgsl.js';
 import { defineOp, GraphError, input, type Launch, misfit, output } from '../graph/op.js';
-import { elements, moved, type RealType, realType, type Spec } from '../graph/tensor.js';
+import { elements, type RealType, realType, type Spec } from '../graph/tensor.js';
 
 /** Patches of all images of one tensor. */
 function patches({ shape: [images = 0, , height = 0, width = 0] }: Spec, patch: number): number {
@@ -45,5 +45,4 @@ export const patchify = defineOp<{ readonly patch: number; readonly dtype?: Real
       };
     });
   },
-  cost: (images, outputs) => ({ flops: 0, bytes: moved(...images, ...outputs) }),
 });

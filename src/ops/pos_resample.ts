@@ -48,10 +48,7 @@ export const posResample = defineOp<Grids>({
     launch(resampled, attrs, posResampleForwardKernel, { pos: input(0), resampled: output(0) }),
   ],
   derivative: (graph, { attrs }, [dout]) => [dout ? graph.one(posResampleBackward, [dout], attrs) : null],
-  cost: ([pos], [out]) => ({
-    flops: 40 * elements(out),
-    bytes: 4 * (elements(pos) + elements(out)),
-  }),
+  cost: (_pos, [out]) => ({ flops: 40 * elements(out) }),
 });
 
 /** The transpose of `posResample`, with its attributes. Input: dout [1 + to, W]. Output: dpos [1 + from, W]. */
@@ -64,8 +61,5 @@ export const posResampleBackward = defineOp<Grids>({
   launches: ({ outputs: [dpos], attrs }) => [
     launch(dpos, attrs, posResampleBackwardKernel, { dout: input(0), dpos: output(0) }),
   ],
-  cost: ([dout], [dpos]) => ({
-    flops: 40 * elements(dout),
-    bytes: 4 * (elements(dpos) + elements(dout)),
-  }),
+  cost: ([dout]) => ({ flops: 40 * elements(dout) }),
 });

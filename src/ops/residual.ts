@@ -2,7 +2,7 @@ import { byFour, eachBatchGrid, eachLayout } from '../../shaders/lib/each.js';
 import { type ResidualVariant, residualBackwardKernel, residualForwardKernel } from '../../shaders/residual.wgsl.js';
 import type { Kernel } from '../graph/kernel.js';
 import { defineOp, input, type Launch, misfit, type OpCall, type Operand, output } from '../graph/op.js';
-import { elements, like, moved, realType, type Spec, sameShape } from '../graph/tensor.js';
+import { elements, like, realType, type Spec, sameShape } from '../graph/tensor.js';
 import { checkSegments, placeSegments, type Segment, totalSequences } from './segments.js';
 
 type ResidualAttributes = { readonly row: number; readonly segments: readonly Segment[] };
@@ -55,10 +55,7 @@ export const residual = defineOp<ResidualAttributes>({
     if (!dy || !keep) return [null, null, null];
     return [dy, needBranch ? graph.one(residualBackward, [dy, keep], attrs) : null, null];
   },
-  cost: ([x, branch], outputs) => ({
-    flops: 2 * elements(x),
-    bytes: moved(x, branch, ...outputs),
-  }),
+  cost: ([x]) => ({ flops: 2 * elements(x) }),
 });
 
 /** dbranch = keep[row, s] dy. Inputs: dy [R, W], keep [D, S]. Output: dbranch [R, W]. */
@@ -71,5 +68,5 @@ export const residualBackward = defineOp<ResidualAttributes>({
   },
   launches: (call) =>
     launches(call.inputs[0], call, residualBackwardKernel, { dy: input(0), keep: input(1), dbranch: output(0) }),
-  cost: ([dy], outputs) => ({ flops: elements(dy), bytes: moved(dy, ...outputs) }),
+  cost: ([dy]) => ({ flops: elements(dy) }),
 });

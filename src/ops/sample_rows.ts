@@ -34,5 +34,4 @@ export const sampleRows = defineOp<SampleRowsAttributes>({
       },
     ];
   },
-  cost: (_inputs, _outputs, { count }) => ({ flops: 0, bytes: 4 * count }),
 });

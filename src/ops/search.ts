@@ -43,14 +43,26 @@ export function planSearch(
   const tile = chooseRowTile(target, similarities(memory, anchors), variant);
   const tiles = Math.ceil(anchors / tileRows(tile));
   const blocks = Math.ceil(rows / tile.columns);
-  const span = tile.columns * Math.ceil(blocks / Math.min(blocks, Math.ceil(costsOf(target).searches / tiles)));
+  const wanted = Math.ceil(blocks / Math.min(blocks, Math.ceil(costsOf(target).searches / tiles)));
+  // What one workgroup does is more than a dispatch may only of a memory of a million rows.
+  const most = Math.floor(target.maxDispatchFlops / groupFlops({ tile, width, span: tile.columns }));
+  const span = tile.columns * Math.max(1, Math.min(wanted, most));
   return { rows, width, k, tile, span, ranges: Math.ceil(rows / span), target };
 }
 
-/** Anchors that one dispatch may search for, whole tiles. */
-export function anchorsOfDispatch({ rows, width, tile, target }: SearchPlan): number {
-  const tiles = Math.floor(target.maxDispatchFlops / (2 * rows * width * tileRows(tile)));
-  return Math.max(1, tiles) * tileRows(tile);
+/** Work of a workgroup. */
+const groupFlops = ({ span, width, tile }: Pick<SearchPlan, 'span' | 'width' | 'tile'>): number =>
+  2 * tileRows(tile) * span * width;
+
+/** Anchors that one dispatch may search for, whole tiles: at least one, if only in some of the ranges. */
+export function anchorsOfDispatch(plan: SearchPlan): number {
+  const tiles = Math.floor(plan.target.maxDispatchFlops / (plan.ranges * groupFlops(plan)));
+  return Math.max(1, tiles) * tileRows(plan.tile);
+}
+
+/** Ranges that one dispatch may search for a tile of anchors. */
+export function rangesOfDispatch(plan: SearchPlan): number {
+  return dispatchParts(plan.target, plan.ranges, plan.ranges * groupFlops(plan))[0]?.count ?? 1;
 }
 
 /** Lists of each range, of `anchors` anchors: index and score. */
@@ -86,9 +98,8 @@ export function searchLaunches(plan: SearchPlan, call: SearchCall, to: Lists): L
   const { memory, anchors, first, count, marks, counted, similarity } = call;
   const kernel = neighboursSearchKernel({ tile, k, marked: !!marks, counted: !!counted, stored: !!similarity });
   const groups = Math.ceil(count / tileRows(tile)) * ranges;
-  const flops = groups * 2 * tileRows(tile) * span * width;
-  // What the device counts is cut by the caller: its workgroups are one list.
-  const parts = counted ? [{ first: 0, count: groups, flops }] : dispatchParts(target, groups, flops);
+  // Where the device counts the anchors, it is told of as many as one dispatch takes, or of a tile of which each takes some ranges.
+  const parts = dispatchParts(target, groups, groups * groupFlops(plan));
   return parts.map(({ first: first_group, count: parted, flops }): Launch => {
     const end_group = first_group + parted;
     return {

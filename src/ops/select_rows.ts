@@ -2,9 +2,13 @@ import { eachGrid } from '../../shaders/lib/each.js';
 import { selectRowsRankKernel, selectRowsWeighKernel } from '../../shaders/select_rows.wgsl.js';
 import { defineOp, input, misfit, output, scratch } from '../graph/op.js';
 import { u32 } from '../graph/tensor.js';
+import { dispatchParts } from './dispatches.js';
 import { checkDraw, type Draw } from './draws.js';
 
 export type SelectRowsAttributes = Draw;
+
+/** Operations of a comparison of two keys: each candidate's is compared with all. */
+const COMPARISON = 6;
 
 /**
  * `count` of M candidates, drawn without replacement with weights 1 / (std / (|mean| + 1e-8) + 1e-8) of their k scores,
@@ -26,7 +30,7 @@ export const selectRows = defineOp<SelectRowsAttributes>({
     return [u32(attrs.count)];
   },
   scratch: ({ inputs: [candidates] }) => [u32(4 * quadsOf(candidates?.shape))],
-  launches({ inputs: [candidates, score], attrs: { count, stream, seed, step } }) {
+  launches({ inputs: [candidates, score], attrs: { count, stream, seed, step }, target }) {
     const [rows = 0] = candidates?.shape ?? [];
     const quads = quadsOf(candidates?.shape);
     return [
@@ -43,17 +47,14 @@ export const selectRows = defineOp<SelectRowsAttributes>({
         },
         workgroups: eachGrid(4 * quads),
       },
-      {
+      ...dispatchParts(target, rows, COMPARISON * rows * rows).map(({ first, count: own, flops }) => ({
         kernel: selectRowsRankKernel(),
         bindings: { candidates: input(0), keys: scratch(0), anchors: output(0) },
-        params: { count: rows, quads, selected: count },
-        workgroups: eachGrid(rows),
-      },
+        params: { count: own, first, quads, selected: count },
+        workgroups: eachGrid(own),
+        flops,
+      })),
     ];
-  },
-  cost: ([candidates, score], _outputs, { count }) => {
-    const [rows = 0] = candidates?.shape ?? [];
-    return { flops: 0, bytes: 4 * (rows * (1 + (score?.shape[1] ?? 0)) + count) };
   },
 });
 

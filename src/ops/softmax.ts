@@ -27,7 +27,7 @@ export const softmax = defineOp<NoAttributes>({
     ];
   },
   derivative: (graph, { outputs: [y] }, [dy]) => [y && dy ? graph.one(softmaxBackward, [y, dy], {}) : null],
-  cost: ([x]) => ({ flops: 5 * elements(x), bytes: 8 * elements(x) }),
+  cost: ([x]) => ({ flops: 5 * elements(x) }),
 });
 
 /** dx = y (dy - sum(y dy)) for each row. Inputs: y [R, N], a softmax; dy [R, N]. Output: dx [R, N]. */
@@ -50,7 +50,7 @@ export const softmaxBackward = defineOp<NoAttributes>({
       },
     ];
   },
-  cost: ([y]) => ({ flops: 4 * elements(y), bytes: 12 * elements(y) }),
+  cost: ([y]) => ({ flops: 4 * elements(y) }),
 });
 
 interface Rows {

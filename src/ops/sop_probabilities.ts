@@ -20,9 +20,9 @@ import {
   type Scalar,
   scratch,
 } from '../graph/op.js';
-import { f32, like, moved, type Spec } from '../graph/tensor.js';
+import { f32, like, type Spec } from '../graph/tensor.js';
 import { columnSumLaunch } from './column_sum.js';
-import { dispatchParts } from './dispatches.js';
+import { dispatchBlocks } from './dispatches.js';
 import { chooseTiling, productLaunches } from './matmul.js';
 import { chooseRowTile, type RowProducts, rowTileVariants } from './row-tiles.js';
 
@@ -57,12 +57,11 @@ export const sopProbabilities = defineOp<SopAttributes>({
     const layout = rowLayout(call.target, 0);
     const kernel = sopProbabilitiesTilesKernel(variant);
     return [
-      ...rowParts(call.target, rows, variant, 2 * rows * count * depth).map((part) => ({
+      ...tileBlocks(call.target, variant, rows, tiles, 2 * rows * count * depth).map(({ first, ...block }) => ({
         kernel,
         bindings: { u: input(0), d: input(1), s: input(2), p: output(0), partial_sums: scratch(0) },
-        params: { ...params, tiles, first_tile: part.first },
-        workgroups: [part.count, tiles, 1] as const,
-        flops: part.flops,
+        params: { ...params, tiles, ...first },
+        ...block,
       })),
       {
         kernel: sopProbabilitiesNormalizeKernel(layout),
@@ -102,29 +101,31 @@ export const sopProbabilitiesBackward = defineOp<SopAttributes>({
         workgroups: rowGrid(layout, rows),
       },
     ];
-    for (const { first, product, tiling, term } of spans) {
+    for (const { start, product, tiling, term } of spans) {
+      const tiles = Math.ceil(product.inner / variant.columns);
       launches.push(
-        ...rowParts(call.target, rows, variant, 2 * rows * product.inner * depth).map((part) => ({
-          kernel: weigh,
-          bindings: {
-            u: input(0),
-            d: input(1),
-            s: input(2),
-            stats: input(3),
-            sums: scratch(0),
-            dp: input(5),
-            w: scratch(1),
-          },
-          params: { ...params, first_tile: part.first, span_tile: first / variant.columns, stride },
-          workgroups: [part.count, Math.ceil(product.inner / variant.columns), 1] as const,
-          flops: part.flops,
-        })),
+        ...tileBlocks(call.target, variant, rows, tiles, 2 * rows * product.inner * depth).map(
+          ({ first, ...block }) => ({
+            kernel: weigh,
+            bindings: {
+              u: input(0),
+              d: input(1),
+              s: input(2),
+              stats: input(3),
+              sums: scratch(0),
+              dp: input(5),
+              w: scratch(1),
+            },
+            params: { ...params, ...first, span_tile: start / variant.columns, stride },
+            ...block,
+          }),
+        ),
         ...productLaunches(
           {
             ...product,
             operands: { a: scratch(1), b: input(1), bias: input(1), y: du },
             rowStride: stride,
-            firstB: first * depth,
+            firstB: start * depth,
             firstY: term * rows * depth,
           },
           tiling,
@@ -159,13 +160,20 @@ function sizes(call: OpCall<SopAttributes>) {
     tile_sops: tileSops(variant),
     others: sops > 1 ? 1 / (sops - 1) : 0,
     temperature: temperature.slot,
+    span_tile: 0,
   };
   return { rows, sops, depth, count, tiles: Math.ceil(sops / tileSops(variant)), variant, params };
 }
 
-/** Tiles of rows, cut where a dispatch would do too much. */
-const rowParts = (target: Target, rows: number, tile: RowTile, flops: number) =>
-  dispatchParts(target, Math.ceil(rows / tileRows(tile)), flops);
+/** Tiles of rows and of SOPs, cut where a dispatch would do too much. */
+const tileBlocks = (target: Target, tile: RowTile, rows: number, tiles: number, flops: number) =>
+  dispatchBlocks(target, [Math.ceil(rows / tileRows(tile)), tiles], flops).map(
+    ({ first: [first_tile = 0, first_sop_tile = 0], count: [x = 1, y = 1], flops }) => ({
+      first: { first_tile, first_sop_tile },
+      workgroups: [x, y, 1] as const,
+      flops,
+    }),
+  );
 
 /** Bytes that the weights of a span may take, where one binding can hold that. */
 const SPAN_BYTES = 2 ** 24;
@@ -190,14 +198,14 @@ function backwardSizes(call: OpCall<SopAttributes>) {
     const tiling = chooseTiling(product, target, undefined, parts);
     const term = terms;
     terms += tiling.splits;
-    return { first: i * span, product, tiling, term };
+    return { start: i * span, product, tiling, term };
   });
   return { ...forward, stride: 4 * Math.ceil(span / 4), spans, terms };
 }
 
 /** Forward the logits, backward the weights times D: one product of R x J x d each. */
-function cost(inputs: readonly Spec[], outputs: readonly Spec[]) {
-  const [rows = 0, depth = 0] = inputs[0]?.shape ?? [];
-  const [count = 0] = inputs[1]?.shape ?? [];
-  return { flops: rows * count * (2 * depth + 8), bytes: moved(...inputs, ...outputs) };
+function cost([u, d]: readonly Spec[]) {
+  const [rows = 0, depth = 0] = u?.shape ?? [];
+  const [count = 0] = d?.shape ?? [];
+  return { flops: rows * count * (2 * depth + 8) };
 }

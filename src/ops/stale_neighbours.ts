@@ -6,9 +6,17 @@ import {
   staleNeighboursMarkKernel,
 } from '../../shaders/stale_neighbours.wgsl.js';
 import { defineOp, GraphError, input, type Launch, misfit, type OpCall, output, scratch } from '../graph/op.js';
-import { elements, f32, moved, type Spec, u32 } from '../graph/tensor.js';
+import { elements, f32, type Spec, u32 } from '../graph/tensor.js';
 import { lanes } from './lanes.js';
-import { anchorsOfDispatch, mergeLaunch, partialLists, planSearch, searchLaunches, searchVariants } from './search.js';
+import {
+  anchorsOfDispatch,
+  mergeLaunch,
+  partialLists,
+  planSearch,
+  rangesOfDispatch,
+  searchLaunches,
+  searchVariants,
+} from './search.js';
 
 /** `k`: a list that is shorter is stale. `capacity`: entries of a list, m. `expected`: stale rows that the work is cut for. */
 export type StaleNeighboursAttributes = {
@@ -80,7 +88,7 @@ export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
       {
         kernel: staleNeighboursCompactKernel({ lanes: lanes(target) }),
         bindings: { slot, rows: output(0), total: output(1), workgroups: scratch(0) },
-        params: { size, capacity: most, chunks, chunk, tile: tileRows(plan.tile), ranges: plan.ranges },
+        params: { size, capacity: most, chunks, chunk, tile: tileRows(plan.tile), ranges: rangesOfDispatch(plan) },
         workgroups: [1, 1, 1],
       },
       ...searches.flat(),
@@ -90,10 +98,7 @@ export const staleNeighbours = defineOp<StaleNeighboursAttributes>({
     const known = new Uint32Array(elements(length)).fill(capacity);
     return new Map([[1, known.fill(0, 0, expected)]]);
   },
-  cost: ([memory], [, ...outputs], { expected }) => ({
-    flops: 2 * elements(memory) * expected,
-    bytes: moved(memory, ...outputs),
-  }),
+  cost: ([memory], _outputs, { expected }) => ({ flops: 2 * elements(memory) * expected }),
 });
 
 function drawnRows(drawn: readonly Spec[]): number {

@@ -37,5 +37,5 @@ export const updateFifo = defineOp<NoAttributes>({
       },
     ];
   },
-  cost: ([, , , rows]) => ({ flops: 0, bytes: 8 * elements(rows) }),
+  cost: ([, , , rows]) => ({ bytes: 8 * elements(rows) }),
 });

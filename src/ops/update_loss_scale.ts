@@ -26,7 +26,6 @@ export const updateLossScale = defineOp<{ readonly interval: number }>({
       workgroups: [1, 1, 1],
     },
   ],
-  cost: (inputs, outputs) => ({ flops: 1, bytes: moved(...inputs, ...outputs) }),
 });
 
 /** gradients = gradients / scale. Inputs: gradients [4 n] (changed), scale [1]. No outputs. */

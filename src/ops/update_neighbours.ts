@@ -41,7 +41,7 @@ export const updateNeighboursFill = defineOp<NoAttributes>({
   launches: ({ inputs: [, rows, , , index] }) => [
     fill(index, rows?.shape[0] ?? 0, { rows: input(1), fresh_index: input(2), fresh_score: input(3) }, listsAt(4)),
   ],
-  cost: ([, , index]) => ({ flops: 0, bytes: 4 * moved(index) }),
+  cost: ([, , index]) => ({ bytes: 4 * moved(index) }),
 });
 
 /** `batch`: rows that were inserted into the memory, B. */
@@ -120,10 +120,7 @@ export const updateNeighboursInsert = defineOp<UpdateNeighboursInsertAttributes>
       fill(index, fresh, { rows, fresh_index: own.index, fresh_score: own.score }, lists),
     ];
   },
-  cost: ([, memory, , ...lists], _outputs, { batch }) => ({
-    flops: 2 * Math.min(batch, memory?.shape[0] ?? 0) * elements(memory),
-    bytes: moved(memory, ...lists),
-  }),
+  cost: ([, memory], _outputs, { batch }) => ({ flops: 2 * Math.min(batch, memory?.shape[0] ?? 0) * elements(memory) }),
 });
 
 /** Operands of the lists, which are inputs from number `first` on. */

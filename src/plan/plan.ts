@@ -2,7 +2,7 @@ import { ExitCode, SopError } from '../errors.js';
 import type { Target } from '../gpu/target.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Kernel } from '../graph/kernel.js';
-import { type Cost, GraphError, type Launch, type Operand } from '../graph/op.js';
+import { type Cost, costOf, GraphError, type Launch, type Operand } from '../graph/op.js';
 import { bytes, type Tensor } from '../graph/tensor.js';
 import { BindingError, bindingLimit } from './binding-limit.js';
 import { lifetimes, type Temporary, temporary } from './lifetimes.js';
@@ -138,8 +138,6 @@ export function plan(graph: Graph, target: Target, kept: readonly Tensor[] = [])
     range,
   };
 }
-
-const costOf = ({ op, inputs, outputs, attrs }: Node): Cost => op.cost(inputs, outputs, attrs);
 
 /** All that the launches of a node depend on, besides the target. */
 function signature({ op, inputs, outputs, attrs }: Node): string {
