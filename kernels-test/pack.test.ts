@@ -55,7 +55,9 @@ test('the package holds what it needs, of the tests only the references that ben
       `${path} is not packed`,
     );
   const strangers = paths.filter((path) =>
-    /\.test\.|-support|harness|interpreter|soak|tiny-run|fixtures|peers|tsbuildinfo|^(src|shaders|kernels-test|bench|runs)\//.test(path),
+    /\.test\.|-support|harness|interpreter|soak|tiny-run|fixtures|peers|tsbuildinfo|^(src|shaders|kernels-test|bench|runs)\//.test(
+      path,
+    ),
   );
   assert.equal(strangers, [], 'packed by mistake');
 });
