@@ -82,6 +82,8 @@ export const matmulTests = [
       sized({ rows: 197, inner: 49, columns: 65 }),
       sized({ batch: 2, rows: 5, inner: 300, columns: 7, transA: true }),
       sized({ rows: 33, inner: 1409, columns: 9, transA: true }),
+      // Four columns are stored at a time, and a has fewer numbers than that.
+      sized({ rows: 3, inner: 1, columns: 4 }),
     ],
     gradient: { inputs: [0, 1], outputs: [0] },
   }),

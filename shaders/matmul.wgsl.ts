@@ -2,7 +2,7 @@
 //
 //   a      [batch, rows, inner] or [batch, inner, rows]      element (r, k) at batch a_batch + r a_row + k a_inner
 //   b      [batch, inner, columns] or [batch, columns, inner]        b_first + batch b_batch + k b_inner + c b_column
-//   bias   [columns], added where `bias_on` is 1; else anything may be bound
+//   bias   [columns], added where `bias_on` is 1; else b is bound, which is never too small
 //   y      [splits, batch, rows, columns]: split s holds the sum over k in [s span, (s + 1) span), split 0 the bias
 //   sums   [splits, batch, rows], where asked for: the sum of op(a) over k. With a = dy^T that is the gradient of a bias,
 //          from numbers that the gradient of the weights has loaded already

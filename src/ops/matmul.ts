@@ -156,7 +156,8 @@ function matmulLaunches(sizes: Product, tiling: Tiling, biased: boolean, target:
   const { batch, rows, columns, sums, types } = sizes;
   const { splits } = tiling;
   const result = (index: number): Operand => (splits > 1 ? scratch(index) : output(index));
-  const operands = { a: input(0), b: input(1), bias: input(biased ? 2 : 0), y: result(0) };
+  // Where a kernel stores four columns at a time, b is large enough to be bound as such numbers; a may not be.
+  const operands = { a: input(0), b: input(1), bias: input(biased ? 2 : 1), y: result(0) };
   const products = productLaunches(
     { ...sizes, operands: { ...operands, ...(sums && { sums: result(1) }) }, biased },
     tiling,
@@ -170,7 +171,7 @@ function matmulLaunches(sizes: Product, tiling: Tiling, biased: boolean, target:
   return [...products, ...additions];
 }
 
-/** A product and where it is computed: what an op binds to `a`, `b`, `bias` (anything, unless `biased`), `y` and `sums`. */
+/** A product and where it is computed: what an op binds to `a`, `b`, `bias` (b, unless `biased`), `y` and `sums`. */
 export interface PlacedProduct extends Product {
   readonly operands: Launch['bindings'];
   readonly biased?: boolean;
