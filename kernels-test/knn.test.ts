@@ -33,6 +33,12 @@ test('top-5 looks for the class among the five with most votes', () => {
   assert.equal(top5, { 1: 0, 7: 50 }, 'class 2 comes fifth, class 1 sixth; at k = 1 neither has a vote');
 });
 
+test('a class without votes is not among the five, where there are fewer than that', () => {
+  const found = { k: 2, index: Int32Array.of(0, 1), score: Float32Array.of(0.9, 0.5) };
+  const { top5 } = classify(found, Int32Array.of(1, 0), Int32Array.of(0), 3, [1, 2]);
+  assert.equal(top5, { 1: 0, 2: 100 });
+});
+
 test('equal votes go to the lower class, more neighbours than there are to no one', () => {
   const found = { k: 2, index: Int32Array.of(0, 1), score: Float32Array.of(0.5, 0.5) };
   assert.equal(classify(found, Int32Array.of(4, 3), Int32Array.of(3), 5, [2, 10]).top1, { 2: 100 });

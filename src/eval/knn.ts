@@ -108,10 +108,13 @@ export function classify(
   return { top1, top5: percent('top5'), bestK };
 }
 
-/** How many classes come before `label`: those with more votes, and lower ones with as many. A class without votes is last. */
+/**
+ * How many classes come before `label`: those with more votes, and lower ones with as many. A class without votes has no
+ * place, however few classes there are.
+ */
 function rank(votes: Float64Array, label: number): number {
   const own = votes[label]!;
-  if (!(own > 0)) return votes.length;
+  if (!(own > 0)) return Number.POSITIVE_INFINITY;
   let before = 0;
   for (let c = 0; c < votes.length; c++) if (votes[c]! > own || (votes[c] === own && c < label)) before += 1;
   return before;
