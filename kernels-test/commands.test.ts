@@ -178,6 +178,7 @@ test('settings of the command line are checked against the weights', async () =>
   const common = ['export', '--weights', weights, '--output', path('never.safetensors')];
   await failsWith(64, [...common, '--set', 'model.heads=5'], /divisor of model\.width 64/);
   await failsWith(64, [...common, '--set', 'model.width=128'], /has 64/);
+  await failsWith(64, [...common, '--set', 'model.mlp_ratio=2.01'], /has 2, .* 2\.01/);
   await failsWith(64, [...common, '--set', 'model.headz=2'], /did you mean model\.heads/);
   writeFileSync(path('tiny.yaml'), 'model: { arch: tiny, patch_size: 8, image_size: 16 }\n');
   await failsWith(78, [...common, '--config', path('tiny.yaml')], /model\.width/);
@@ -185,7 +186,9 @@ test('settings of the command line are checked against the weights', async () =>
 });
 
 test('export: timm and Hugging Face, with all that their readers must know', async () => {
-  await succeeds('export', '--weights', weights, '--output', path('copy.safetensors'));
+  // 128.4 rounds to the 128 of the file, as it does for `train`.
+  const rounded = ['--set', 'model.mlp_ratio=2.006'];
+  await succeeds('export', '--weights', weights, '--output', path('copy.safetensors'), ...rounded);
   const copy = decodeSafetensors(readFileSync(path('copy.safetensors')));
   for (const array of arrays) assert.equal(copy.tensors.get(array.name), array);
   assert.is(copy.tensors.size, arrays.length);

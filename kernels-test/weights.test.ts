@@ -50,6 +50,9 @@ test('a bare timm file needs no configuration: sizes follow from shapes', () => 
   assert.equal([statistics, globalFeature, step, notes], [IMAGENET, 'cls', null, []]);
   const wide = { ...unusual, width: 128, heads: 2, mlpRatio: 4, depth: 1 };
   assert.equal(load(randomWeights(wide)).vit, wide, 'heads of 64 by default');
+  // 22 (15 / 22) is 14.999999999999998, of which timm takes the whole part.
+  const narrow = load(randomWeights({ ...unusual, width: 22, heads: 2, mlpRatio: 15 / 22 }), { heads: 2 });
+  assert.equal([Math.floor(22 * narrow.vit.mlpRatio), Math.round(22 * narrow.vit.mlpRatio)], [15, 15]);
   const grey = load(randomWeights({ ...wide, channels: 1 }));
   assert.is(grey.statistics, null, "a grey encoder's statistics are those of its training set");
   assert.equal(imageFormat(grey, { mean: [0.25], std: [0.5] }), { channels: 1, size: 20, mean: [0.25], std: [0.5] });

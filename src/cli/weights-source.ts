@@ -196,8 +196,11 @@ async function settings(
     'model.mlp_ratio': model.mlp_ratio,
     'model.patch_size': model.patch_size,
   };
+  // A ratio may be any that rounds to the file's hidden width, as for `train`.
+  const size = (key: (typeof fixedKeys)[number], value: number): number =>
+    key === 'model.mlp_ratio' ? Math.round(vit.width * value) : value;
   for (const key of fixedKeys) {
-    if (Math.abs(got[key] - Number(own.get(key))) <= 1e-6 * got[key]) continue;
+    if (size(key, got[key]) === size(key, Number(own.get(key)))) continue;
     const given = layers.findLast((layer) => layer.settings.has(key) || layer.settings.has('model.arch'));
     const what = 'setting does not fit the weights';
     const why = `${where} has ${String(own.get(key))}, ${given?.name ?? 'settings'} ${got[key]}`;

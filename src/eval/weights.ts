@@ -5,7 +5,7 @@ import { perChannel, type Statistics } from '../data/statistics.js';
 import { ExitCode, SopError } from '../errors.js';
 import { sameShape, showShape } from '../graph/tensor.js';
 import type { InitStd, ParameterSpec } from '../nn/parameters.js';
-import { MASKED_EMBED, type VitShape, vitSpecs } from '../nn/vit.js';
+import { MASKED_EMBED, mlpRatioOf, type VitShape, vitSpecs } from '../nn/vit.js';
 import type { NetworkShape } from '../sop/networks.js';
 import type { Weights } from './encoder.js';
 import { resamplePositions } from './positions.js';
@@ -118,7 +118,7 @@ function factsOf(
     width,
     depth: blocks.size,
     heads,
-    mlpRatio: hidden / width,
+    mlpRatio: mlpRatioOf(hidden, width),
     patch,
     channels,
     imageSize: side * patch,

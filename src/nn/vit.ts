@@ -41,6 +41,12 @@ export function gridSide(imageSize: number, patch: number): number {
   return imageSize / patch;
 }
 
+/** The MLP ratio of a hidden width: never so little too small that timm's `int(width * mlp_ratio)` is one less. */
+export function mlpRatioOf(hidden: number, width: number): number {
+  const ratio = hidden / width;
+  return Math.floor(width * ratio) < hidden ? ratio * (1 + Number.EPSILON) : ratio;
+}
+
 /** Parameters of the backbone in timm's order and shapes. */
 export function vitSpecs(vit: VitShape): ParameterSpec[] {
   const { width, depth, patch, channels, initStd } = vit;

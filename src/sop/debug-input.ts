@@ -122,7 +122,7 @@ function networkOf(tensors: DebugTensors, settings: DebugSettings): NetworkShape
   const vit = { width, depth, heads, mlpRatio: mlpHidden / width, patch, channels, imageSize: grid * patch };
   settings.agree('model.width', width);
   settings.agree('model.depth', depth);
-  settings.agree('model.mlp_ratio', vit.mlpRatio);
+  settings.agree('model.mlp_ratio', vit.mlpRatio, width);
   settings.agree('model.patch_size', patch);
   settings.agree('model.image_size', vit.imageSize);
   if (layers > 1) settings.agree('head.hidden', hidden);

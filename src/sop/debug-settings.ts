@@ -63,10 +63,13 @@ export class DebugSettings {
     return String(this.value(key)) as T;
   }
 
-  /** @throws SopError 64 where the file says something else of a size than its tensors */
-  agree(key: string, size: number): void {
+  /**
+   * @param scale of what both must round to the same whole number
+   * @throws SopError 64 where the file says something else of a size than its tensors
+   */
+  agree(key: string, size: number, scale = 1): void {
     const given = this.values.get(key);
-    if (given === undefined || given === null || Math.abs(Number(given) - size) <= 1e-6 * size) return;
+    if (given === undefined || given === null || Math.round(Number(given) * scale) === Math.round(size * scale)) return;
     throw this.problem(key, `it is ${String(given)}, the tensors say ${size}`, 'make them agree');
   }
 
