@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { decodeSafetensors } from '../src/data/safetensors.js';
+import { decodeSafetensors, encodeSafetensors } from '../src/data/safetensors.js';
 import { input, output } from '../src/graph/op.js';
 import {
   createEngine,
@@ -10,6 +10,7 @@ import {
   type EngineKernel,
   evaluateFeatures,
   gelu,
+  loadWeights,
   matmul,
   pictureSet,
   residentSet,
@@ -252,6 +253,56 @@ test('an encoder takes many calls at once, and none after destroy', async () => 
   encoder.destroy();
   await refuses(() => encoder.embed(images), 64, /encoder, .* is used after destroy/);
   await refuses(() => encoder.attentionOf(images, 0), 64, /encoder is used after destroy/);
+  await stillWorks();
+});
+
+test('a run or an encoder that cannot begin, or is destroyed while it does, leaves nothing on the device', async () => {
+  const run = await engine.train({ data: images, settings });
+  const weights = await run.exportWeights();
+  const { tensors, metadata } = decodeSafetensors(await run.checkpoint());
+  await run.destroy();
+  const partial = [...tensors.values()].filter(({ name }) => name !== 'memory.cls');
+  const checkpoint = encodeSafetensors(
+    partial,
+    [...metadata].filter(([key]) => !key.startsWith('crc32')),
+  );
+  const loaded = loadWeights(weights);
+  const others: Settings = { ...settings, model: { ...(settings['model'] as Settings), width: 24 } };
+  const cancel = (at: string) => (stage: string) => {
+    if (stage === at) throw new SopError(64, { what: 'enough', where: at, why: 'so', fix: 'so' });
+  };
+  const alive = new Set<GPUBuffer>();
+  const { createBuffer } = device;
+  device.createBuffer = (descriptor) => {
+    const made = createBuffer.call(device, descriptor);
+    const { destroy } = made;
+    alive.add(made);
+    return Object.assign(made, {
+      destroy() {
+        alive.delete(made);
+        return destroy.call(made);
+      },
+    });
+  };
+  try {
+    await refuses(() => engine.train({ data: images, checkpoint }), 65, /memory\.cls/);
+    await refuses(() => engine.train({ data: images, settings: others, init: weights }), 65, /do not fit the model/);
+    for (const stage of ['compile', 'warm up'])
+      await refuses(() => engine.train({ data: images, settings, onProgress: cancel(stage) }), 64, /enough/);
+    const few = { ...loaded, weights: new Map([...loaded.weights].slice(1)) };
+    await refuses(() => engine.encoder(few), 65, /do not fit the encoder/);
+    const encoder = await engine.encoder(loaded);
+    const attention = encoder.attentionOf(images, 0);
+    await new Promise((wake) => setTimeout(wake)); // it has begun
+    encoder.destroy();
+    await refuses(() => attention, 64, /used after destroy/);
+  } finally {
+    Reflect.deleteProperty(device, 'createBuffer');
+  }
+  assert.equal(
+    [...alive].map(({ label, size }) => `${label}: ${size}`),
+    [],
+  );
   await stillWorks();
 });
 

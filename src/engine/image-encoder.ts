@@ -74,7 +74,12 @@ export class ImageEncoder {
   static async create(gpu: Gpu, loaded: LoadedWeights, batch?: number): Promise<ImageEncoder> {
     const size = encoderBatch(loaded.vit, gpu.target, batch ?? Number.POSITIVE_INFINITY);
     const encoder = await Encoder.create(gpu, loaded, size);
-    encoder.load(loaded.weights);
+    try {
+      encoder.load(loaded.weights);
+    } catch (error) {
+      encoder.destroy(); // nobody else could
+      throw error;
+    }
     return new ImageEncoder(gpu, loaded, encoder);
   }
 
@@ -115,6 +120,7 @@ export class ImageEncoder {
     return this.turns.take(async () => {
       if (this.destroyed) throw usedAfter('the encoder', 'destroy');
       this.attention ??= await clsAttention(this.gpu, this.loaded);
+      if (this.destroyed) this.attention.destroy(); // meanwhile
       return this.attention.of(preprocess(await set.read(index), await this.format(set)));
     });
   }

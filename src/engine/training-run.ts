@@ -94,19 +94,24 @@ export class TrainingRun {
     const config = await withStatistics(configOf(settings), data);
     const watched = { watched: options.watched ?? false };
     const training = await traceOnDevice(gpu, config, dataShape(config, data, gpu), watched);
+    const init =
+      options.init &&
+      initFrom(decodeSafetensors(options.init, 'weights').tensors, studentSpecs(training.shape.network), 'weights');
     const feed = new Feed(training, data, saved?.step ?? 0);
     const trainer = await Trainer.create(gpu, training, options.onProgress);
     const run = new TrainingRun(gpu, data, training, trainer, feed, watched.watched);
-    if (saved) {
-      trainer.load(stateFor(saved, gpu.target), 'checkpoint');
-      run.step = saved.step;
-      run.elapsed = Number(saved.metadata.get('elapsed') ?? 0);
-    } else if (options.init) {
-      const { tensors } = decodeSafetensors(options.init, 'weights');
-      trainer.begin(initFrom(tensors, studentSpecs(training.shape.network), 'weights').weights);
+    try {
+      if (saved) {
+        trainer.load(stateFor(saved, gpu.target), 'checkpoint');
+        run.step = saved.step;
+        run.elapsed = Number(saved.metadata.get('elapsed') ?? 0);
+      } else if (init) trainer.begin(init.weights);
+      for (const write of Feed.residentPixels(training, data)) trainer.write(write);
+      return run;
+    } catch (error) {
+      await run.destroy(); // nobody else could
+      throw error;
     }
-    for (const write of Feed.residentPixels(training, data)) trainer.write(write);
-    return run;
   }
 
   /** Every key of the configuration with its value, `data.mean` and `data.std` included. */

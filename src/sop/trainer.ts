@@ -64,10 +64,15 @@ export class Trainer {
     const compiled = await compile(gpu, training.plan, (done, total) => progress?.('compile', done, total));
     const fetched = fetchedTensors(training.step);
     const replay = new Replay(compiled, fetched);
-    await replay.warmUp((done, total) => progress?.('warm up', done, total));
-    const trainer = new Trainer(training, replay, fetched);
-    trainer.initialize();
-    return trainer;
+    try {
+      await replay.warmUp((done, total) => progress?.('warm up', done, total));
+      const trainer = new Trainer(training, replay, fetched);
+      trainer.initialize();
+      return trainer;
+    } catch (error) {
+      replay.destroy(); // nobody else could
+      throw error;
+    }
   }
 
   /** Writes constant inputs, such as the pixels of a set that stays on the device. */
