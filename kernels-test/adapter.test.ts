@@ -1,7 +1,9 @@
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { SHARE_ENV, Worker } from 'node:worker_threads';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { create } from 'webgpu';
@@ -9,7 +11,7 @@ import { ExitCode, SopError } from '../src/errors.js';
 import { openGpu, targetOf } from '../src/gpu/device.js';
 import { selfTest } from '../src/gpu/self-test.js';
 import { defaultTarget, isIntegrated, targetKind } from '../src/gpu/target.js';
-import { prepareSwiftShader } from '../src/node/vulkan.js';
+import { prepareSwiftShader, swiftShaderWorksHere } from '../src/node/vulkan.js';
 import { chooseAdapter, openNodeGpu } from '../src/node.js';
 
 async function sopError(promise: Promise<unknown>): Promise<SopError> {
@@ -178,6 +180,24 @@ test('an adapter is found by part of its name, upper or lower case', async () =>
   await gpu.close();
   await again.close();
 });
+
+if (swiftShaderWorksHere) {
+  test('a worker_thread opens SwiftShader where it shares the environment, and is told so where it does not', async () => {
+    const library = new URL('../src/node.js', import.meta.url).href;
+    const code = `import('${library}').then(async ({ openNodeGpu }) => {
+      const gpu = await openNodeGpu({ adapter: 'swiftshader' });
+      await gpu.close();
+      return gpu.target.kind;
+    }).catch(({ message }) => message).then((said) => require('node:worker_threads').parentPort.postMessage(said));`;
+    const said = async (options: { readonly env?: typeof SHARE_ENV }): Promise<string> => {
+      const worker = new Worker(code, { eval: true, ...options });
+      const [[message]] = await Promise.all([once(worker, 'message'), once(worker, 'exit')]);
+      return message as string;
+    };
+    assert.is(await said({ env: SHARE_ENV }), 'swiftshader');
+    assert.match(await said({}), /; (name one of these, or )?start the worker with env: SHARE_ENV/);
+  });
+}
 
 test('the unpacked SwiftShader is repaired when a file of it is cut short', () => {
   const cache = mkdtempSync(join(tmpdir(), 'sop-gpu-cache-'));

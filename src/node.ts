@@ -1,3 +1,4 @@
+import { isMainThread } from 'node:worker_threads';
 import { create, globals } from 'webgpu';
 import { ExitCode, SopError } from './errors.js';
 import { describeAdapter, type Gpu, openGpu, targetOf } from './gpu/device.js';
@@ -45,6 +46,11 @@ async function withDriver<T>(icd: string | undefined, body: () => Promise<T>): P
       else process.env[name] = value;
     }
   }
+}
+
+/** A worker_thread has an environment of its own, which Vulkan does not read: where that stands in the way, what to do. */
+function sharedEnvironment(icd: string | undefined): string | undefined {
+  return isMainThread || !icd ? undefined : 'start the worker with env: SHARE_ENV (of node:worker_threads)';
 }
 
 /** Without a loader or a driver Dawn would only print warnings of its own and find nothing. */
@@ -119,7 +125,8 @@ async function findByName(name: string, where: string): Promise<FoundAdapter> {
   const all = await listAdapters();
   const found = all.find((one) => fits(wanted, one));
   if (found) return found;
-  const advice = targetKind(name) === 'swiftshader' ? swiftShaderCommand() : howToGetAdapter();
+  const advice =
+    targetKind(name) !== 'swiftshader' ? howToGetAdapter() : (sharedEnvironment(icd) ?? swiftShaderCommand());
   throw new SopError(ExitCode.unavailable, {
     what: 'no such adapter',
     where,
@@ -135,11 +142,12 @@ async function findBest(): Promise<FoundAdapter> {
   const bundled = swiftShader && (await request(undefined, swiftShader.icd));
   if (bundled) return { name: bundled.info.device, adapter: bundled, bundled: true };
   const loader = swiftShader && !findLoader();
+  const advice = sharedEnvironment(swiftShader?.icd) ?? howToGetAdapter();
   throw new SopError(ExitCode.unavailable, {
     what: 'no GPU adapter',
     where: `${process.platform} ${process.arch}`,
     why: loader ? 'there is no Vulkan loader (libvulkan.so.1)' : 'neither a GPU driver nor a software one was found',
-    fix: loader ? `start node with LD_LIBRARY_PATH=${swiftShader.folder}, or ${howToGetAdapter()}` : howToGetAdapter(),
+    fix: loader ? `start node with LD_LIBRARY_PATH=${swiftShader.folder}, or ${advice}` : advice,
   });
 }
 
@@ -184,7 +192,7 @@ export async function chooseAdapter(asked?: string, modelWidth?: number): Promis
 }
 
 /**
- * Opens the adapter that `chooseAdapter` takes.
+ * Opens the adapter that `chooseAdapter` takes. In a worker_thread SwiftShader needs `env: SHARE_ENV`.
  * @throws SopError 69 where there is none, or none of that name.
  */
 export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<Gpu> {
