@@ -385,6 +385,47 @@ struct Params { by: f32 }
   await stillWorks();
 });
 
+test('entry points of one source are kernels of their own', async () => {
+  const times = (entry: 'twice' | 'thrice') =>
+    defineOp({
+      name: entry,
+      infer: ([x]) => [x!],
+      launches: ({ inputs: [x] }) => [
+        {
+          kernel: {
+            label: `times.${entry}`,
+            entry,
+            bindings: [
+              { name: 'x', access: 'read' },
+              { name: 'y', access: 'read_write' },
+            ],
+            params: [],
+            scalars: false,
+            source: `@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(1) fn twice(@builtin(workgroup_id) id: vec3<u32>) { y[id.x] = 2 * x[id.x]; }
+@compute @workgroup_size(1) fn thrice(@builtin(workgroup_id) id: vec3<u32>) { y[id.x] = 3 * x[id.x]; }`,
+            headerLines: 0,
+          },
+          bindings: { x: input(0), y: output(0) },
+          params: {},
+          workgroups: [x!.shape[0]!, 1, 1],
+        },
+      ],
+    });
+  const x = { shape: [2], buffer: buffer(8) };
+  device.queue.writeBuffer(x.buffer, 0, Float32Array.of(1, 2));
+  for (const [entry, expected] of [
+    ['twice', [2, 4]],
+    ['thrice', [3, 6]],
+  ] as const) {
+    const kernel = await engine.kernel(times(entry), [x], {});
+    await kernel.run();
+    assert.equal([...(await kernel.read())], expected, entry);
+    kernel.destroy();
+  }
+});
+
 test('buffers that the device would not take cost nothing but a sentence', async () => {
   const softmaxOf = (given: GPUBuffer, output: GPUBuffer | null = null): Promise<EngineKernel> =>
     engine.kernel(softmax, [{ shape: [1, 4], buffer: given }], {}, [output]);

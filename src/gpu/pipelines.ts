@@ -10,8 +10,12 @@ export interface Pipeline {
 /** Pipelines under way at once: more than any machine compiles in parallel, few enough to be waited for. */
 const IN_FLIGHT = 8;
 
+/** What tells kernels apart: a source may have several entry points, and its bindings be declared in several ways. */
+export const kernelKey = ({ entry, bindings, params, scalars, source }: Kernel): string =>
+  [entry, ...bindings.map(({ access }) => access), params.length > 0, scalars, source].join();
+
 /**
- * One pipeline for each different kernel, by its source, compiled in parallel; those that the device has already are taken
+ * One pipeline for each different kernel, by its `kernelKey`, compiled in parallel; those that the device has already are taken
  * again. A device that fails, and what `progress` throws, end it, once nothing is under way any more: a process that ends in
  * the middle of a compilation crashes.
  * @throws SopError 70 with the shader's name, line and text when one does not compile
@@ -21,16 +25,15 @@ export async function createPipelines(
   kernels: readonly Kernel[],
   progress?: (done: number, total: number) => void,
 ): Promise<Map<string, Pipeline>> {
-  const bySource = new Map<string, Kernel>();
-  for (const kernel of kernels) if (!bySource.has(kernel.source)) bySource.set(kernel.source, kernel);
-  const waiting = [...bySource].reverse();
+  const byKey = new Map(kernels.map((kernel) => [kernelKey(kernel), kernel]));
+  const waiting = [...byKey].reverse();
   const made = new Map<string, Pipeline>();
   const makeThem = async (): Promise<void> => {
     for (let next = waiting.pop(); next; next = waiting.pop()) {
-      const [source, kernel] = next;
-      made.set(source, await pipelineOf(gpu, kernel));
+      const [key, kernel] = next;
+      made.set(key, await pipelineOf(gpu, key, kernel));
       gpu.check();
-      progress?.(made.size, bySource.size);
+      progress?.(made.size, byKey.size);
     }
   };
   const endings = await Promise.allSettled(
@@ -48,15 +51,15 @@ export async function createPipelines(
 /** Pipelines of a device for as long as it lives: a kernel takes a software adapter up to seconds to compile. */
 const pipelines = new WeakMap<GPUDevice, Map<string, Promise<Pipeline>>>();
 
-function pipelineOf(gpu: Gpu, kernel: Kernel): Promise<Pipeline> {
+function pipelineOf(gpu: Gpu, key: string, kernel: Kernel): Promise<Pipeline> {
   const known = pipelines.get(gpu.device) ?? new Map<string, Promise<Pipeline>>();
   pipelines.set(gpu.device, known);
-  const found = known.get(kernel.source);
+  const found = known.get(key);
   if (found) return found;
   const made = createPipeline(gpu, kernel);
-  known.set(kernel.source, made);
+  known.set(key, made);
   // What failed is tried again: it may have been for want of memory.
-  made.catch(() => known.delete(kernel.source));
+  made.catch(() => known.delete(key));
   return made;
 }
 

@@ -1,6 +1,6 @@
 import { ExitCode, SopError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
-import { createPipelines, type Pipeline } from '../gpu/pipelines.js';
+import { createPipelines, kernelKey, type Pipeline } from '../gpu/pipelines.js';
 import { Watchdog } from '../gpu/watchdog.js';
 import { SCALAR_SLOTS } from '../graph/kernel.js';
 import type { Tensor } from '../graph/tensor.js';
@@ -72,7 +72,7 @@ export async function compile(
   device.queue.writeBuffer(paramBuffer, 0, params.data);
 
   const commands = plan.launches.map((launch, i): Command => {
-    const pipeline = pipelines.get(launch.kernel.source);
+    const pipeline = pipelines.get(kernelKey(launch.kernel));
     if (!pipeline) throw new RangeError(`no pipeline for ${launch.kernel.label}`);
     const offset = params.offsets[i];
     const entries: GPUBindGroupEntry[] = launch.ranges.map((range, binding) => {
