@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -210,6 +210,25 @@ test('a run folder has one user; locks of the dead are taken over', async () => 
   await fails(() => lockFolder(join(folder, 'file', 'run')), ExitCode.cannotCreate);
   mkdirSync(path);
   await fails(() => lockFolder(run), ExitCode.cannotCreate, /its lock cannot be read \(EISDIR\); .*remove/);
+});
+
+test('a disk that became read-only keeps the lock, and the error that ended the run stays the one that is told', async () => {
+  const disk = join(folder, 'disk');
+  mkdirSync(disk);
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', disk]);
+  if (mounted.status !== 0)
+    return console.log(`NOT RUN: no small file system can be mounted here (${String(mounted.stderr).trim()})`);
+  try {
+    const lock = await lockFolder(disk);
+    execFileSync('mount', ['-o', 'remount,ro', disk]);
+    lock.release();
+    assert.equal(readdirSync(disk), [lockName]);
+    execFileSync('mount', ['-o', 'remount,rw', disk]);
+    (await lockFolder(disk)).release();
+    assert.equal(readdirSync(disk), []);
+  } finally {
+    execFileSync('umount', [disk]);
+  }
 });
 
 test('a named pipe in the place of a checkpoint is passed over, not waited for', async () => {

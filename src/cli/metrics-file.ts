@@ -156,11 +156,14 @@ export class MetricsFile {
   /** @throws SopError (74); the file is then as it was, and the caller may go on without this line */
   append(record: MetricsRecord): void {
     const bytes = Buffer.from(`${toJson(record)}\n`);
-    const before = fstatSync(this.file).size;
+    let before: number | undefined;
     try {
+      before = fstatSync(this.file).size;
       writeAll(this.file, bytes);
     } catch (error) {
-      ftruncateSync(this.file, before);
+      try {
+        if (before !== undefined) ftruncateSync(this.file, before);
+      } catch {} // a disk that fails altogether: a resume drops what is no whole line
       throw cannotWrite(this.path, error, 'write');
     }
   }
@@ -181,12 +184,12 @@ export class MetricsFile {
    * @throws SopError (73, 74)
    */
   restore(): boolean {
-    const own = fstatSync(this.file);
-    const there = statSync(this.path, { throwIfNoEntry: false });
-    if (there?.ino === own.ino && there.dev === own.dev) return false;
     const temporary = temporaryOf(this.path);
     let target: number | undefined;
     try {
+      const own = fstatSync(this.file);
+      const there = statSync(this.path, { throwIfNoEntry: false });
+      if (there?.ino === own.ino && there.dev === own.dev) return false;
       target = openSync(temporary, 'ax+');
       const chunk = Buffer.alloc(piece);
       for (let at = 0, count = 1; count > 0; at += count) {

@@ -43,7 +43,9 @@ export async function lockFolder(folder: string): Promise<RunLock> {
   const note = await acquire(folder, path, mine);
   held.add(path);
   const free = (): void => {
-    if (isMine(path, mine)) rmSync(path, { force: true });
+    try {
+      if (isMine(path, mine)) rmSync(path, { force: true });
+    } catch {} // on a disk that became read-only; once this process is gone, the next one takes it over
   };
   process.once('exit', free);
   return {
