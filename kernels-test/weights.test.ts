@@ -321,6 +321,17 @@ test('initial weights from elsewhere: what matched, what is missing, what is une
   await fails(() => initFrom(byName([zeros('a', 2)]), specs, 'x'), ExitCode.data, /no tensor has the name/);
 });
 
+test('weights with NaN or infinity are refused, naming the tensor: they would spread into whatever is made of them', async () => {
+  for (const bad of [Number.NaN, Number.NEGATIVE_INFINITY]) {
+    const arrays = randomWeights(unusual);
+    const named = byName(arrays);
+    (named.get('norm.bias')!.data as Float32Array)[5] = bad;
+    const complaint = new RegExp(`tensor "norm\\.bias" holds ${bad} at element 5`);
+    await fails(() => load(arrays, heads), ExitCode.data, complaint);
+    await fails(() => initFrom(named, studentSpecs(network), 'vit.safetensors'), ExitCode.data, complaint);
+  }
+});
+
 test('initial weights from a checkpoint of ours take the head too', () => {
   const specs = studentSpecs(network);
   const teacher = specs

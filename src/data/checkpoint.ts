@@ -51,13 +51,17 @@ export function isNewer(metadata: ReadonlyMap<string, string>): boolean {
  */
 export function readCheckpoint(file: SafetensorsFile, where: string): Checkpoint {
   const step = stepOf(file.metadata, where);
-  for (const tensor of file.tensors.values()) {
-    const index = tensor.dtype === 'F32' ? firstNonFinite(tensor.data) : -1;
-    if (index < 0) continue;
-    const why = `tensor ${printable(tensor.name)} holds ${tensor.data[index]} at element ${index}`;
-    throw unusableWeights(where, why, 'use an earlier checkpoint');
+  for (const { name, dtype, data } of file.tensors.values()) {
+    if (dtype === 'F32') checkFinite(name, data, where, 'use an earlier checkpoint');
   }
   return { ...file, step };
+}
+
+/** @throws SopError (65) naming tensor and element for NaN or infinity */
+export function checkFinite(name: string, values: Float32Array, where: string, fix: string): void {
+  const index = firstNonFinite(values);
+  if (index < 0) return;
+  throw unusableWeights(where, `tensor ${printable(name)} holds ${values[index]} at element ${index}`, fix);
 }
 
 /** Index of the first NaN or infinity, or -1. By its bits, as on the device. */

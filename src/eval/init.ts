@@ -4,7 +4,7 @@ import { ExitCode, SopError } from '../errors.js';
 import type { ParameterSpec } from '../nn/parameters.js';
 import { resamplePositions } from './positions.js';
 import { timmNames } from './weight-names.js';
-import { weightComplaints } from './weights.js';
+import { weightComplaints, weightValues } from './weights.js';
 
 /** What `train --init` found in a file. */
 export interface InitialFrom {
@@ -24,7 +24,7 @@ export interface InitialFrom {
  * network. Position embeddings of another grid are resampled bicubically.
  *
  * @param specs of the network that is to begin with them: `studentSpecs(shape)`
- * @throws SopError 65 where shapes contradict the network, or nothing matches
+ * @throws SopError 65 where shapes contradict the network, nothing matches, or a value is NaN or infinity
  */
 export function initFrom(
   tensors: ReadonlyMap<string, NamedArray>,
@@ -46,7 +46,7 @@ export function initFrom(
   }
   const known = new Set(matched);
   return {
-    weights: new Map(matched.map((name) => [name, toFloat32(found.get(name)!)])),
+    weights: new Map(matched.map((name) => [name, weightValues(found.get(name)!, where)])),
     matched,
     missing: specs.map(({ name }) => name).filter((name) => !known.has(name)),
     unexpected: [...found.keys()].filter((name) => !known.has(name)),

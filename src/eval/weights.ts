@@ -1,4 +1,4 @@
-import { unusableWeights } from '../data/checkpoint.js';
+import { checkFinite, unusableWeights } from '../data/checkpoint.js';
 import { printable, shortList } from '../data/dtype.js';
 import { type NamedArray, toFloat32 } from '../data/safetensors.js';
 import { perChannel, type Statistics } from '../data/statistics.js';
@@ -134,8 +134,8 @@ function factsOf(
 /**
  * The backbone of a file.
  *
- * @throws SopError 65 listing all tensors that are missing, mis-shaped or of a part that no plain ViT has; 64 for settings
- * that do not fit the file
+ * @throws SopError 65 listing all tensors that are missing, mis-shaped or of a part that no plain ViT has, or naming one that
+ * holds NaN or infinity; 64 for settings that do not fit the file
  */
 export function readWeights(
   { where, names, metadata, facts }: WeightsFile,
@@ -189,7 +189,14 @@ function collect(
   if (foreign.length > 0) complaints.push(`parts that a plain ViT does not have: ${shortList(foreign.map(printable))}`);
   if (complaints.length > 0)
     throw unusableWeights(where, complaints.join('; '), 'give weights of a plain ViT, names as in timm');
-  return new Map(specs.map(({ name }) => [name, toFloat32(tensors.get(name)!)]));
+  return new Map(specs.map(({ name }) => [name, weightValues(tensors.get(name)!, where)]));
+}
+
+/** Weights of a file, widened to f32. @throws SopError (65) for NaN or infinity: no number that is made of them means anything */
+export function weightValues(tensor: NamedArray, where: string): Float32Array {
+  const values = toFloat32(tensor);
+  checkFinite(tensor.name, values, where, 'get or write the file again');
+  return values;
 }
 
 /** What keeps `tensors` from being those of `specs`, in words; empty where all fit. */
