@@ -94,6 +94,13 @@ test('metrics: a line is whole when append returns', () => {
   metrics.close();
 });
 
+test('metrics: a file that the disk no longer serves is an error of the disk, not of the program', async () => {
+  const metrics = MetricsFile.open(join(folder, 'broken.jsonl'));
+  metrics.close();
+  await fails(() => metrics.append({ step: 1 }), 74, /broken\.jsonl.*EBADF/);
+  await fails(() => metrics.restore(), 73, /broken\.jsonl.*EBADF/);
+});
+
 test('metrics: a resume drops later, half-written and foreign lines, and keeps all others as they are', () => {
   const path = join(folder, 'resumed.jsonl');
   const good = [1, 2, 3].map((step) => `{"step":${step}, "loss":${step}}`);
@@ -223,6 +230,27 @@ test('progress off a terminal is a plain line every five seconds, with the time 
   assert.is(printed.length, 4);
   assert.is(printed[0], 'step 25/100  cls 4.250  patch 3.000  412 images/s  15 s left');
   assert.match(printed[3] ?? '', /^step 100\/100 .* 0 s left$/);
+});
+
+test('a terminal whose cursor cannot be moved gets plain lines too', () => {
+  const { TERM } = process.env;
+  const printedOn = (terminal: string): string => {
+    const { surface: place, printer } = surface();
+    const { stream } = place;
+    Object.assign(stream, { isTTY: true });
+    process.env['TERM'] = terminal;
+    const progress = new TrainProgress(printer, 1, place);
+    progress.update({ step: 1, fraction: 0.5, lossCls: 1, lossPatch: 1, imagesPerSecond: 1.5 });
+    progress.stop();
+    return String((stream as PassThrough).read() ?? '');
+  };
+  try {
+    assert.ok(printedOn('xterm').includes('\u001b['));
+    assert.match(printedOn('dumb'), /^step 1 {2}.*\n$/);
+  } finally {
+    if (TERM === undefined) delete process.env['TERM'];
+    else process.env['TERM'] = TERM;
+  }
 });
 
 test('log.every prints by steps', () => {

@@ -85,7 +85,9 @@ class ProgressLine {
   ) {
     this.start = surface.now();
     this.lastPlain = this.start;
-    this.live = surface.stream.isTTY === true && !printer.quiet ? new LiveLine(surface.stream) : undefined;
+    // A terminal without a cursor that moves (the shell of an editor, a serial console) gets plain lines.
+    const redraws = surface.stream.isTTY === true && process.env['TERM'] !== 'dumb';
+    this.live = redraws && !printer.quiet ? new LiveLine(surface.stream) : undefined;
     if (this.live) printer.setStatus(this.live);
   }
 
