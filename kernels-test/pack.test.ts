@@ -2,6 +2,8 @@ import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { runFolder } from '../src/cli/run-folder.js';
@@ -69,6 +71,16 @@ test('it installs without development dependencies', async () => {
   const { code, err } = await start('npm', ['install', ...flags, join(folder, tarball!)], app);
   const unreachable = /E(AI_AGAIN|NOTFOUND|CONNREFUSED|CONNRESET|TIMEDOUT|NOTCACHED)|network/.test(err);
   assert.is(code, 0, unreachable ? `neither the registry nor npm's cache has the dependencies:\n${err}` : err);
+});
+
+test('a page of one’s own has engine, training and every kernel in 95 kB of gzip, with a bundler that knows nothing of us', async () => {
+  const contents = `export { createEngine, pictureSet, ops } from 'sop-gpu';`;
+  const { outputFiles } = await build({
+    stdin: { contents, resolveDir: app },
+    ...{ bundle: true, minify: true, format: 'esm', platform: 'browser', write: false },
+  });
+  const gzip = gzipSync(outputFiles[0]?.contents ?? '', { level: 9 }).length;
+  assert.ok(gzip > 50_000 && gzip <= 95_000, `${gzip} bytes`);
 });
 
 test('library, doctor, bench and training work from there', async () => {
