@@ -97,11 +97,13 @@ function layoutEntries({ bindings, params, scalars }: Kernel): GPUBindGroupLayou
   return entries;
 }
 
-/** Points at the file that a person edits: shaders/<op>.wgsl.ts, the line of its WGSL, the text. */
+/** Points at the file that a person edits: shaders/<op>.wgsl.ts, the line of its WGSL or its binding table, the text. */
 function shaderError(kernel: Kernel, { lineNum, linePos, message }: GPUCompilationMessage): SopError {
   const file = `shaders/${kernel.label.split('.')[0]}.wgsl.ts`;
   const text = kernel.source.split('\n')[lineNum - 1]?.trim() ?? '';
-  const where = `${file}, ${kernel.entry}, line ${lineNum - kernel.headerLines} of its WGSL, column ${linePos}: ${text}`;
+  const line = lineNum - kernel.headerLines;
+  const place = line > 0 ? `line ${line} of its WGSL, column ${linePos}` : 'what its bindings and params declare';
+  const where = `${file}, ${kernel.entry}, ${place}: ${text}`;
   return new SopError(ExitCode.internal, {
     what: 'shader does not compile',
     where,
