@@ -1,6 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { kernel, write } from '../shaders/lib/kernel.js';
 import { decodeSafetensors, encodeSafetensors } from '../src/data/safetensors.js';
+import { createPipelines } from '../src/gpu/pipelines.js';
 import { input, output } from '../src/graph/op.js';
 import {
   createEngine,
@@ -385,6 +387,18 @@ struct Params { by: f32 }
   await stillWorks();
 });
 
+test('a shader that does not compile is shown where a person can mend it', async () => {
+  const broken = (element: string, code: string) =>
+    createPipelines(engine.gpu, [kernel({ label: 'times.forward', bindings: { x: write(element) }, code })]);
+  const code = '@compute @workgroup_size(1) fn forward() {\n  x[0] = nothing;\n}';
+  await refuses(
+    () => broken('f32', code),
+    70,
+    /shaders\/times\.wgsl\.ts, forward, line 2 of its WGSL, column 10: x\[0\]/,
+  );
+  await refuses(() => broken('f31', code), 70, /forward, what its bindings and params declare: .*array<f31>/);
+});
+
 test('entry points of one source are kernels of their own', async () => {
   const times = (entry: 'twice' | 'thrice') =>
     defineOp({
@@ -514,6 +528,7 @@ test('pictures: transparency is white, labels are as many, blobs need a browser'
     [255, 255, 255, 10, 20, 30, 127, 127, 127],
   );
   await refuses(() => pictureSet([{ width: 3, height: 1, data }], { labels: [0, 1] }), 64, /2 labels, 1 pictures/);
+  await refuses(() => decodePicture('a.png' as never), 65, /picture\): it is a\.png; give files/);
   await refuses(() => decodePicture(new Blob(['x'])), 65, /createImageBitmap.*give its pixels/);
 });
 

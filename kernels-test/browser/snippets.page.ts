@@ -1,3 +1,4 @@
+import { decodePicture } from 'sop-gpu';
 import { embedPictures } from '../../examples/snippets/embed.js';
 import { softmaxRows } from '../../examples/snippets/kernel.js';
 import { trainFor } from '../../examples/snippets/train.js';
@@ -11,6 +12,8 @@ export interface SnippetResults {
   /** Squared norm of each feature. */
   readonly norms: readonly number[];
   readonly softmax: readonly number[];
+  /** What is said of a bitmap that was closed. */
+  readonly closed: string;
 }
 
 const SIDE = 40;
@@ -42,7 +45,10 @@ async function runSnippets(): Promise<SnippetResults> {
   const device = await (await navigator.gpu.requestAdapter())!.requestDevice();
   const softmax = [...(await softmaxRows(device, Float32Array.of(1, 2, 3, 0, 0, 0), 3))];
   device.destroy();
-  return { losses, count, width, norms, softmax };
+  const bitmap = await createImageBitmap(new ImageData(1, 1));
+  bitmap.close();
+  const closed = await decodePicture(bitmap).then(String, String);
+  return { losses, count, width, norms, softmax, closed };
 }
 
 Object.assign(globalThis, { runSnippets });

@@ -34,6 +34,7 @@ export async function decodePicture(picture: Picture, channels: 1 | 3 = 3, where
       bitmap.close();
     }
   }
+  if (!(picture instanceof Object)) throw unreadable(where, `it is ${picture}`, 'give files, bitmaps or pixels');
   return withChannels('data' in picture ? picture : pixelsOf(picture, where), channels, where);
 }
 
@@ -109,8 +110,12 @@ function pixelsOf(bitmap: ImageBitmap, where: string): ImageData {
   if (!context) throw unreadable(where, 'this browser gives no 2D canvas to decode it with');
   context.fillStyle = '#fff';
   context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, width, height);
+  try {
+    context.drawImage(bitmap, 0, 0);
+    return context.getImageData(0, 0, width, height);
+  } catch (cause) {
+    throw unreadable(where, reasonOf(cause), undefined, cause); // closed already
+  }
 }
 
 /** Pixels of 1, 3 or 4 channels as 1 or 3. */

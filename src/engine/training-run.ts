@@ -189,7 +189,7 @@ export class TrainingRun {
     return { vit, globalFeature, weights, statistics: { mean, std }, step: this.step, notes: [] };
   }
 
-  /** An encoder with the teacher's weights as they are now; the next call gives it newer ones. */
+  /** The run's own encoder, with the teacher's weights as they are now; the next call gives it newer ones, `destroy` of the run frees it. */
   currentEncoder(): Promise<ImageEncoder> {
     return this.alone(() => this.encoderNow());
   }

@@ -28,9 +28,9 @@ export function stepsPerEpoch(count: number, config: Config): number {
   if (steps > 0) return steps;
   throw new SopError(ExitCode.noInput, {
     what: 'the set is smaller than a batch',
-    where: '--data',
+    where: 'train.batch_size',
     why: `expected at least ${images} images, got ${count}`,
-    fix: `lower --batch-size${config.optim.accumulate > 1 ? ' or optim.accumulate' : ''}, or give more images`,
+    fix: `lower train.batch_size${config.optim.accumulate > 1 ? ' or optim.accumulate' : ''}, or give more images`,
   });
 }
 
