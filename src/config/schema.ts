@@ -95,7 +95,11 @@ const memorySection = (rows: number, anchors: number, neighbours: number, tasks:
 
 const sopSection = section({
   contributions: choice(['soft', 'one-hot'], 'soft', 'what a support embedding gives to its prototype (Table 9)'),
-  smoothing: real(0.1, { min: 0, below: 1 }, 'an anchor gives 1 - smoothing to its own prototype'),
+  smoothing: real(
+    0.1,
+    { min: 0, below: 1 },
+    'an anchor gives 1 - smoothing to its own prototype; with 0 and student_temp < 0.023 probabilities may underflow',
+  ),
   search: choice(['all', 'non-anchors'], 'all', 'rows in which neighbours are searched'),
   neighbour_search: choice(
     ['auto', 'graph', 'full'],
