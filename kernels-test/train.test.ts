@@ -194,6 +194,8 @@ test('what cannot be trained is said in one line, before any work', async () => 
   const config = readFileSync(runFolder(join(folder, 'whole')).config, 'utf8').replaceAll(grey, 'gone/photos');
   const moved = writeTree(join(folder, 'moved'), { 'config.yaml': config });
   await failsWith(66, ['train', '--resume', '--out', moved], /gone\/photos\): it does not exist/, /give --data/);
+  const cut = writeTree(join(folder, 'cut'), { 'config.yaml': config.slice(0, config.indexOf('\ndata:')) });
+  await failsWith(78, ['train', '--resume', '--out', cut], /no images \(.*config\.yaml\): it has no data\.path/);
   await failsWith(64, ['train', '--data', grey], /--out/);
   await failsWith(64, ['train', '--out', out], /--data/);
 });

@@ -63,6 +63,7 @@ export async function trainCommand(
   const config = resume ? await resumedConfig(out, options) : await configFrom(options);
   const data = config.data.path;
   if (data === null) {
+    if (resume) throw withoutImages(runFolder(out).config);
     throw new SopError(ExitCode.usage, {
       what: 'no images',
       where: '--data',
@@ -173,6 +174,12 @@ function asMoved(error: unknown, data: string): unknown {
     return error;
   const fix = 'give --data, the place where the images of this run are now';
   return new SopError(error.exitCode, { ...error.complaint, fix }, { cause: error });
+}
+
+/** `config.yaml` of a run that goes on, cut off or edited: every run that was started has its images there. */
+function withoutImages(where: string): SopError {
+  const why = 'it has no data.path, as where it was cut off';
+  return new SopError(ExitCode.config, { what: 'no images', where, why, fix: 'restore it from a copy' });
 }
 
 /** The configuration of a run that goes on: its own, which flags may repeat but not contradict. */
