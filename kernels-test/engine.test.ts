@@ -484,6 +484,7 @@ test('what is no bytes is refused by name, and so is a vote of nobody', async ()
   const raw = (bytes: Uint8Array<ArrayBuffer>) => bytes.buffer as unknown as Uint8Array;
   const line = /expected a Uint8Array, got \[object ArrayBuffer\]; wrap an ArrayBuffer: new Uint8Array\(buffer\)/;
   await refuses(() => engine.encoder(raw(weights)), 64, line);
+  await refuses(() => engine.encoder('w.safetensors' as never), 64, /expected a Uint8Array, got \[object String\]/);
   await refuses(() => engine.train({ data: images, checkpoint: raw(state) }), 64, line);
   await refuses(() => engine.train({ data: images, settings, init: raw(weights) }), 64, line);
   await refuses(

@@ -67,7 +67,8 @@ export class Engine {
    * @throws SopError 65 for a file that is damaged or no ViT; 64 for overrides that do not fit it, and no bytes; 69 too large
    */
   async encoder(weights: Uint8Array | LoadedWeights, overrides: WeightOverrides = {}): Promise<ImageEncoder> {
-    return ImageEncoder.create(this.gpu, 'vit' in weights ? weights : loadWeights(weights, overrides));
+    const loaded = typeof weights === 'object' && 'vit' in weights ? weights : loadWeights(weights, overrides);
+    return ImageEncoder.create(this.gpu, loaded);
   }
 
   /** A training run. @throws what `TrainingRun.create` throws */
