@@ -19,6 +19,10 @@ import {
 import { RunMetrics } from '../src/cli/run-metrics.js';
 import { watchSignals } from '../src/cli/signals.js';
 import { commandLineLayer, resolveConfig } from '../src/config/resolve.js';
+import { residentSet } from '../src/data/dataset.js';
+import { checkpointPath } from '../src/data/node/checkpoints.js';
+import { readSafetensorsHeader } from '../src/data/node/files.js';
+import { ExitCode, SopError } from '../src/errors.js';
 import { unpackedFolder } from '../src/node/cache.js';
 import { fails, temporaryFolder, writeTree } from './data-support.js';
 
@@ -358,6 +362,38 @@ test('a checkpoint is due by the seconds of training since the last try, whether
   assert.is(dueAt(1000), true, 'the best one is no copy of the last');
   await tried('last');
   assert.equal([1000, 1119, 1120].map(dueAt), [false, false, true]);
+});
+
+test('a best checkpoint that could not be written is none that a later one has to exceed', async () => {
+  const config = configOf();
+  const run = await prepareRunFolder(join(folder, 'best'), { resume: false });
+  const printer = new Printer(true, new PassThrough(), new PassThrough());
+  const splits = { train: residentSet({ name: 'two', width: 1, height: 1, channels: 1, pixels: new Uint8Array(2) }) };
+  const setup = { config, run, splits, printer, gpu: { target: { name: 'a CPU' }, check() {} } };
+  const trainer = { training: { config, data: { channels: 1, mean: [0], std: [1] } }, save: async () => [] };
+  const place = {
+    full: true,
+    async secure() {
+      if (this.full) throw new SopError(ExitCode.io, { what: 'a', where: 'b', why: 'disk full', fix: 'd' });
+    },
+  };
+  const progress = { step: 1, elapsed: 0, unused: [], best: Number.NaN, teacherEntropy: 0 };
+  const saver = new Saver(setup as never, trainer as never, { sync() {} } as never, place as never, progress, null);
+  const saved = async (score: number, step: number): Promise<string | undefined> => {
+    progress.step = step;
+    await saver.saveBest(score);
+    await saver.settled();
+    const path = checkpointPath(run.folder, 'best');
+    return existsSync(path) ? (await readSafetensorsHeader(path)).metadata.get('step') : undefined;
+  };
+  assert.is(await saved(60, 1), undefined);
+  place.full = false;
+  assert.equal([await saved(50, 2), progress.best], ['2', 50]);
+  assert.equal([await saved(49, 3), progress.best], ['2', 50]);
+  place.full = true;
+  assert.equal([await saved(70, 4), progress.best], ['2', 50]);
+  place.full = false;
+  assert.equal([await saved(51, 5), progress.best], ['5', 51]);
 });
 
 test.run();

@@ -71,7 +71,7 @@ export class Saver {
    * Reads the state back and begins to write it. In the middle of a run a checkpoint that cannot be written costs a
    * warning; `check` tells when it was too many.
    */
-  async save(name: CheckpointName): Promise<void> {
+  async save(name: CheckpointName, failed?: () => void): Promise<void> {
     if (name === 'last') this.triedAt = this.progress.elapsed;
     await this.writing.get(name);
     const write = await this.begin(name);
@@ -79,9 +79,23 @@ export class Saver {
       () => {
         this.failures = 0;
       },
-      (error: unknown) => this.failed(error),
+      (error: unknown) => {
+        failed?.();
+        this.failed(error);
+      },
     );
     this.writing.set(name, done);
+  }
+
+  /** `save('best')` where `score` exceeds that of the one there: what could not be written is none to be exceeded. */
+  async saveBest(score: number): Promise<void> {
+    await this.writing.get('best');
+    const { best } = this.progress;
+    if (score <= best) return;
+    this.progress.best = score;
+    await this.save('best', () => {
+      this.progress.best = best;
+    });
   }
 
   /** @throws SopError 74 after three failures in a row, and whatever else stopped a file from being written */

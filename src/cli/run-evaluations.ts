@@ -60,10 +60,7 @@ export class Evaluations {
     if (mean !== undefined) printer.line(`lists    ${mean.toPrecision(3)} searched anew a step, at most ${most}`);
     const { comparison, spread } = result;
     const score = comparison ? comparison.knn.top1[comparison.knn.bestK]! : spread.effectiveRank;
-    if (!(score <= progress.best)) {
-      progress.best = score;
-      await saver.save('best');
-    }
+    await saver.saveBest(score);
     await this.judge(collapse(spread, teacherEntropy, config.sop.cls.anchors, splits.train.count));
     return result;
   }
