@@ -93,6 +93,21 @@ test('a run stopped in the middle of an epoch goes on with the same bits', async
   );
 });
 
+test('the steps of a profile draw anchors of their own, and search the lists of neighbours that these lack', async () => {
+  const lines: string[] = [];
+  const set = ['sop.neighbour_search=graph', 'sop.cls.memory=512', 'eval.every_epochs=0'];
+  await train(join(folder, 'profiled'), {
+    ...{ set, length: { steps: '2' }, profile: true },
+    onLine: (line) => lines.push(line),
+  });
+  const counts = lines.flatMap(
+    (line) => /^lists +(\d+) searched anew a step there, (\d+) in/.exec(line)?.slice(1) ?? [],
+  );
+  assert.is(counts.length, 2);
+  // Of 8 anchors in 512 rows few have been drawn before.
+  assert.ok(Number(counts[1]) >= 4, `${counts}`);
+});
+
 test('a signal ends a profile: the run is complete, and its code says that it was stopped', async () => {
   const out = join(folder, 'profile');
   const lines: string[] = [];

@@ -5,6 +5,7 @@ import { median } from '../numbers.js';
 import type { PlannedLaunch } from '../plan/plan.js';
 import { dispatchFlops } from '../plan/report.js';
 import { timeStep } from '../plan/timing.js';
+import type { StepRecord } from '../sop/loop.js';
 import type { Trainer } from '../sop/trainer.js';
 import type { Printer } from './printer.js';
 import { CountProgress } from './progress.js';
@@ -24,22 +25,26 @@ interface Timed {
   readonly ms: number;
 }
 
+/** What is asked of the training's own steps: how long they took, and how many lists of neighbours were searched anew. */
+export type OwnStep = Pick<StepRecord, 'seconds' | 'recomputedLists'>;
+
 /**
- * Times every dispatch of some steps after the training, prints tables by part of the network and by kernel and writes
- * `profile.json`, a trace for chrome://tracing or Perfetto, into the run folder. The steps run on the last batch and are part
- * of no checkpoint. `stepSeconds` are those of the training's own steps: what share of the last ones the kernels take is told
- * too, since the first fill the lists of neighbours.
+ * Times every dispatch of some steps after the `done` ones of the training, prints tables by part of the network and by kernel
+ * and writes `profile.json`, a trace for chrome://tracing or Perfetto, into the run folder. The steps run on the last batch,
+ * with anchors of their own, and are part of no checkpoint. What share of the last of the training's `own` steps the kernels
+ * take is told too, and how many lists either searched: the first steps of a run fill them.
  * Returns the path of the trace; null, with nothing printed or written, where a signal came.
  */
 export async function profileSteps(
   trainer: Trainer,
   folder: string,
   printer: Printer,
-  stepSeconds: readonly number[],
+  { own, done }: { readonly own: readonly OwnStep[]; readonly done: number },
   stop: StopRequest,
 ): Promise<string | null> {
-  const steps = await timeSteps(trainer, printer, stop);
-  if (steps === null) return null;
+  const profiled = await timeSteps(trainer, printer, done, stop);
+  if (profiled === null) return null;
+  const { steps, lists } = profiled;
   const { plan } = trainer.training;
   const flops = dispatchFlops(plan);
   const timed = plan.launches.map((launch, i): Timed => {
@@ -50,13 +55,16 @@ export async function profileSteps(
   const kernels = tableBy('kernel', ({ kernel }) => kernel.label, timed);
   printer.lines([...parts, '', ...kernels]);
   // A finished run that is resumed has no step of its own.
-  if (stepSeconds.length > 0) {
-    const last = stepSeconds.slice(-STEPS);
-    const [kernelMs, stepMs] = [timed.reduce((sum, { ms }) => sum + ms, 0), 1000 * median(last)];
+  if (own.length > 0) {
+    const last = own.slice(-STEPS);
+    const [kernelMs, stepMs] = [timed.reduce((sum, { ms }) => sum + ms, 0), 1000 * median(last.map((s) => s.seconds))];
     const share = ((100 * kernelMs) / stepMs).toFixed(0);
     printer.line(
       `step     ${stepMs.toFixed(1)} ms in the training, the median of its last ${last.length}; the kernels' times add up to ${share} % of it`,
     );
+    const searched = last.flatMap(({ recomputedLists }) => recomputedLists ?? []);
+    if (searched.length > 0)
+      printer.line(`lists    ${median(searched)} searched anew a step there, ${median(lists)} in those timed here`);
   }
   const path = join(folder, 'profile.json');
   await writeFileAtomic(path, [new TextEncoder().encode(JSON.stringify(chromeTrace(timed)))]);
@@ -64,18 +72,30 @@ export async function profileSteps(
   return path;
 }
 
-/** The times of all dispatches of `STEPS` steps; null where a signal came before they were done. */
-async function timeSteps(trainer: Trainer, printer: Printer, stop: StopRequest): Promise<Span[][] | null> {
+/** The times of all dispatches of `STEPS` steps, and the lists that each searched anew; null where a signal came before. */
+async function timeSteps(
+  { replay, training: { step } }: Trainer,
+  printer: Printer,
+  done: number,
+  stop: StopRequest,
+): Promise<{ readonly steps: Span[][]; readonly lists: number[] } | null> {
   const count = new CountProgress('dispatches timed', printer);
   const steps: Span[][] = [];
+  const lists: number[] = [];
   const interrupted = new Error('a signal came');
   const told = (done: number, total: number): void => {
     if (stop.signal !== null) throw interrupted;
     count.update(steps.length * total + done, STEPS * total);
   };
   try {
-    while (steps.length < STEPS) steps.push(await timeStep(trainer.replay, told));
-    return steps;
+    while (steps.length < STEPS) {
+      // Those drawn before have their lists of neighbours already: a step on the same anchors would search none.
+      replay.setScalar(step.scalars.step, done + steps.length + 1);
+      steps.push(await timeStep(replay, told));
+      const counts = await Promise.all(step.recomputed.map((tensor) => replay.read(tensor)));
+      lists.push(counts.reduce((sum, [count = 0]) => sum + count, 0));
+    }
+    return { steps, lists };
   } catch (error) {
     if (error !== interrupted) throw error;
     return null;

@@ -11,7 +11,7 @@ import type { Training } from '../sop/training.js';
 import { AwakeClock } from './awake-clock.js';
 import type { Outcome } from './command.js';
 import { PastSteps, withStepFile } from './nonfinite.js';
-import { profileSteps } from './profile.js';
+import { type OwnStep, profileSteps } from './profile.js';
 import { formatDuration, formatRate, TrainProgress } from './progress.js';
 import { exportTeacher, type Progress, Saver } from './run-checkpoints.js';
 import { Evaluations } from './run-evaluations.js';
@@ -70,8 +70,8 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   let hung = false;
   const awake = new AwakeClock();
   try {
-    const stepSeconds = await trainSteps(run, new SkippedSteps(training, printer), awake.now);
-    return await endRun(run, stepSeconds);
+    const own = await trainSteps(run, new SkippedSteps(training, printer), awake.now);
+    return await endRun(run, own);
   } catch (error) {
     hung = error instanceof HangError;
     // An image that cannot be read ends the run, but all that was learned before it is kept.
@@ -95,8 +95,8 @@ export async function runTraining(setup: TrainSetup, training: Training): Promis
   }
 }
 
-/** All steps, up to the end of the run or a signal. Returns the seconds of each, where they are asked for (`--profile`). */
-async function trainSteps(run: ActiveRun, skips: SkippedSteps, now: () => number): Promise<number[]> {
+/** All steps, up to the end of the run or a signal. Returns them, where they are asked for (`--profile`). */
+async function trainSteps(run: ActiveRun, skips: SkippedSteps, now: () => number): Promise<OwnStep[]> {
   const { setup, trainer, progress, feed, clock, metrics, saver, evaluations, line, past } = run;
   const { printer, stop } = setup;
   const isLast = (step: number): boolean => clock.totalSteps !== null && step >= clock.totalSteps;
@@ -121,12 +121,12 @@ async function trainSteps(run: ActiveRun, skips: SkippedSteps, now: () => number
   // A signal ended the run in the middle of this evaluation.
   if (evaluations.due(progress.step) && !isLast(progress.step)) await evaluations.evaluate();
   let rate = 0;
-  const stepSeconds: number[] = [];
+  const own: OwnStep[] = [];
   for await (const record of runSteps(trainer, feed, clock, options)) {
     progress.step = record.step;
     progress.elapsed += record.seconds;
     progress.teacherEntropy = record.teacherEntropy;
-    if (setup.profile) stepSeconds.push(record.seconds);
+    if (setup.profile) own.push(record);
     past.add(record.values, saver.savedStep);
     skips.observe(record);
     metrics.append(metricsLine(record));
@@ -136,11 +136,11 @@ async function trainSteps(run: ActiveRun, skips: SkippedSteps, now: () => number
     if (saveAt === record.step) await saver.save('last');
     saver.check();
   }
-  return stepSeconds;
+  return own;
 }
 
 /** Saves; after the last step also evaluates and exports, and says what the run came to. */
-async function endRun(run: ActiveRun, stepSeconds: readonly number[]): Promise<TrainingOutcome> {
+async function endRun(run: ActiveRun, own: readonly OwnStep[]): Promise<TrainingOutcome> {
   const { setup, trainer, progress, metrics, place, saver, evaluations, line } = run;
   const { config, printer, stop } = setup;
   line.stop();
@@ -162,7 +162,7 @@ async function endRun(run: ActiveRun, stepSeconds: readonly number[]): Promise<T
   let stoppedBy: number | undefined;
   if (setup.profile) {
     stop.begin((signal) => printer.line(`${signal}: leaving the profile; the run itself is complete`));
-    const traced = await profileSteps(trainer, setup.run.folder, printer, stepSeconds, stop);
+    const traced = await profileSteps(trainer, setup.run.folder, printer, { own, done: steps }, stop);
     if (traced === null) stoppedBy = stop.exitCode ?? undefined;
   }
   const knn = evaluation.comparison?.knn.top1 ?? null;
