@@ -70,8 +70,9 @@ export class Saver {
   /**
    * Reads the state back and begins to write it. In the middle of a run a checkpoint that cannot be written costs a
    * warning; `check` tells when it was too many.
+   * @param undo called where it could not be written
    */
-  async save(name: CheckpointName, failed?: () => void): Promise<void> {
+  async save(name: CheckpointName, undo?: () => void): Promise<void> {
     if (name === 'last') this.triedAt = this.progress.elapsed;
     await this.writing.get(name);
     const write = await this.begin(name);
@@ -80,7 +81,7 @@ export class Saver {
         this.failures = 0;
       },
       (error: unknown) => {
-        failed?.();
+        undo?.();
         this.failed(error);
       },
     );
